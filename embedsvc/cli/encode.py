@@ -1,0 +1,33 @@
+"""`embedsvc encode`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from embedsvc.cli.options import INPUT_FILE, OUTPUT_FILE, encode_options, model_options, prompt_options
+
+
+@click.command()
+@click.argument("file", type=INPUT_FILE)
+@click.option("--out", type=OUTPUT_FILE, required=True, help="The .npy file to write: (lines, dimensions).")
+@model_options
+@prompt_options
+@encode_options
+@click.option("--normalize/--no-normalize", default=True, show_default=True, help="Unit vectors.")
+@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
+def encode(file: Path, out: Path, model: str | None, runtime: Any, device: str | None, **options: Any) -> None:
+    """Encode each line of FILE into one vector."""
+    import numpy as np
+
+    from embedsvc.encoder import load_encoder
+    from embedsvc.textfiles import atomic_write, read_texts
+
+    texts = read_texts(file)
+    encoder = load_encoder(model, runtime=runtime, device=device)
+    vectors = encoder.encode(texts, **options)
+    with atomic_write(out) as target:
+        np.save(target, vectors)
+    click.echo(f"wrote {out}: {vectors.shape[0]} x {vectors.shape[1]} {vectors.dtype}", err=True)

@@ -1,0 +1,56 @@
+"""Options that several commands share, so that they read the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def model_options(command: Command) -> Command:
+    """Add --model, --runtime and --device."""
+    for option in (
+        click.option("--device", help="Device for torch models: cpu, cuda, cuda:1 …"),
+        click.option(
+            "--runtime",
+            type=click.Choice(["auto", "static", "onnx", "torch"]),
+            default="auto",
+            show_default=True,
+            help="What runs the model.",
+        ),
+        click.option("--model", help="Model folder or hub id.  [default: the bundled model]"),
+    ):
+        command = option(command)
+    return command
+
+
+def encode_options(command: Command) -> Command:
+    """Add the options of `Encoder.encode` that make sense for files."""
+    for option in (
+        click.option("--progress/--no-progress", default=None, help="Show progress (default: on a terminal)."),
+        click.option("--batch-tokens", type=click.IntRange(min=1), help="Padded tokens of one batch."),
+        click.option(
+            "--truncate",
+            type=click.Choice(["none", "start", "end"]),
+            default="none",
+            show_default=True,
+            help="Where to cut a text longer than the model takes; none refuses it.",
+        ),
+        click.option("--dimensions", type=click.IntRange(min=1), help="Shorter vectors (Matryoshka models)."),
+    ):
+        command = option(command)
+    return command
+
+
+def prompt_options(command: Command) -> Command:
+    """Add --prompt-name and --prompt."""
+    command = click.option("--prompt", help="Text put before every input.")(command)
+    return click.option("--prompt-name", help="One of the model's own prompts, e.g. query.")(command)
+
+
+INPUT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)

@@ -1,0 +1,95 @@
+"""The static runtime: a text is the mean of its tokens' vectors. numpy and `tokenizers`, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from embedsvc.encoder import PreparedText
+from embedsvc.errors import ModelError
+from embedsvc.model_folder import ModelFolder
+from embedsvc.tokens import TextTokenizer
+
+WEIGHT_NAMES = ("embedding.weight", "embeddings")  # sentence-transformers; model2vec
+SCALE_NAME = "embedding.scale"  # ours: one float32 per row of an int8 table
+_GATHER_TOKENS = 32_768  # tokens looked up at once: the rows stay in the processor's cache
+
+
+class StaticTableRuntime:
+    """Mean of table rows, computed per batch as one gather and one segmented sum."""
+
+    name = "static"
+    max_tokens: int | None = None
+    special_tokens = 0
+    batch_tokens = 262_144
+
+    def __init__(self, folder: ModelFolder) -> None:
+        unsupported = [module.kind for module in folder.modules[1:] if module.kind != "Normalize"]
+        if unsupported:
+            raise ModelError(f"{folder.path}: a static model cannot be followed by {', '.join(unsupported)}")
+        source = folder.modules[0].folder
+        self._tokenizer = TextTokenizer(source / "tokenizer.json")
+        self._table = read_table(source)
+        if self._tokenizer.vocabulary > len(self._table):
+            raise ModelError(
+                f"{folder.path}: the tokenizer has {self._tokenizer.vocabulary} tokens, "
+                f"the table only {len(self._table)} rows"
+            )
+        self.dimension = self._table.shape[1]
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text; a text without any known token has none."""
+        return self._tokenizer.ids(texts)
+
+    def embed(self, batch: Sequence[PreparedText]) -> NDArray[np.float32]:
+        """Return (n, dimension) means; a text without tokens gets zeros."""
+        lengths = np.fromiter((len(text.ids) for text in batch), np.int64, len(batch))
+        ids = np.fromiter(chain.from_iterable(text.ids for text in batch), np.int64, int(lengths.sum()))
+        return mean_rows(self._table, ids, lengths)
+
+
+def mean_rows(
+    table: NDArray[np.float32], ids: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return (texts, dim): the mean of ``table[ids]`` over consecutive runs of the given lengths."""
+    means = np.zeros((len(lengths), table.shape[1]), np.float32)
+    filled = np.flatnonzero(lengths)
+    ends = np.cumsum(lengths[filled])
+    begin = 0
+    while begin < len(filled):
+        first = int(ends[begin] - lengths[filled[begin]])
+        end = max(int(np.searchsorted(ends, first + _GATHER_TOKENS, side="right")), begin + 1)
+        rows = filled[begin:end]
+        gathered = table[ids[first : ends[end - 1]]]
+        starts = ends[begin:end] - lengths[rows] - first
+        means[rows] = np.add.reduceat(gathered, starts, axis=0) / lengths[rows, None]
+        begin = end
+    return means
+
+
+def read_table(folder: Path) -> NDArray[np.float32]:
+    """Return the table (vocabulary, dim) as float32; int8 tables are scaled row by row."""
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise ModelError(f"the model folder is incomplete: {path} is missing")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    name = next((name for name in WEIGHT_NAMES if name in tensors), None)
+    if name is None:
+        raise ModelError(f"{path} has no tensor {WEIGHT_NAMES[0]!r}; it has {sorted(tensors)}")
+    table = tensors[name].astype(np.float32)
+    if table.ndim != 2:
+        raise ModelError(f"{path}: {name!r} has shape {table.shape}; (vocabulary, dimension) expected")
+    if tensors[name].dtype == np.int8:
+        if SCALE_NAME not in tensors:
+            raise ModelError(f"{path}: {name!r} is int8 but {SCALE_NAME!r} is missing")
+        table *= tensors[SCALE_NAME].astype(np.float32)[:, None]
+    return np.ascontiguousarray(table)

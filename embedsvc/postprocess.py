@@ -1,0 +1,30 @@
+"""From pooled vectors to what was asked for: truncate dimensions, then renormalise, then convert."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedsvc.errors import EmbedsvcError
+
+VectorDtype = Literal["float32", "float16"]
+
+
+def finish_vectors(
+    vectors: NDArray[np.float32], *, dimensions: int | None, normalize: bool, dtype: VectorDtype
+) -> NDArray[Any]:
+    """Return (n, dimensions) vectors; unit rows when ``normalize``.
+
+    Matryoshka prefixes are cut before normalising: a prefix of a unit vector is not a unit vector.
+    Raises EmbedsvcError when a vector is not finite: a wrong answer is worse than none.
+    """
+    cut = vectors if dimensions is None else vectors[:, :dimensions]
+    if not np.isfinite(cut).all():
+        row = int(np.flatnonzero(~np.isfinite(cut).all(axis=1))[0])
+        raise EmbedsvcError(f"the model returned a vector that is not finite for input[{row}]")
+    if normalize:
+        norms = np.linalg.norm(cut, axis=1, keepdims=True)
+        cut = cut / np.maximum(norms, np.finfo(np.float32).tiny)
+    return np.ascontiguousarray(cut, dtype=dtype)

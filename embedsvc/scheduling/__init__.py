@@ -1,0 +1,1 @@
+"""How texts become batches and how concurrent requests share one model."""

@@ -1,0 +1,62 @@
+"""Reading text files line by line, checked: UTF-8, no binary, no silent loss. Writing files whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from embedsvc.errors import InvalidInputError, NotFoundError
+
+
+def iterate_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, line without its end); raise InvalidInputError at the first bad byte."""
+    if not path.exists():
+        raise NotFoundError(f"no file at {path}")
+    if path.is_dir():
+        raise InvalidInputError(f"{path} is a folder, not a file")
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            if b"\0" in raw:
+                raise InvalidInputError(f"{path} line {number}: a NUL byte; this is not a text file")
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise InvalidInputError(
+                    f"{path} line {number}: byte {raw[error.start]:#04x} at position {error.start} is not UTF-8"
+                ) from error
+            yield number, line.rstrip("\r\n")
+
+
+def read_texts(path: Path) -> list[str]:
+    """Return every line of a text file; raise InvalidInputError for an empty file or a blank line."""
+    texts = []
+    for number, line in iterate_lines(path):
+        if not line.strip():
+            raise InvalidInputError(f"{path} line {number} is empty; every line must hold a text")
+        texts.append(line)
+    if not texts:
+        raise InvalidInputError(f"{path} is empty")
+    return texts
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside ``path`` and rename it into place only when the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

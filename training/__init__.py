@@ -1,0 +1,1 @@
+"""Train and evaluate cross-lingual sentence encoders. Imports `embedsvc` and `indexing`, never the server."""

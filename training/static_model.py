@@ -1,0 +1,79 @@
+"""The static student: one vector and one learnt weight per token, and a sparse Adam made for it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
+
+
+class StaticTable:
+    """An embedding table whose rows are trained only when a batch contains their token.
+
+    A text is the mean of ``exp(log_weight[t]) * vector[t]`` over its tokens. Adam's moments of a
+    row move only when the row is used (as in torch's SparseAdam), but the batch's distinct rows are
+    gathered once and handled densely: several times faster than sparse gradients on a CPU.
+    """
+
+    def __init__(self, vocabulary: int, dimension: int, *, seed: int, token_share: NDArray[np.float64]) -> None:
+        """Start from small random vectors and smooth-inverse-frequency weights (Arora et al. 2017)."""
+        generator = torch.Generator().manual_seed(seed)
+        self.vector = torch.randn(vocabulary, dimension, generator=generator) * (1.0 / math.sqrt(dimension))
+        self.log_weight = torch.log(1e-3 / (1e-3 + torch.from_numpy(token_share))).float()
+        self._moments = {
+            name: (torch.zeros_like(table), torch.zeros_like(table)) for name, table in self._tables().items()
+        }
+        self._used: torch.Tensor
+        self._leaves: dict[str, torch.Tensor]
+
+    def _tables(self) -> dict[str, torch.Tensor]:
+        return {"vector": self.vector, "log_weight": self.log_weight}
+
+    def embed(
+        self, tokens: NDArray[np.int64], positions: NDArray[np.int64], offsets: NDArray[np.int64]
+    ) -> torch.Tensor:
+        """Return (bags, dim), differentiable with respect to the rows of ``tokens``."""
+        self._used = torch.from_numpy(tokens)
+        self._leaves = {
+            name: table.index_select(0, self._used).requires_grad_() for name, table in self._tables().items()
+        }
+        rows = self._leaves["vector"] * self._leaves["log_weight"].exp().unsqueeze(1)
+        return functional.embedding_bag(torch.from_numpy(positions), rows, torch.from_numpy(offsets), mode="mean")
+
+    @torch.no_grad()
+    def update(self, step: int, learning_rate: float) -> None:
+        """Apply Adam to the rows of the last ``embed``; ``step`` counts from 1."""
+        correction1, correction2 = 1 - _BETA1**step, 1 - _BETA2**step
+        for name, table in self._tables().items():
+            gradient = self._leaves[name].grad
+            assert gradient is not None, "update() follows backward()"
+            first, second = self._moments[name]
+            m = first.index_select(0, self._used).lerp_(gradient, 1 - _BETA1)
+            v = second.index_select(0, self._used).mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
+            first.index_copy_(0, self._used, m)
+            second.index_copy_(0, self._used, v)
+            v.div_(correction2).sqrt_().add_(_EPSILON)
+            table.index_add_(0, self._used, m.div_(v), alpha=-learning_rate / correction1)
+
+    @torch.no_grad()
+    def folded(self) -> NDArray[np.float32]:
+        """Return the table (vocabulary, dim) with the token weights multiplied in: a plain static model."""
+        rows: NDArray[np.float32] = (self.vector * self.log_weight.exp().unsqueeze(1)).numpy()
+        return rows
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return every tensor that training needs to go on."""
+        tensors = dict(self._tables())
+        for name, (first, second) in self._moments.items():
+            tensors[f"{name}.first"], tensors[f"{name}.second"] = first, second
+        return tensors
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over a saved state, checked against the shapes of this table."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])

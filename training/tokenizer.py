@@ -1,0 +1,32 @@
+"""A byte-pair-encoding tokenizer for many scripts, trained on the run's own data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+UNKNOWN = "[UNK]"
+_CONTINUATION = "##"
+
+
+def train_tokenizer(texts: Iterable[str], *, vocabulary: int, alphabet: int) -> Tokenizer:
+    """Return a lower-casing NFKC BPE tokenizer; words are split at spaces and punctuation.
+
+    A piece inside a word starts with ``##``, so that a word and the same letters inside another
+    word are different tokens. Characters outside the alphabet become one ``[UNK]``, which is a
+    trained row like any other: a text never has an empty bag unless it has no visible character.
+    """
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN, continuing_subword_prefix=_CONTINUATION, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[UNKNOWN],
+        limit_alphabet=alphabet,
+        continuing_subword_prefix=_CONTINUATION,
+        max_token_length=24,
+        show_progress=True,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
