@@ -29,7 +29,7 @@ class DataConfig(_Section):
 
 
 class SamplingConfig(_Section):
-    """How often a pair is drawn: ``n_language^(exponent-1) * (1 + characters/length_pivot)^-length_exponent``."""
+    """A pair is drawn by ``n^(language_exponent-1) * (1 + characters/length_pivot)^-length_exponent``."""
 
     language_exponent: float = Field(default=0.5, ge=0.0, le=1.0)
     length_pivot: float = Field(default=60.0, gt=0.0)  # characters of the English side
@@ -50,7 +50,9 @@ class ModelConfig(_Section):
     @model_validator(mode="after")
     def _prefixes_fit(self) -> ModelConfig:
         if any(size >= self.dimension for size in self.matryoshka):
-            raise ValueError(f"matryoshka sizes {self.matryoshka} must be smaller than dimension {self.dimension}")
+            raise ValueError(
+                f"matryoshka sizes {self.matryoshka} must be smaller than dimension {self.dimension}"
+            )
         return self
 
 
@@ -83,7 +85,7 @@ class Recipe(_Section):
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read and check a recipe; raise InvalidInputError naming the key, its value and the nearest valid key."""
+    """Read and check a recipe; raise InvalidInputError naming the key and the nearest valid one."""
     if not path.is_file():
         raise NotFoundError(f"no recipe at {path}")
     try:

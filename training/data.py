@@ -62,7 +62,9 @@ def pair_files(patterns: Sequence[str], folder: Path) -> list[Path]:
     for pattern in patterns:
         matches = sorted(folder.glob(pattern)) or sorted(folder.glob(pattern + ".xz"))
         if not matches:
-            raise NotFoundError(f"no file matches {pattern!r} in {folder}; say where the data is with --data DIR")
+            raise NotFoundError(
+                f"no file matches {pattern!r} in {folder}; say where the data is with --data DIR"
+            )
         found.extend(matches)
     return found
 
@@ -116,18 +118,25 @@ def _open(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def tokenize(tokenizer: Tokenizer, texts: Sequence[str], *, max_tokens: int, label: str) -> tuple[TokenBags, int]:
+def tokenize(
+    tokenizer: Tokenizer, texts: Sequence[str], *, max_tokens: int, label: str, progress: bool
+) -> tuple[TokenBags, int]:
     """Return the token ids of all texts, and how many texts were cut at max_tokens."""
     chunks: list[NDArray[np.int32]] = []
     lengths: list[NDArray[np.int64]] = []
     cut = 0
-    for begin in tqdm(range(0, len(texts), _TOKENIZE_TEXTS), desc=f"tokenize {label}", unit="chunk"):
-        encoded = tokenizer.encode_batch_fast(texts[begin : begin + _TOKENIZE_TEXTS], add_special_tokens=False)
+    bar = tqdm(total=len(texts), desc=f"tokenize {label}", unit="text", disable=not progress)
+    for begin in range(0, len(texts), _TOKENIZE_TEXTS):
+        encoded = tokenizer.encode_batch_fast(
+            texts[begin : begin + _TOKENIZE_TEXTS], add_special_tokens=False
+        )
         ids = [encoding.ids for encoding in encoded]
         cut += sum(len(row) > max_tokens for row in ids)
         ids = [row[:max_tokens] for row in ids]
         lengths.append(np.fromiter(map(len, ids), np.int64, len(ids)))
         chunks.append(np.array([token for row in ids for token in row], np.int32))
+        bar.update(len(ids))
+    bar.close()
     starts = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
     return TokenBags(np.concatenate(chunks), starts), cut
 

@@ -49,7 +49,7 @@ def write_static_folder(
     _write_json(folder / "modules.json", modules)
     (folder / "1_Normalize").mkdir(exist_ok=True)
     _write_json(folder / "1_Normalize" / "config.json", {})
-    general = {
+    general: dict[str, object] = {
         "prompts": {},
         "default_prompt_name": None,
         "similarity_fn_name": "cosine",

@@ -20,7 +20,9 @@ class StaticTable:
     gathered once and handled densely: several times faster than sparse gradients on a CPU.
     """
 
-    def __init__(self, vocabulary: int, dimension: int, *, seed: int, token_share: NDArray[np.float64]) -> None:
+    def __init__(
+        self, vocabulary: int, dimension: int, *, seed: int, token_share: NDArray[np.float64]
+    ) -> None:
         """Start from small random vectors and smooth-inverse-frequency weights (Arora et al. 2017)."""
         generator = torch.Generator().manual_seed(seed)
         self.vector = torch.randn(vocabulary, dimension, generator=generator) * (1.0 / math.sqrt(dimension))
@@ -43,7 +45,9 @@ class StaticTable:
             name: table.index_select(0, self._used).requires_grad_() for name, table in self._tables().items()
         }
         rows = self._leaves["vector"] * self._leaves["log_weight"].exp().unsqueeze(1)
-        return functional.embedding_bag(torch.from_numpy(positions), rows, torch.from_numpy(offsets), mode="mean")
+        return functional.embedding_bag(
+            torch.from_numpy(positions), rows, torch.from_numpy(offsets), mode="mean"
+        )
 
     @torch.no_grad()
     def update(self, step: int, learning_rate: float) -> None:

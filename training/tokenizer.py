@@ -17,7 +17,9 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int, alphabet: int) -> 
     word are different tokens. Characters outside the alphabet become one ``[UNK]``, which is a
     trained row like any other: a text never has an empty bag unless it has no visible character.
     """
-    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN, continuing_subword_prefix=_CONTINUATION, fuse_unk=True))
+    tokenizer = Tokenizer(
+        models.BPE(unk_token=UNKNOWN, continuing_subword_prefix=_CONTINUATION, fuse_unk=True)
+    )
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     trainer = trainers.BpeTrainer(
@@ -26,7 +28,7 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int, alphabet: int) -> 
         limit_alphabet=alphabet,
         continuing_subword_prefix=_CONTINUATION,
         max_token_length=24,
-        show_progress=True,
+        show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer

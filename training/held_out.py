@@ -1,0 +1,58 @@
+"""Evaluation during training: rank translations of sentences that were never trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedsvc.encoders.static_table import mean_rows
+from training.data import TokenBags
+from training.sampling import PairSource
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Aligned bags (row i of one translates row i of the other), each English sentence once.
+
+    ``excluded`` (pairs,) marks every pair whose English sentence is held out, in any language.
+    """
+
+    english: TokenBags
+    other: TokenBags
+    excluded: NDArray[np.bool_]
+
+
+def split_held_out(source: PairSource, *, groups: int, seed: int) -> HeldOut:
+    """Keep ``groups`` English sentences aside (at most a tenth), each with one random translation."""
+    generator = np.random.default_rng((seed, 0x4E1D))
+    keys = np.unique(source.group_key)
+    chosen = generator.choice(keys, size=max(min(groups, len(keys) // 10), 1), replace=False)
+    excluded = np.isin(source.group_key, chosen)
+    rows = generator.permutation(np.flatnonzero(excluded))
+    _, first = np.unique(source.group_key[rows], return_index=True)
+    rows = rows[np.sort(first)]
+    return HeldOut(
+        _subset(source.english, source.group[rows].astype(np.int64)), _subset(source.other, rows), excluded
+    )
+
+
+def _subset(bags: TokenBags, rows: NDArray[np.int64]) -> TokenBags:
+    ids, lengths = bags.take(rows)
+    return TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def ranking_accuracy(table: NDArray[np.float32], held_out: HeldOut) -> float:
+    """Return the share of held-out texts whose nearest neighbour is their translation, both ways averaged."""
+    x, y = _vectors(table, held_out.english), _vectors(table, held_out.other)
+    scores = x @ y.T
+    gold = np.arange(len(x))
+    forward, backward = scores.argmax(axis=1) == gold, scores.argmax(axis=0) == gold
+    return float((forward.mean() + backward.mean()) / 2)
+
+
+def _vectors(table: NDArray[np.float32], bags: TokenBags) -> NDArray[np.float32]:
+    means = mean_rows(table, bags.ids.astype(np.int64), np.diff(bags.starts))
+    unit: NDArray[np.float32] = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+    return unit

@@ -1,0 +1,256 @@
+"""The run: data, tokenizer, sampler, model, loss, step …, evaluate, export. Read top to bottom.
+
+A run folder is the model folder plus ``run/``:
+
+    run/recipe.json     the recipe as read, checked on resume
+    run/data.json       files, counts, cut texts, languages
+    run/tokenizer.json
+    run/metrics.jsonl   one line per log, evaluation and checkpoint
+    run/checkpoint.pt   everything needed to go on, replaced atomically
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from tqdm import tqdm
+
+from embedsvc.errors import EmbedsvcError, InvalidInputError
+from embedsvc.textfiles import atomic_write
+from training.config import Recipe, ScheduleConfig
+from training.data import TextPairs, TokenBags, pair_files, read_pairs, text_keys, tokenize
+from training.held_out import HeldOut, ranking_accuracy, split_held_out
+from training.losses import translation_ranking
+from training.sampling import Batch, BatchSampler, PairSource, pair_weights
+from training.static_export import write_static_folder
+from training.static_model import StaticTable
+from training.tokenizer import train_tokenizer
+
+
+def train(recipe: Recipe, out: Path, data_folder: Path, *, progress: bool = True) -> Path:
+    """Train, or go on where an earlier call stopped, and write a model folder to ``out``.
+
+    Raises InvalidInputError when ``out`` holds another recipe's run, EmbedsvcError when the loss
+    is no longer finite (the last checkpoint stays).
+    """
+    run = out / "run"
+    run.mkdir(parents=True, exist_ok=True)
+    _keep_recipe(recipe, run / "recipe.json")
+    if recipe.schedule.threads:
+        torch.set_num_threads(recipe.schedule.threads)
+
+    pairs = read_pairs(pair_files(recipe.data.pairs, data_folder), recipe.data.languages)
+    characters = np.fromiter(map(len, pairs.english), np.int64, len(pairs.english))[pairs.group]
+    weights = pair_weights(pairs.language, characters, recipe.sampling)
+    tokenizer = _tokenizer(recipe, pairs, weights, run / "tokenizer.json")
+    english, english_cut = tokenize(
+        tokenizer, pairs.english, max_tokens=recipe.data.max_tokens, label="English", progress=progress
+    )
+    other, other_cut = tokenize(
+        tokenizer, pairs.other, max_tokens=recipe.data.max_tokens, label="translations", progress=progress
+    )
+    _write_json(run / "data.json", _data_report(pairs, english, other, english_cut + other_cut))
+
+    source = PairSource(
+        english, other, pairs.group, text_keys(pairs.english)[pairs.group], text_keys(pairs.other)
+    )
+    held_out = split_held_out(source, groups=recipe.data.held_out_groups, seed=recipe.seed)
+    weights[held_out.excluded] = 0.0
+    sampler = BatchSampler(
+        source,
+        weights,
+        size=recipe.schedule.batch,
+        seed=recipe.seed,
+        token_dropout=recipe.sampling.token_dropout,
+    )
+    vocabulary = tokenizer.get_vocab_size()
+    model = StaticTable(
+        vocabulary,
+        recipe.model.dimension,
+        seed=recipe.seed,
+        token_share=_token_share(english, other, vocabulary),
+    )
+    first = _restore(model, run / "checkpoint.pt")
+    _loop(recipe, model, sampler, held_out, first, run, progress)
+    write_static_folder(
+        out,
+        model.folded(),
+        tokenizer.to_str(),
+        matryoshka_dimensions=[*recipe.model.matryoshka, recipe.model.dimension],
+    )
+    return out
+
+
+def _loop(
+    recipe: Recipe,
+    model: StaticTable,
+    sampler: BatchSampler,
+    held_out: HeldOut,
+    first: int,
+    run: Path,
+    progress: bool,
+) -> None:
+    schedule = recipe.schedule
+    log = _MetricsLog(run / "metrics.jsonl")
+    bar = tqdm(total=schedule.steps, initial=first, desc="train", unit="step", disable=not progress)
+    losses: list[float] = []
+    for step, batch in _prefetched(sampler, first, schedule.steps):
+        loss = _step(recipe, model, batch, step)
+        if not np.isfinite(loss):
+            raise EmbedsvcError(
+                f"the loss of batch {step} is {loss}; stopped. The checkpoint before it is in {run}; "
+                "a lower learning_rate usually helps"
+            )
+        losses.append(loss)
+        bar.update()
+        done = step + 1
+        if done % schedule.log_every == 0:
+            mean = float(np.mean(losses))
+            bar.set_postfix(loss=f"{mean:.3f}", refresh=False)
+            log.write(step=done, loss=mean, learning_rate=_learning_rate(schedule, step))
+            losses.clear()
+        if done % schedule.evaluate_every == 0 or done == schedule.steps:
+            accuracy = ranking_accuracy(model.folded(), held_out)
+            log.write(step=done, held_out_accuracy=accuracy)
+            bar.write(f"step {done}: held-out ranking accuracy {accuracy:.4f}")
+        if done % schedule.checkpoint_every == 0 or done == schedule.steps:
+            _checkpoint(model, done, run / "checkpoint.pt")
+    bar.close()
+
+
+def _step(recipe: Recipe, model: StaticTable, batch: Batch, step: int) -> float:
+    size = recipe.schedule.batch
+    vectors = model.embed(batch.tokens, batch.positions, batch.offsets)
+    loss = translation_ranking(
+        vectors[:size],
+        vectors[size:],
+        torch.from_numpy(batch.ignored),
+        scale=recipe.loss.scale,
+        margin=recipe.loss.margin,
+        prefixes=_prefixes(recipe, step),
+    )
+    loss.backward()  # type: ignore[no-untyped-call]
+    model.update(step + 1, _learning_rate(recipe.schedule, step))
+    return loss.item()
+
+
+def _prefixes(recipe: Recipe, step: int) -> list[int]:
+    """The full dimension and, in turn, one Matryoshka prefix: as Arctic-Embed 2.0, half the cost of all."""
+    sizes = sorted(recipe.model.matryoshka, reverse=True)
+    return [recipe.model.dimension, *([sizes[step % len(sizes)]] if sizes else [])]
+
+
+def _learning_rate(schedule: ScheduleConfig, step: int) -> float:
+    """Linear warm-up, then linear decay to nothing."""
+    warm = min(1.0, (step + 1) / max(schedule.warmup_steps, 1))
+    left = (schedule.steps - step) / max(schedule.steps - schedule.warmup_steps, 1)
+    return schedule.learning_rate * min(warm, left)
+
+
+def _prefetched(sampler: BatchSampler, first: int, last: int) -> Iterator[tuple[int, Batch]]:
+    """Yield (step, batch), drawn a little ahead in another thread."""
+    ready: queue.Queue[tuple[int, Batch] | BaseException] = queue.Queue(maxsize=4)
+    stop = threading.Event()
+
+    def draw() -> None:
+        try:
+            for step in range(first, last):
+                if stop.is_set():
+                    return
+                ready.put((step, sampler.batch(step)))
+        except BaseException as error:
+            ready.put(error)
+
+    threading.Thread(target=draw, daemon=True).start()
+    try:
+        for _ in range(first, last):
+            item = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+
+
+def _tokenizer(recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64], path: Path) -> Tokenizer:
+    """Train the tokenizer on a weighted sample of the pairs, or open the one of an earlier call."""
+    if not path.exists():
+        generator = np.random.default_rng(recipe.seed)
+        cumulative = np.cumsum(weights)
+        draws = np.searchsorted(cumulative, generator.random(recipe.tokenizer.sample) * cumulative[-1])
+        rows = np.unique(np.minimum(draws, len(cumulative) - 1))
+        texts = [pairs.other[row] for row in rows] + [
+            pairs.english[row] for row in np.unique(pairs.group[rows])
+        ]
+        trained = train_tokenizer(
+            texts, vocabulary=recipe.tokenizer.vocabulary, alphabet=recipe.tokenizer.alphabet
+        )
+        with atomic_write(path) as file:
+            file.write(trained.to_str().encode())
+    return Tokenizer.from_file(str(path))
+
+
+def _token_share(english: TokenBags, other: TokenBags, vocabulary: int) -> NDArray[np.float64]:
+    count = np.bincount(english.ids, minlength=vocabulary) + np.bincount(other.ids, minlength=vocabulary)
+    share: NDArray[np.float64] = count / count.sum()
+    return share
+
+
+def _checkpoint(model: StaticTable, step: int, path: Path) -> None:
+    with atomic_write(path) as file:
+        torch.save({"step": step, "model": model.state()}, file)
+
+
+def _restore(model: StaticTable, path: Path) -> int:
+    """Load the checkpoint, if there is one; return the first step still to do."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    model.restore(state["model"])
+    return int(state["step"])
+
+
+def _keep_recipe(recipe: Recipe, path: Path) -> None:
+    text = recipe.model_dump_json(indent=2) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise InvalidInputError(
+            f"{path.parent.parent} holds a run of another recipe; choose another --out or remove it"
+        )
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def _data_report(pairs: TextPairs, english: TokenBags, other: TokenBags, cut: int) -> dict[str, Any]:
+    count = np.bincount(pairs.language, minlength=len(pairs.languages))
+    return {
+        "pairs": len(pairs.other),
+        "english_sentences": len(pairs.english),
+        "tokens": len(english.ids) + len(other.ids),
+        "texts_cut_at_max_tokens": cut,
+        "languages": {code: int(n) for code, n in sorted(zip(pairs.languages, count, strict=True))},
+    }
+
+
+def _write_json(path: Path, value: object) -> None:
+    with atomic_write(path) as file:
+        file.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+@dataclass
+class _MetricsLog:
+    path: Path
+
+    def write(self, **values: float) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": round(time.time(), 1), **values}) + "\n")
