@@ -15,7 +15,7 @@ from embedsvc.errors import InvalidInputError, MissingExtraError, ModelError, No
 from embedsvc.model_folder import BUNDLED, ModelFolder, open_model_folder
 from embedsvc.postprocess import VectorDtype, finish_vectors
 from embedsvc.scheduling.plan import plan_batches
-from embedsvc.tokens import Truncate, fit_tokens
+from embedsvc.tokens import Truncate, check_unicode, fit_tokens
 
 RuntimeName = Literal["auto", "static", "onnx", "torch"]
 _WINDOW_TEXTS = 16_384  # texts tokenized and sorted together: bounds memory, long enough to sort well
@@ -126,7 +126,9 @@ class Encoder:
         check_texts(texts)
         self.check_dimensions(dimensions)
         if batch_tokens is not None and batch_tokens < 1:
-            raise InvalidInputError(f"batch_tokens = {batch_tokens}; it must be at least 1", param="batch_tokens")
+            raise InvalidInputError(
+                f"batch_tokens = {batch_tokens}; it must be at least 1", param="batch_tokens"
+            )
         lead = self.resolve_prompt(prompt_name, prompt)
         vectors = np.empty((len(texts), dimensions or self.dimension), dtype=dtype)
         tokens: list[int] = []
@@ -142,7 +144,11 @@ class Encoder:
                 for rows in plan_batches(lengths, batch_tokens or self.runtime.batch_tokens):
                     raw = self.runtime.embed([prepared[row] for row in rows])
                     vectors[begin + rows] = finish_vectors(
-                        raw, dimensions=dimensions, normalize=normalize, dtype=dtype
+                        raw,
+                        dimensions=dimensions,
+                        normalize=normalize,
+                        dtype=dtype,
+                        positions=begin + rows,
                     )
                     bar.update(len(rows))
         return Encoding(vectors, [count + self.runtime.special_tokens for count in tokens], truncated)
@@ -156,7 +162,15 @@ class Encoder:
         limit = self.runtime.max_tokens
         counts = [len(row) for row in ids]
         if limit is not None:
-            ids = [fit_tokens(row, limit, truncate, first + position) for position, row in enumerate(ids)]
+            if prompt_tokens >= limit:
+                raise InvalidInputError(
+                    f"the prompt has {prompt_tokens} tokens; the limit is {limit}, text included",
+                    param="prompt",
+                )
+            ids = [
+                fit_tokens(row, limit, truncate, first + position, keep=prompt_tokens)
+                for position, row in enumerate(ids)
+            ]
         return [PreparedText(row, prompt_tokens) for row in ids], counts
 
     def resolve_prompt(self, prompt_name: str | None, prompt: str | None) -> str:
@@ -164,6 +178,7 @@ class Encoder:
         if prompt is not None and prompt_name is not None:
             raise InvalidInputError("give prompt or prompt_name, not both", param="prompt")
         if prompt is not None:
+            check_unicode(prompt, "prompt")
             return prompt
         name = prompt_name if prompt_name is not None else self.folder.default_prompt_name
         if name is None:
@@ -171,7 +186,8 @@ class Encoder:
         if name not in self.folder.prompts:
             known = ", ".join(sorted(self.folder.prompts)) or "none"
             raise InvalidInputError(
-                f"prompt_name {name!r} is unknown to model {self.name!r}; it has: {known}", param="prompt_name"
+                f"prompt_name {name!r} is unknown to model {self.name!r}; it has: {known}",
+                param="prompt_name",
             )
         return self.folder.prompts[name]
 
@@ -181,7 +197,8 @@ class Encoder:
             return
         if not 1 <= dimensions <= self.dimension:
             raise InvalidInputError(
-                f"dimensions = {dimensions}; model {self.name!r} has 1 to {self.dimension}", param="dimensions"
+                f"dimensions = {dimensions}; model {self.name!r} has 1 to {self.dimension}",
+                param="dimensions",
             )
         if not self.folder.matryoshka_dimensions:
             raise InvalidInputError(
@@ -200,6 +217,7 @@ def check_texts(texts: Sequence[str], *, name: str = "input") -> None:
             raise InvalidInputError(f"{name}[{position}] is {type(text).__name__}, not a text", param=name)
         if not text or text.isspace():
             raise InvalidInputError(f"{name}[{position}] is empty", param=name)
+        check_unicode(text, f"{name}[{position}]", param=name)
 
 
 def load_encoder(
@@ -215,7 +233,7 @@ def load_encoder(
     has an ONNX file, then torch. device is for torch ("cpu", "cuda"); revision for hub ids.
     Raises NotFoundError, ModelError, or MissingExtraError naming what to install.
     """
-    folder = open_model_folder(_locate(model, revision))
+    folder = open_model_folder(locate_model(model, revision))
     chosen = _choose_runtime(folder, runtime)
     if chosen == "static":
         from embedsvc.encoders.static_table import StaticTableRuntime
@@ -230,7 +248,8 @@ def load_encoder(
     return Encoder(folder, TorchRuntime(folder, device=device))
 
 
-def _locate(model: str | Path | None, revision: str | None) -> Path:
+def locate_model(model: str | Path | None, revision: str | None = None) -> Path:
+    """Return the folder of a model given as None (bundled), a path, or a hub id; download it if need be."""
     if model is None:
         return BUNDLED
     path = Path(model).expanduser()
@@ -245,7 +264,9 @@ def _locate(model: str | Path | None, revision: str | None) -> Path:
 
 def _choose_runtime(folder: ModelFolder, wanted: RuntimeName) -> RuntimeName:
     if wanted not in ("auto", "static", "onnx", "torch"):
-        raise InvalidInputError(f"runtime {wanted!r} is unknown; choose auto, static, onnx or torch", param="runtime")
+        raise InvalidInputError(
+            f"runtime {wanted!r} is unknown; choose auto, static, onnx or torch", param="runtime"
+        )
     if wanted == "static" and not folder.is_static:
         raise ModelError(f"{folder.path} is not a static model; use runtime onnx or torch")
     if wanted == "onnx" and folder.onnx_file is None:

@@ -6,7 +6,11 @@ from pathlib import Path
 
 from embedsvc.errors import NotFoundError
 
-_WANTED = ["*.json", "*.txt", "*.model", "model.safetensors", "*/model.safetensors", "onnx/model.onnx*", "model.onnx*"]
+_WANTED = [
+    *("*.json", "*.txt", "*.model"),
+    *("model.safetensors", "model-*-of-*.safetensors", "*/model.safetensors"),
+    *("onnx/model.onnx*", "model.onnx*"),
+]
 
 
 def download_model(model: str, revision: str | None) -> Path:

@@ -18,10 +18,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
 from embedsvc.errors import ModelError, NotFoundError
 
 BUNDLED = Path(__file__).parent / "models" / "default"
-_HASHED_SUFFIXES = {".json", ".safetensors", ".onnx", ".bin", ".txt", ".model", ".onnx_data"}
+_HASHED_SUFFIXES = {".json", ".safetensors", ".onnx", ".bin", ".txt", ".model", ".onnx_data", ".data"}
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,30 @@ class ModelFolder:
 
     @property
     def name(self) -> str:
-        return "embedsvc-default" if self.path == BUNDLED else self.path.name
+        path = self.path.resolve()
+        if path == BUNDLED.resolve():
+            return "embedsvc-default"
+        repository = path.parent.parent.name
+        if path.parent.name == "snapshots" and repository.startswith("models--"):  # the hub's cache
+            return repository.removeprefix("models--").replace("--", "/")
+        return path.name
 
     @property
     def is_static(self) -> bool:
         return self.modules[0].kind == "StaticEmbedding"
+
+    @property
+    def head(self) -> tuple[Module, ...]:
+        """The modules after the first, without the Normalize at the end: that is postprocessing."""
+        end = len(self.modules)
+        while end > 1 and self.modules[end - 1].kind == "Normalize":
+            end -= 1
+        return self.modules[1:end]
+
+    @property
+    def tokenizer_file(self) -> Path:
+        inner = self.modules[0].folder / "tokenizer.json"
+        return inner if inner.is_file() else self.path / "tokenizer.json"
 
     @property
     def onnx_file(self) -> Path | None:
@@ -74,25 +98,31 @@ def open_model_folder(path: Path) -> ModelFolder:
     """Open a folder and check its structure; raise NotFoundError or ModelError saying what is wrong."""
     if not path.is_dir():
         raise NotFoundError(f"no model folder at {path}")
-    general = _read_json(path / "config_sentence_transformers.json", required=False)
-    transformer = _read_json(path / "config.json", required=False)
+    general = read_json(path / "config_sentence_transformers.json", required=False)
+    transformer = read_json(path / "config.json", required=False)
     modules = _read_modules(path)
-    _require(path / "tokenizer.json" if modules[0].kind != "Transformer" else _tokenizer_path(path, modules))
     prompts = general.get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
+        raise ModelError(f"{path / 'config_sentence_transformers.json'}: prompts must map names to texts")
     default = general.get("default_prompt_name")
     if default is not None and default not in prompts:
-        raise ModelError(f"{path}: default_prompt_name {default!r} is not among its prompts {sorted(prompts)}")
+        raise ModelError(
+            f"{path}: default_prompt_name {default!r} is not among its prompts {sorted(prompts)}"
+        )
     sizes = general.get("matryoshka_dimensions") or transformer.get("matryoshka_dimensions") or ()
-    return ModelFolder(path, modules, prompts, default, tuple(sorted(int(size) for size in sizes)))
+    folder = ModelFolder(path, modules, prompts, default, tuple(sorted(int(size) for size in sizes)))
+    _require(folder.tokenizer_file)
+    return folder
 
 
 def _read_modules(path: Path) -> tuple[Module, ...]:
     listing = path / "modules.json"
     if not listing.is_file():
         if (path / "config.json").is_file():
-            return Module("Transformer", path), Module("Pooling", path, {"pooling_mode": "mean"})
+            pooling = {"pooling_mode": _usual_pooling(read_json(path / "config.json"))}
+            return Module("Transformer", path, _transformer_config(path)), Module("Pooling", path, pooling)
         raise ModelError(f"{path} is not a model folder: it has neither modules.json nor config.json")
-    entries = _read_json(listing)
+    entries = _parse_json(listing)
     if not isinstance(entries, list) or not entries:
         raise ModelError(f"{listing} does not list any module")
     modules = []
@@ -101,17 +131,37 @@ def _read_modules(path: Path) -> tuple[Module, ...]:
             raise ModelError(f"{listing}: entry {position} has no 'type' or 'path'")
         folder = path / entry["path"]
         kind = str(entry["type"]).rsplit(".", 1)[-1]
-        name = "sentence_bert_config.json" if kind == "Transformer" else "config.json"
-        config = {} if kind == "StaticEmbedding" else _read_json(folder / name, required=False)
-        modules.append(Module(kind, folder, config))
+        modules.append(Module(kind, folder, _module_config(kind, folder)))
     if modules[0].kind not in ("Transformer", "StaticEmbedding"):
-        raise ModelError(f"{listing}: the first module is {modules[0].kind}; Transformer or StaticEmbedding expected")
+        raise ModelError(
+            f"{listing}: the first module is {modules[0].kind}; Transformer or StaticEmbedding expected"
+        )
     return tuple(modules)
 
 
-def _tokenizer_path(path: Path, modules: tuple[Module, ...]) -> Path:
-    inner = modules[0].folder / "tokenizer.json"
-    return inner if inner.is_file() else path / "tokenizer.json"
+def _module_config(kind: str, folder: Path) -> dict[str, Any]:
+    if kind == "StaticEmbedding":
+        return {}
+    return (
+        _transformer_config(folder)
+        if kind == "Transformer"
+        else read_json(folder / "config.json", required=False)
+    )
+
+
+def _transformer_config(folder: Path) -> dict[str, Any]:
+    """Read sentence_bert_config.json; very old models name it after their architecture."""
+    found = sorted(
+        folder.glob("sentence_*_config.json"), key=lambda path: path.name != "sentence_bert_config.json"
+    )
+    return read_json(found[0]) if found else {}
+
+
+def _usual_pooling(config: dict[str, Any]) -> str:
+    """Return what sentence-transformers pools a bare transformer with."""
+    architecture = (config.get("architectures") or [""])[0]
+    causal = architecture.endswith("ForCausalLM") and config.get("is_causal") is not False
+    return "lasttoken" if causal else "mean"
 
 
 def _require(path: Path) -> None:
@@ -119,11 +169,27 @@ def _require(path: Path) -> None:
         raise ModelError(f"the model folder is incomplete: {path} is missing")
 
 
-def _read_json(path: Path, *, required: bool = True) -> Any:
-    if not path.is_file():
-        if required:
-            raise ModelError(f"the model folder is incomplete: {path} is missing")
+def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
+    """Return the object in a JSON file; a missing file is an empty one unless it is required."""
+    if not required and not path.is_file():
         return {}
+    _require(path)
+    value = _parse_json(path)
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} must hold a JSON object, not {type(value).__name__}")
+    return value
+
+
+def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a safetensors file; raise ModelError naming it when it is missing or damaged."""
+    _require(path)
+    try:
+        return {name: np.asarray(tensor) for name, tensor in load_file(path).items()}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:  # KeyError: bfloat16
+        raise ModelError(f"{path} cannot be read: {error}") from error
+
+
+def _parse_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,17 +14,25 @@ VectorDtype = Literal["float32", "float16"]
 
 
 def finish_vectors(
-    vectors: NDArray[np.float32], *, dimensions: int | None, normalize: bool, dtype: VectorDtype
+    vectors: NDArray[np.float32],
+    *,
+    dimensions: int | None,
+    normalize: bool,
+    dtype: VectorDtype,
+    positions: Sequence[int] | NDArray[np.int64] | None = None,
 ) -> NDArray[Any]:
     """Return (n, dimensions) vectors; unit rows when ``normalize``.
 
     Matryoshka prefixes are cut before normalising: a prefix of a unit vector is not a unit vector.
-    Raises EmbedsvcError when a vector is not finite: a wrong answer is worse than none.
+    A text without any known token has no direction: its vector is zero. Raises EmbedsvcError when
+    a vector is not finite, naming its place in ``positions`` (default: its row): a wrong answer is
+    worse than none.
     """
     cut = vectors if dimensions is None else vectors[:, :dimensions]
     if not np.isfinite(cut).all():
         row = int(np.flatnonzero(~np.isfinite(cut).all(axis=1))[0])
-        raise EmbedsvcError(f"the model returned a vector that is not finite for input[{row}]")
+        place = row if positions is None else int(positions[row])
+        raise EmbedsvcError(f"the model returned a vector that is not finite for input[{place}]")
     if normalize:
         norms = np.linalg.norm(cut, axis=1, keepdims=True)
         cut = cut / np.maximum(norms, np.finfo(np.float32).tiny)

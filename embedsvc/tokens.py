@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 
 from embedsvc.errors import InvalidInputError, ModelError, TextTooLongError
 
@@ -16,19 +17,28 @@ Truncate = Literal["none", "start", "end"]
 class TextTokenizer:
     """Token ids of texts without special tokens, and the special tokens that the model wants around them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, lowercase: bool = False) -> None:
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises plain Exception
             raise ModelError(f"{path} cannot be read as a tokenizer: {error}") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        probe = self._tokenizer.encode("a")
-        special = probe.special_tokens_mask
-        lead = next((i for i, flag in enumerate(special) if not flag), len(special))
-        tail = next((i for i, flag in enumerate(reversed(special)) if not flag), 0)
-        self.prefix: list[int] = probe.ids[:lead]
-        self.suffix: list[int] = probe.ids[len(probe.ids) - tail :]
+        if lowercase:
+            rest = [self._tokenizer.normalizer] if self._tokenizer.normalizer is not None else []
+            self._tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])
+        self.prefix, self.suffix = self._special_tokens()
+
+    def _special_tokens(self) -> tuple[list[int], list[int]]:
+        """Return the ids put before and after every text, seen on the first text that has a token."""
+        if self._tokenizer.num_special_tokens_to_add(False) == 0:
+            return [], []
+        for text in chain(["a"], self._tokenizer.get_vocab()):
+            probe = self._tokenizer.encode(text)
+            inner = [i for i, special in enumerate(probe.special_tokens_mask) if not special]
+            if inner:
+                return probe.ids[: inner[0]], probe.ids[inner[-1] + 1 :]
+        raise ModelError("the tokenizer has special tokens but no ordinary ones")
 
     @property
     def vocabulary(self) -> int:
@@ -39,27 +49,27 @@ class TextTokenizer:
         return found
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each text, without special tokens and without any limit."""
-        try:
-            encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        except (TypeError, UnicodeEncodeError) as error:
-            raise _bad_text(texts) from error
+        """Return the ids of each text (valid Unicode), without special tokens and without any limit."""
+        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encoded]
 
 
-def _bad_text(texts: Sequence[str]) -> InvalidInputError:
-    for position, text in enumerate(texts):
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            return InvalidInputError(
-                f"input[{position}] holds a lone surrogate at character {error.start}; it is not valid Unicode text"
-            )
-    return InvalidInputError("the input is not valid Unicode text")
+def check_unicode(text: str, name: str, *, param: str | None = None) -> None:
+    """Raise InvalidInputError for a lone surrogate: no tokenizer takes it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(
+            f"{name} holds a lone surrogate at character {error.start}; it is not valid Unicode text",
+            param=param or name,
+        ) from error
 
 
-def fit_tokens(ids: list[int], limit: int, truncate: Truncate, position: int) -> list[int]:
-    """Return at most ``limit`` ids; raise TextTooLongError when cutting was not asked for."""
+def fit_tokens(ids: list[int], limit: int, truncate: Truncate, position: int, *, keep: int = 0) -> list[int]:
+    """Return at most ``limit`` ids; raise TextTooLongError when cutting was not asked for.
+
+    The first ``keep`` ids, the prompt's, stay whichever end is cut.
+    """
     if len(ids) <= limit:
         return ids
     if truncate == "none":
@@ -67,4 +77,4 @@ def fit_tokens(ids: list[int], limit: int, truncate: Truncate, position: int) ->
             f"input[{position}] has {len(ids)} tokens; the limit is {limit} "
             "(truncate='end' or 'start' cuts it)"
         )
-    return ids[:limit] if truncate == "end" else ids[len(ids) - limit :]
+    return ids[:limit] if truncate == "end" else ids[:keep] + ids[len(ids) - limit + keep :]

@@ -31,3 +31,67 @@ def train(recipe: Path, out: Path, data: Path | None, progress: bool) -> None:
 
     run(checked, out, data or recipe.parent, progress=progress)
     click.echo(f"wrote {out}; try: embedsvc serve --model {out}", err=True)
+
+
+@click.command()
+@click.argument("tasks", nargs=-1, required=True)
+@click.option(
+    "--model", "models", multiple=True, help="Model folder or hub id; several compare.  [default: bundled]"
+)
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="Folder with the test sets, e.g. tatoeba/ and flores/.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("evaluation"),
+    show_default=True,
+    help="Folder for the reports, JSON and Markdown.",
+)
+def evaluate(tasks: tuple[str, ...], models: tuple[str, ...], data: Path, out: Path) -> None:
+    """Evaluate models on TASKS: tatoeba, xsim."""
+    from embedsvc.encoder import load_encoder
+    from embedsvc.errors import InvalidInputError
+    from training.evaluation import TASKS
+
+    unknown = [task for task in tasks if task not in TASKS]
+    if unknown:
+        raise InvalidInputError(f"task {unknown[0]!r} is unknown; choose from {', '.join(TASKS)}")
+    for model in models or (None,):
+        encoder = load_encoder(model)
+        for task in tasks:
+            report = TASKS[task](encoder, data)
+            paths = report.write(out)
+            figures = ", ".join(
+                f"{name} {report.mean[name]:.2f}" for name in report.columns if name != "pairs"
+            )
+            click.echo(f"{task} {encoder.name}: {figures} (mean of {len(report.rows)} languages; {paths[1]})")
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write."
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "int8"]),
+    default="float32",
+    show_default=True,
+    help="Of the weights.",
+)
+@click.option("--dimensions", type=click.IntRange(min=1), help="Cut a static Matryoshka model to this size.")
+@click.option("--overwrite", is_flag=True, help="Replace what is in --out.")
+def export(model: str | None, out: Path, dtype: str, dimensions: int | None, overwrite: bool) -> None:
+    """Convert MODEL (default: the bundled one) into a folder for serving.
+
+    Transformers become ONNX, checked against torch; static models become float32 or int8 tables
+    (the float32 folder opens in sentence-transformers too).
+    """
+    from training.export import export_model
+
+    export_model(model, out, dtype=dtype, dimensions=dimensions, overwrite=overwrite)
+    click.echo(f"wrote {out}; try: embedsvc serve --model {out}", err=True)

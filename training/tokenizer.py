@@ -16,6 +16,8 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int, alphabet: int) -> 
     A piece inside a word starts with ``##``, so that a word and the same letters inside another
     word are different tokens. Characters outside the alphabet become one ``[UNK]``, which is a
     trained row like any other: a text never has an empty bag unless it has no visible character.
+    The library breaks ties between equally frequent merges at random, so two trainings on the same
+    texts differ a little; a run keeps its tokenizer and uses it again when it is resumed.
     """
     tokenizer = Tokenizer(
         models.BPE(unk_token=UNKNOWN, continuing_subword_prefix=_CONTINUATION, fuse_unk=True)

@@ -18,7 +18,9 @@ from embedsvc.cli.options import INPUT_FILE, OUTPUT_FILE, encode_options, model_
 @encode_options
 @click.option("--normalize/--no-normalize", default=True, show_default=True, help="Unit vectors.")
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
-def encode(file: Path, out: Path, model: str | None, runtime: Any, device: str | None, **options: Any) -> None:
+def encode(
+    file: Path, out: Path, model: str | None, runtime: Any, device: str | None, **options: Any
+) -> None:
     """Encode each line of FILE into one vector."""
     import numpy as np
 

@@ -31,7 +31,9 @@ def model_options(command: Command) -> Command:
 def encode_options(command: Command) -> Command:
     """Add the options of `Encoder.encode` that make sense for files."""
     for option in (
-        click.option("--progress/--no-progress", default=None, help="Show progress (default: on a terminal)."),
+        click.option(
+            "--progress/--no-progress", default=None, help="Show progress (default: on a terminal)."
+        ),
         click.option("--batch-tokens", type=click.IntRange(min=1), help="Padded tokens of one batch."),
         click.option(
             "--truncate",

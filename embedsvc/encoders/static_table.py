@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from embedsvc.encoder import PreparedText
 from embedsvc.errors import ModelError
-from embedsvc.model_folder import ModelFolder
+from embedsvc.model_folder import ModelFolder, read_tensors
 from embedsvc.tokens import TextTokenizer
 
 WEIGHT_NAMES = ("embedding.weight", "embeddings")  # sentence-transformers; model2vec
@@ -30,18 +29,18 @@ class StaticTableRuntime:
     batch_tokens = 262_144
 
     def __init__(self, folder: ModelFolder) -> None:
-        unsupported = [module.kind for module in folder.modules[1:] if module.kind != "Normalize"]
+        unsupported = [module.kind for module in folder.head]
         if unsupported:
             raise ModelError(f"{folder.path}: a static model cannot be followed by {', '.join(unsupported)}")
         source = folder.modules[0].folder
-        self._tokenizer = TextTokenizer(source / "tokenizer.json")
-        self._table = read_table(source)
-        if self._tokenizer.vocabulary > len(self._table):
+        self._tokenizer = TextTokenizer(folder.tokenizer_file)
+        self.table = read_table(source)
+        if self._tokenizer.vocabulary > len(self.table):
             raise ModelError(
                 f"{folder.path}: the tokenizer has {self._tokenizer.vocabulary} tokens, "
-                f"the table only {len(self._table)} rows"
+                f"the table only {len(self.table)} rows"
             )
-        self.dimension = self._table.shape[1]
+        self.dimension = self.table.shape[1]
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text; a text without any known token has none."""
@@ -51,7 +50,7 @@ class StaticTableRuntime:
         """Return (n, dimension) means; a text without tokens gets zeros."""
         lengths = np.fromiter((len(text.ids) for text in batch), np.int64, len(batch))
         ids = np.fromiter(chain.from_iterable(text.ids for text in batch), np.int64, int(lengths.sum()))
-        return mean_rows(self._table, ids, lengths)
+        return mean_rows(self.table, ids, lengths)
 
 
 def mean_rows(
@@ -76,20 +75,27 @@ def mean_rows(
 def read_table(folder: Path) -> NDArray[np.float32]:
     """Return the table (vocabulary, dim) as float32; int8 tables are scaled row by row."""
     path = folder / "model.safetensors"
-    if not path.is_file():
-        raise ModelError(f"the model folder is incomplete: {path} is missing")
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
+    tensors = read_tensors(path)
     name = next((name for name in WEIGHT_NAMES if name in tensors), None)
     if name is None:
         raise ModelError(f"{path} has no tensor {WEIGHT_NAMES[0]!r}; it has {sorted(tensors)}")
+    if tensors[name].ndim != 2:
+        raise ModelError(
+            f"{path}: {name!r} has shape {tensors[name].shape}; (vocabulary, dimension) expected"
+        )
     table = tensors[name].astype(np.float32)
-    if table.ndim != 2:
-        raise ModelError(f"{path}: {name!r} has shape {table.shape}; (vocabulary, dimension) expected")
-    if tensors[name].dtype == np.int8:
-        if SCALE_NAME not in tensors:
-            raise ModelError(f"{path}: {name!r} is int8 but {SCALE_NAME!r} is missing")
-        table *= tensors[SCALE_NAME].astype(np.float32)[:, None]
-    return np.ascontiguousarray(table)
+    try:
+        if tensors[name].dtype == np.int8:
+            if SCALE_NAME not in tensors:
+                raise ModelError(f"{path}: {name!r} is int8 but {SCALE_NAME!r} is missing")
+            table *= tensors[SCALE_NAME].astype(np.float32)[:, None]
+        return np.ascontiguousarray(_fold_model2vec(table, tensors))
+    except (ValueError, IndexError) as error:
+        raise ModelError(f"{path}: its tensors do not fit each other: {error}") from error
+
+
+def _fold_model2vec(table: NDArray[np.float32], tensors: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """Return one row per token id: model2vec may share rows between tokens and keep their weights apart."""
+    if "mapping" in tensors:
+        table = table[tensors["mapping"]]
+    return table * tensors["weights"].astype(np.float32)[:, None] if "weights" in tensors else table

@@ -1,0 +1,104 @@
+"""All collections of a data folder, by name."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+import uuid
+from pathlib import Path
+
+from embedsvc.collections.collection import DATABASE, Collection
+from embedsvc.encoder import Encoder
+from embedsvc.errors import InvalidInputError, NotFoundError, StorageError
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_TRASH = ".deleted-"
+
+
+class CollectionSet:
+    """The collections in ``<data_dir>/collections/<name>``, opened on demand. Safe with several threads."""
+
+    def __init__(self, data_dir: str | Path, encoder: Encoder | None = None) -> None:
+        """Without an encoder each collection loads the bundled model when it first needs it."""
+        self.folder = Path(data_dir) / "collections"
+        self._encoder = encoder
+        self._open: dict[str, Collection] = {}
+        self._lock = threading.Lock()
+
+    def names(self) -> list[str]:
+        """Return the names of all collections, sorted."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(
+            entry.name
+            for entry in self.folder.iterdir()
+            if _NAME.fullmatch(entry.name) and (entry / DATABASE).is_file()
+        )
+
+    def get(self, name: str) -> Collection:
+        """Return an existing collection; raise NotFoundError naming those that there are."""
+        check_name(name)
+        with self._lock:
+            return self._existing(name)
+
+    def open(self, name: str) -> Collection:
+        """Return the collection of this name, made if it is not there."""
+        check_name(name)
+        with self._lock:
+            return self._existing(name) if name in self.names() else self._opened(name, create=True)
+
+    def create(self, name: str) -> Collection:
+        """Make a new collection; raise InvalidInputError when the name is taken."""
+        check_name(name)
+        with self._lock:
+            if name in self.names():
+                raise InvalidInputError(f"collection {name!r} exists already", param="name")
+            return self._opened(name, create=True)
+
+    def delete(self, name: str) -> None:
+        """Delete a collection and all its documents; raise NotFoundError naming those that there are."""
+        check_name(name)
+        with self._lock:
+            self._check_known(name)
+            if name in self._open:
+                self._open.pop(name).close()
+            try:
+                (self.folder / name).rename(self.folder / f"{_TRASH}{name}-{uuid.uuid4().hex}")
+                for trash in self.folder.glob(f"{_TRASH}*"):
+                    shutil.rmtree(trash)
+            except OSError as error:
+                raise StorageError(f"{self.folder / name}: cannot be deleted: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close every collection that was opened."""
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1].close()
+
+    def _existing(self, name: str) -> Collection:
+        self._check_known(name)
+        return self._opened(name, create=False)
+
+    def _opened(self, name: str, *, create: bool) -> Collection:
+        found = self._open.get(name)
+        if found is not None and found.is_current():
+            return found
+        if found is not None:
+            self._open.pop(name).close()
+        collection = self._open[name] = Collection(self.folder / name, self._encoder, create=create)
+        return collection
+
+    def _check_known(self, name: str) -> None:
+        names = self.names()
+        if name not in names:
+            raise NotFoundError(f"no collection {name!r}; known: {', '.join(names) or 'none'}", param="name")
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidInputError for a name that is not 1 to 63 plain characters: none leaves the folder."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidInputError(
+            f"collection name {name!r}: expected 1 to 63 of a-z, 0-9, - and _, the first a letter or digit",
+            param="name",
+        )

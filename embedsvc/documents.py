@@ -1,0 +1,121 @@
+"""Documents from files: .txt (a text per line), .tsv (with a header), .jsonl. One line at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embedsvc.collections.document import Document, check_document
+from embedsvc.errors import InvalidInputError
+from embedsvc.textfiles import iterate_lines
+
+KNOWN_SUFFIXES = (".txt", ".tsv", ".jsonl")
+_LANGUAGE_FIELDS = ("language", "lang")
+
+
+@dataclass(frozen=True)
+class FieldNames:
+    """The columns or keys that hold id, text and language; language None takes "language" or "lang"."""
+
+    id: str = "id"
+    text: str = "text"
+    language: str | None = None
+
+
+def read_documents(path: Path, names: FieldNames | None = None) -> Iterator[Document]:
+    """Yield the documents of a file in order; other fields become metadata.
+
+    A .txt line is a text with its line number as id; blank lines are skipped. A .tsv file starts with
+    the names of its columns. A .jsonl line is an object; a number as id becomes its digits.
+    Raises InvalidInputError naming file, line and reason, at the first bad line.
+    """
+    path = Path(path)
+    names = names or FieldNames()
+    if path.suffix == ".txt":
+        return _from_lines(path)
+    if path.suffix == ".tsv":
+        return _from_rows(path, _table_rows(path), names)
+    if path.suffix == ".jsonl":
+        return _from_rows(path, _json_rows(path), names)
+    raise InvalidInputError(
+        f"{path}: unknown kind of file {path.suffix!r}; known: {', '.join(KNOWN_SUFFIXES)}"
+    )
+
+
+def _from_lines(path: Path) -> Iterator[Document]:
+    for number, line in iterate_lines(path):
+        if line.strip():
+            yield check_document(Document(str(number), line), f"{path} line {number}")
+
+
+def _from_rows(
+    path: Path, rows: Iterator[tuple[int, dict[str, Any]]], names: FieldNames
+) -> Iterator[Document]:
+    for number, row in rows:
+        yield _document(row, names, f"{path} line {number}")
+
+
+def _document(row: dict[str, Any], names: FieldNames, where: str) -> Document:
+    id_ = _take(row, names.id, where)
+    text = _take(row, names.text, where)
+    language = _take_language(row, names, where)
+    if isinstance(id_, int) and not isinstance(id_, bool):
+        id_ = str(id_)
+    for name, value in ((names.id, id_), (names.text, text), (names.language or "language", language)):
+        if not isinstance(value, str | None):
+            raise InvalidInputError(f"{where}: {name!r} is {type(value).__name__}, not a string")
+    return check_document(Document(id_, text, language or None, row or None), where)
+
+
+def _take(row: dict[str, Any], name: str, where: str) -> Any:
+    if row.get(name) in (None, ""):
+        state = (
+            "is empty" if name in row else f"is missing; the fields are {', '.join(map(repr, row)) or 'none'}"
+        )
+        raise InvalidInputError(f"{where}: {name!r} {state}")
+    return row.pop(name)
+
+
+def _take_language(row: dict[str, Any], names: FieldNames, where: str) -> Any:
+    if names.language is not None:
+        return _take(row, names.language, where)
+    return next((row.pop(name) for name in _LANGUAGE_FIELDS if name in row), None)
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in iterate_lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InvalidInputError(f"{path} line {number}: not JSON: {error}") from error
+        if not isinstance(row, Mapping):
+            raise InvalidInputError(
+                f"{path} line {number}: {type(row).__name__} found; a JSON object expected"
+            )
+        yield number, dict(row)
+
+
+def _table_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    columns: list[str] | None = None
+    for number, line in iterate_lines(path):
+        cells = line.split("\t")
+        if columns is None:
+            columns = _header(cells, path)
+        elif len(cells) != len(columns):
+            raise InvalidInputError(
+                f"{path} line {number}: {len(cells)} columns; the header has {len(columns)}"
+            )
+        else:
+            yield number, dict(zip(columns, cells, strict=True))
+
+
+def _header(cells: list[str], path: Path) -> list[str]:
+    for name in cells:
+        if not name or cells.count(name) > 1:
+            raise InvalidInputError(f"{path} line 1: column name {name!r} is empty or there twice")
+    return cells

@@ -1,0 +1,107 @@
+"""The ONNX runtime: a transformer as an ONNX graph, pooled in numpy. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from embedsvc.cpu import effective_cpus
+from embedsvc.encoder import PreparedText
+from embedsvc.encoders.head import Head
+from embedsvc.encoders.sequence import PaddedBatch, SequenceInputs
+from embedsvc.errors import EmbedsvcError, ModelError
+from embedsvc.model_folder import ModelFolder
+
+_STATE_OUTPUTS = ("last_hidden_state", "token_embeddings", "hidden_states")
+_VECTOR_OUTPUTS = ("sentence_embedding",)  # the whole chain is in the graph
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+
+
+class OnnxRuntime:
+    """A transformer in ONNX Runtime on the processor. Safe to call from several threads."""
+
+    name = "onnx"
+    batch_tokens = 2048  # on a processor larger batches are not faster, only more padded
+
+    def __init__(self, folder: ModelFolder) -> None:
+        if folder.onnx_file is None:
+            raise ModelError(f"{folder.path} has no ONNX file")
+        self._path = folder.onnx_file
+        self._inputs = SequenceInputs(folder)
+        self.max_tokens = self._inputs.max_tokens
+        self.special_tokens = self._inputs.special_tokens
+        self._session = _open_session(self._path)
+        self._wanted = [_known_input(node.name, self._path) for node in self._session.get_inputs()]
+        self._output = _choose_output(self._session, self._path)
+        self._head = None if self._output in _VECTOR_OUTPUTS else Head(folder)
+        self.dimension = self._probe_dimension()
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text, without special tokens and without any limit."""
+        return self._inputs.tokenize(texts)
+
+    def embed(self, batch: Sequence[PreparedText]) -> NDArray[np.float32]:
+        """Return (n, dimension) pooled vectors, before the final normalisation."""
+        padded = self._inputs.padded(batch)
+        output = self._run(padded)
+        return output if self._head is None else self._head(output, padded.mask, padded.prompt)
+
+    def _run(self, padded: PaddedBatch) -> NDArray[np.float32]:
+        width = padded.ids.shape[1]
+        values = {
+            "input_ids": padded.ids,
+            "attention_mask": padded.mask,
+            "token_type_ids": np.zeros_like(padded.ids),
+            "position_ids": np.broadcast_to(np.arange(width, dtype=np.int64), padded.ids.shape),
+        }
+        try:
+            outputs = self._session.run([self._output], {name: values[name] for name in self._wanted})
+        except Exception as error:  # onnxruntime's own errors share no base class
+            raise EmbedsvcError(f"{self._path} failed on a batch of {padded.ids.shape}: {error}") from error
+        return np.asarray(outputs[0], np.float32)
+
+    def _probe_dimension(self) -> int:
+        """Run one short text: the width is known, and a graph that cannot run is found when it is opened."""
+        try:
+            vectors = self.embed([PreparedText(self._inputs.tokenize(["a"])[0][: self.max_tokens])])
+        except ModelError:
+            raise
+        except (EmbedsvcError, ValueError, IndexError) as error:
+            raise ModelError(f"{self._path} cannot encode a text: {error}") from error
+        if vectors.ndim != 2 or len(vectors) != 1:
+            raise ModelError(f"{self._path}: output {self._output!r} gave shape {vectors.shape} for one text")
+        return int(vectors.shape[1])
+
+
+def _open_session(path: Path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = effective_cpus()
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # Spinning threads keep every core busy for a second after each request.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own errors share no base class
+        raise ModelError(f"{path} cannot be opened as an ONNX model: {error}") from error
+
+
+def _known_input(name: str, path: Path) -> str:
+    if name not in _INPUTS:
+        raise ModelError(f"{path} asks for the input {name!r}; known are {', '.join(_INPUTS)}")
+    return name
+
+
+def _choose_output(session: ort.InferenceSession, path: Path) -> str:
+    names = [node.name for node in session.get_outputs()]
+    for name in (*_STATE_OUTPUTS, *_VECTOR_OUTPUTS):
+        if name in names:
+            return name
+    known = ", ".join((*_STATE_OUTPUTS, *_VECTOR_OUTPUTS))
+    raise ModelError(f"{path} has the outputs {', '.join(names)}; one of {known} expected")

@@ -1,0 +1,1 @@
+"""Translation pairs from two monolingual sides: fold, encode, neighbours, margin, extract, write."""

@@ -1,0 +1,179 @@
+"""Mine translation pairs from two lists of sentences."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from embedsvc.encoder import Encoder, check_texts, load_encoder
+from embedsvc.errors import DimensionMismatchError, InvalidInputError
+from embedsvc.mining.duplicates import distinct_rows
+from embedsvc.mining.extract import RETRIEVALS, Retrieval, extract_pairs
+from embedsvc.mining.margin import MARGINS, Margin, best_candidates
+from embedsvc.tokens import Truncate
+from indexing import BothWays, VectorError, nearest_both_ways
+
+DEFAULT_THRESHOLDS: dict[Margin, float] = {"ratio": 1.06, "distance": 0.03, "absolute": 0.45}
+"""The least score kept when no threshold is given: near the best F1 of the bundled model on BUCC-like sets
+of eight languages against English (benchmarks/mining.py). The right value depends on encoder and corpus."""
+
+_ENCODE_TEXTS = 8_192  # texts given to the encoder at once: one step of the progress bar
+_PROGRESS_TEXTS = 20_000  # fewer texts than this show no bar unless asked
+
+
+@dataclass(frozen=True, slots=True)
+class MinedPair:
+    """A source and a target text, their rows in the lists given, and how well they match."""
+
+    score: float
+    source_row: int
+    target_row: int
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What is mined of one side: rows of the caller's list, ascending, and their vectors."""
+
+    rows: NDArray[np.int64]
+    vectors: NDArray[Any]
+
+
+def mine(
+    source: Sequence[str],
+    target: Sequence[str],
+    *,
+    encoder: Encoder | None = None,
+    margin: Margin = "ratio",
+    k: int = 4,
+    retrieval: Retrieval = "max",
+    threshold: float | None = None,
+    source_vectors: NDArray[Any] | None = None,
+    target_vectors: NDArray[Any] | None = None,
+    prompt_name: str | None = None,
+    prompt: str | None = None,
+    dimensions: int | None = None,
+    truncate: Truncate = "none",
+    batch_tokens: int | None = None,
+    progress: bool | None = None,
+) -> list[MinedPair]:
+    """Return the pairs that are probably translations, best first; equal scores in order of rows.
+
+    encoder defaults to the bundled model. margin, k and retrieval are explained in `margin` and
+    `extract`; k larger than a side is cut to its size. threshold is the least score kept; None takes
+    `DEFAULT_THRESHOLDS`, which suit the bundled model: no threshold carries over to another encoder.
+    source_vectors and target_vectors, (n, dim) unit rows, one per text, save encoding that side; the
+    options after them are those of `Encoder.encode`. Texts equal but for whitespace and Unicode
+    composition are mined once, as their first occurrence. A text without any token pairs with none.
+    Raises InvalidInputError or DimensionMismatchError.
+    """
+    _check_options(margin, k, retrieval, threshold)
+    check_texts(source, name="source")
+    check_texts(target, name="target")
+    if not len(source) or not len(target):
+        return []
+    options = {
+        "prompt_name": prompt_name,
+        "prompt": prompt,
+        "dimensions": dimensions,
+        "truncate": truncate,
+        "batch_tokens": batch_tokens,
+    }
+    if encoder is None and (source_vectors is None or target_vectors is None):
+        encoder = load_encoder()
+    sides = []
+    for name, texts, vectors in (("source", source, source_vectors), ("target", target, target_vectors)):
+        rows = np.array(distinct_rows(texts), np.int64)
+        if vectors is not None:
+            _check_vectors(vectors, len(texts), name)
+            sides.append(_Side(rows, vectors[rows]))
+        elif encoder is not None:
+            sides.append(_encoded_side(encoder, name, texts, rows, options, progress))
+    both = _neighbours(*sides, k=k, progress=progress)
+    found = extract_pairs(
+        *best_candidates(both, margin),
+        retrieval,
+        threshold=DEFAULT_THRESHOLDS[margin] if threshold is None else threshold,
+    )
+    source_rows = sides[0].rows[found.source_rows].tolist()
+    target_rows = sides[1].rows[found.target_rows].tolist()
+    return [
+        MinedPair(score, i, j, source[i], target[j])
+        for score, i, j in zip(found.scores.tolist(), source_rows, target_rows, strict=True)
+    ]
+
+
+def _check_options(margin: str, k: int, retrieval: str, threshold: float | None) -> None:
+    """Refuse bad options before the long work."""
+    for name, value, known in (("margin", margin, MARGINS), ("retrieval", retrieval, RETRIEVALS)):
+        if value not in known:
+            raise InvalidInputError(f"{name} {value!r} is unknown; choose {', '.join(known)}", param=name)
+    if k < 1:
+        raise InvalidInputError(f"k = {k}; it must be at least 1", param="k")
+    if threshold is not None and math.isnan(threshold):
+        raise InvalidInputError("threshold is not a number", param="threshold")
+
+
+def _check_vectors(vectors: NDArray[Any], count: int, name: str) -> None:
+    if vectors.ndim != 2 or len(vectors) != count:
+        raise InvalidInputError(
+            f"{name}_vectors have shape {vectors.shape}; expected ({count}, dim), one row per text",
+            param=f"{name}_vectors",
+        )
+
+
+def _encoded_side(
+    encoder: Encoder,
+    name: str,
+    texts: Sequence[str],
+    rows: NDArray[np.int64],
+    options: dict[str, Any],
+    progress: bool | None,
+) -> _Side:
+    """Encode the texts at ``rows``; those whose vector is zero (no token known) are left out."""
+    chunks = []
+    with _bar(f"encode {name}", len(rows), progress) as bar:
+        for begin in range(0, len(rows), _ENCODE_TEXTS):
+            chunk = rows[begin : begin + _ENCODE_TEXTS].tolist()
+            try:
+                vectors = encoder.encode([texts[row] for row in chunk], progress=False, **options)
+            except InvalidInputError as error:
+                raise _located(error, name, chunk) from error
+            chunks.append(vectors)
+            bar.update(len(chunk))
+    vectors = np.concatenate(chunks)
+    kept = vectors.any(axis=1)
+    return _Side(rows, vectors) if kept.all() else _Side(rows[kept], vectors[kept])
+
+
+def _located(error: InvalidInputError, name: str, rows: list[int]) -> InvalidInputError:
+    """The encoder's error about the n-th text it was given, as an error about the caller's text."""
+    message = re.sub(r"\binput\[(\d+)\]", lambda found: f"{name}[{rows[int(found[1])]}]", error.message)
+    return type(error)(message, param=error.param)
+
+
+def _neighbours(source: _Side, target: _Side, *, k: int, progress: bool | None) -> BothWays:
+    x, y = source.vectors, target.vectors
+    if x.shape[1] != y.shape[1]:
+        raise DimensionMismatchError(
+            f"source vectors have {x.shape[1]} dimensions, target vectors {y.shape[1]}"
+        )
+    with _bar("neighbours", len(x), progress) as bar:
+        try:
+            return nearest_both_ways(x, y, k, progress=lambda done, _: bar.update(done - bar.n))
+        except VectorError as error:
+            raise InvalidInputError(f"the vectors cannot be mined: {error}") from error
+
+
+def _bar(stage: str, total: int, wanted: bool | None) -> Any:
+    show = wanted if wanted is not None else total >= _PROGRESS_TEXTS and sys.stderr.isatty()
+    return tqdm(total=total, desc=stage, unit="text", disable=not show)

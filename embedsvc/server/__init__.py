@@ -1,0 +1,1 @@
+"""The HTTP server: `create_app` makes it, one file per group of routes."""

@@ -1,0 +1,73 @@
+"""POST /v1/embeddings and GET /v1/models, in the shape of OpenAI."""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+from fastapi import APIRouter, Response
+from pydantic_core import to_json
+
+from embedsvc.encoder import Encoding
+from embedsvc.errors import InvalidInputError
+from embedsvc.scheduling.batcher import EncodeOptions
+from embedsvc.server.schemas import EmbeddingsRequest, EmbeddingsResponse, ModelCard, ModelList
+from embedsvc.server.state import StateDep
+
+router = APIRouter(prefix="/v1", tags=["embeddings"])
+
+
+@router.post("/embeddings", responses={200: {"model": EmbeddingsResponse}})
+async def embeddings(request: EmbeddingsRequest, state: StateDep) -> Response:
+    """Encode texts into vectors."""
+    state.check_model(request.model)
+    limit = state.settings.max_batch_texts
+    if len(request.input) > limit:
+        raise InvalidInputError(
+            f"input has {len(request.input)} texts; max_batch_texts = {limit}", param="input"
+        )
+    options = EncodeOptions(
+        prompt_name=request.prompt_name,
+        prompt=request.prompt,
+        dimensions=request.dimensions,
+        normalize=request.normalize,
+        truncate=request.truncate,
+    )
+    encoding = await state.batcher.encode(request.input, options)
+    body = embeddings_json(encoding, state.encoder.name, as_base64=request.encoding_format == "base64")
+    return Response(body, media_type="application/json")
+
+
+def embeddings_json(encoding: Encoding, model: str, *, as_base64: bool) -> bytes:
+    """Return OpenAI's embeddings list as JSON: floats without loss, or base64 of little-endian float32."""
+    vectors = np.ascontiguousarray(encoding.vectors, "<f4")
+    items = []
+    for index, (vector, truncated) in enumerate(zip(vectors, encoding.truncated, strict=True)):
+        value = b'"%s"' % base64.b64encode(vector) if as_base64 else to_json(vector.tolist())
+        flag = b',"truncated":true' if truncated else b""
+        items.append(b'{"object":"embedding","index":%d,"embedding":%s%s}' % (index, value, flag))
+    tokens = sum(encoding.tokens)
+    return b'{"object":"list","data":[%s],"model":%s,"usage":{"prompt_tokens":%d,"total_tokens":%d}}' % (
+        b",".join(items),
+        to_json(model),
+        tokens,
+        tokens,
+    )
+
+
+@router.get("/models")
+async def models(state: StateDep) -> ModelList:
+    """Describe the model that is served."""
+    encoder = state.encoder
+    card = ModelCard(
+        id=encoder.name,
+        created=int(encoder.folder.path.stat().st_mtime),
+        dimension=encoder.dimension,
+        max_tokens=encoder.runtime.max_tokens,
+        prompts=encoder.folder.prompts,
+        default_prompt_name=encoder.folder.default_prompt_name,
+        matryoshka_dimensions=list(encoder.folder.matryoshka_dimensions),
+        runtime=encoder.runtime.name,
+        fingerprint=encoder.fingerprint,
+    )
+    return ModelList(data=[card])

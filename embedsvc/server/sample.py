@@ -1,0 +1,50 @@
+"""The sample collection: the same everyday passages in many languages, for trying the server out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from embedsvc.collections.collection import Collection
+from embedsvc.collections.collection_set import CollectionSet
+from embedsvc.documents import read_documents
+from embedsvc.encoder import Encoder
+from embedsvc.errors import ModelError, NotFoundError, StorageError
+
+SAMPLE = "sample"
+SAMPLE_FILE = Path(__file__).parent.parent / "models" / "sample" / "documents.jsonl"
+
+
+def load_sample(collections: CollectionSet, encoder: Encoder) -> None:
+    """Bring the collection 'sample' up to date; only what differs is encoded.
+
+    One made with another model is made anew, unless it holds documents of somebody else: StorageError.
+    """
+    documents = list(read_documents(SAMPLE_FILE))
+    try:
+        collection = collections.open(SAMPLE)
+    except ModelError as error:
+        with Collection(collections.folder / SAMPLE, create=False) as old:
+            own = sum(_has(old, document.id) for document in documents)
+            foreign = old.count - own
+        if foreign:
+            raise StorageError(
+                f"collection {SAMPLE!r} has {foreign} documents that are not of the sample, made with "
+                f"another model than {encoder.name!r}: delete it (embedsvc collections) or leave out --demo"
+            ) from error
+        collections.delete(SAMPLE)
+        collection = collections.open(SAMPLE)
+    changed = [
+        document
+        for document in documents
+        if not _has(collection, document.id) or collection.get(document.id) != document
+    ]
+    if changed:
+        collection.upsert(changed)
+
+
+def _has(collection: Collection, id_: str) -> bool:
+    try:
+        collection.get(id_)
+    except NotFoundError:
+        return False
+    return True

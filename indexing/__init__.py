@@ -1,0 +1,35 @@
+"""Arrays in, neighbours out: exact and approximate search over unit vectors, on numpy and FAISS."""
+
+from indexing.errors import IndexFileError, IndexingError, VectorError
+from indexing.exact import BothWays, nearest, nearest_both_ways
+from indexing.folder import open_index, save_index
+from indexing.index import VectorIndex
+from indexing.kinds import KINDS, Flat, Hnsw, Kind, kind_from
+from indexing.manifest import Manifest, read_manifest
+from indexing.neighbours import Neighbours
+from indexing.recall import measure_recall, recall_at_k
+from indexing.vectors import check_vectors, normalize_rows
+
+__all__ = [
+    "KINDS",
+    "BothWays",
+    "Flat",
+    "Hnsw",
+    "IndexFileError",
+    "IndexingError",
+    "Kind",
+    "Manifest",
+    "Neighbours",
+    "VectorError",
+    "VectorIndex",
+    "check_vectors",
+    "kind_from",
+    "measure_recall",
+    "nearest",
+    "nearest_both_ways",
+    "normalize_rows",
+    "open_index",
+    "read_manifest",
+    "recall_at_k",
+    "save_index",
+]

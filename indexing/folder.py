@@ -1,0 +1,179 @@
+"""The index folder: ``manifest.json`` and the FAISS file it names, replaced as one.
+
+The FAISS file carries its own hash in its name (``index-<sha256>.faiss``), so a new one never
+overwrites the one in use. Renaming the new manifest into place is the only moment of change: a save
+killed before it leaves the old index, one killed after it the new. One writer at a time; readers need
+no lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import faiss
+
+from indexing.errors import IndexFileError, IndexingError
+from indexing.index import VectorIndex
+from indexing.kinds import kind_from
+from indexing.manifest import FORMAT_VERSION, MANIFEST, Manifest, StrPath, read_manifest
+
+_faiss: Any = faiss  # its type stub lacks what its Python layer adds
+
+
+def save_index(
+    index: VectorIndex,
+    folder: StrPath,
+    *,
+    model: str | None = None,
+    recall: float | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """Write ``index`` into ``folder``, durably, in place of the index it may hold; return the manifest.
+
+    Raises:
+        OSError: a file cannot be written; the index that was there is untouched.
+        IndexingError: ``extra`` is not JSON.
+    """
+    folder = Path(folder)
+    _check_json(extra)
+    folder.mkdir(parents=True, exist_ok=True)
+    _sync_folder(folder.parent)
+    temporary = folder / "index.tmp"
+    sha256 = _write_faiss(index, temporary)
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        kind=index.kind.name,
+        parameters=asdict(index.kind),
+        dimension=index.dimension,
+        count=index.count,
+        file=f"index-{sha256[:16]}.faiss",
+        size_bytes=temporary.stat().st_size,
+        sha256=sha256,
+        model=model,
+        recall=recall,
+        extra=dict(extra or {}),
+    )
+    _move(temporary, folder / manifest.file)
+    with _durable(folder / "manifest.tmp") as file:
+        file.write(json.dumps(asdict(manifest), indent=2).encode() + b"\n")
+    _move(folder / "manifest.tmp", folder / MANIFEST)
+    for stale in folder.glob("index-*.faiss"):
+        if stale.name != manifest.file:
+            stale.unlink()
+    return manifest
+
+
+def open_index(folder: StrPath, *, memory_map: bool = True, verify: bool = True) -> VectorIndex:
+    """Open the index in ``folder``.
+
+    With ``memory_map`` vectors stay in the page cache, shared by all processes that open the folder.
+    ``verify`` reads the whole file once to compare its sha256; without it a file of the right size with
+    flipped bits goes unnoticed.
+
+    Raises:
+        IndexFileError: a file is missing, damaged, of another format version, or the two disagree.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    try:
+        return _open(folder, manifest, memory_map=memory_map, verify=verify)
+    except IndexFileError:
+        if read_manifest(folder) == manifest:
+            raise
+    # The index was replaced between reading its manifest and opening its file.
+    return open_index(folder, memory_map=memory_map, verify=verify)
+
+
+def _open(folder: Path, manifest: Manifest, *, memory_map: bool, verify: bool) -> VectorIndex:
+    path = folder / manifest.file
+    _check_file(path, manifest, verify=verify)
+    try:
+        kind = kind_from(manifest.kind, manifest.parameters)
+    except IndexingError as error:
+        raise IndexFileError(f"{folder / MANIFEST}: {error}") from error
+    try:
+        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if memory_map else 0)
+    except RuntimeError as error:
+        raise IndexFileError(f"{path}: FAISS cannot read it: {error}") from error
+    found = (kind.accepts(index), index.d, index.ntotal, index.metric_type)
+    if found != (True, manifest.dimension, manifest.count, faiss.METRIC_INNER_PRODUCT):
+        raise IndexFileError(
+            f"{path}: holds {type(index).__name__} with {index.ntotal} vectors of dimension {index.d}, "
+            f"metric {index.metric_type}; the manifest says {manifest.kind}, {manifest.count} vectors "
+            f"of dimension {manifest.dimension}, inner product"
+        )
+    return VectorIndex(kind, index)
+
+
+def _check_file(path: Path, manifest: Manifest, *, verify: bool) -> None:
+    try:
+        size = path.stat().st_size
+        sha256 = _sha256(path) if verify and size == manifest.size_bytes else manifest.sha256
+    except OSError as error:
+        raise IndexFileError(f"{path}: named by the manifest; cannot be read: {error.strerror}") from error
+    if size != manifest.size_bytes:
+        raise IndexFileError(f"{path}: has {size} bytes; the manifest says {manifest.size_bytes}")
+    if sha256 != manifest.sha256:
+        raise IndexFileError(f"{path}: damaged; its sha256 is not the one in the manifest")
+
+
+def _check_json(extra: Mapping[str, Any] | None) -> None:
+    try:
+        json.dumps(dict(extra or {}))
+    except (TypeError, ValueError) as error:
+        raise IndexingError(f"extra cannot be written as JSON: {error}") from error
+
+
+@contextmanager
+def _durable(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing that is on disk, whole, when the block ends."""
+    try:
+        with path.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _write_faiss(index: VectorIndex, path: Path) -> str:
+    """Write the FAISS file and return its sha256.
+
+    Through Python's own file, as FAISS's writer takes no notice when the last bytes find the disk full.
+    """
+    digest = hashlib.sha256()
+    with _durable(path) as file:
+
+        def write(data: bytes) -> None:
+            file.write(data)
+            digest.update(data)
+
+        faiss.write_index(index.faiss_index, _faiss.PyCallbackIOWriter(write))
+    return digest.hexdigest()
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename a finished file into place; the new name survives a loss of power."""
+    source.replace(target)
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedsvc.errors import InvalidInputError
+from embedsvc.mining.extract import RETRIEVALS, Retrieval, extract_pairs
+from embedsvc.mining.margin import CandidatePairs
+
+Triple = tuple[float, int, int]
+
+
+def candidates(*triples: Triple) -> CandidatePairs:
+    scores, sources, targets = zip(*triples, strict=True) if triples else ((), (), ())
+    return CandidatePairs(
+        np.array(scores, np.float32), np.array(sources, np.int64), np.array(targets, np.int64)
+    )
+
+
+def triples(pairs: CandidatePairs) -> list[Triple]:
+    return list(
+        zip(pairs.scores.tolist(), pairs.source_rows.tolist(), pairs.target_rows.tolist(), strict=True)
+    )
+
+
+# Sources 0 and 1 both want target 0; target 1 wants source 0, target 2 nobody's first choice but 2.
+FORWARD = candidates((1.5, 0, 0), (1.25, 1, 0), (1.125, 2, 2))
+BACKWARD = candidates((1.5, 0, 0), (1.375, 0, 1), (1.125, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("retrieval", "expected"),
+    [
+        ("forward", [(1.5, 0, 0), (1.25, 1, 0), (1.125, 2, 2)]),
+        ("backward", [(1.5, 0, 0), (1.375, 0, 1), (1.125, 2, 2)]),
+        ("intersection", [(1.5, 0, 0), (1.125, 2, 2)]),
+        ("max", [(1.5, 0, 0), (1.125, 2, 2)]),
+    ],
+)
+def test_strategies_by_hand(retrieval: Retrieval, expected: list[Triple]) -> None:
+    assert triples(extract_pairs(FORWARD, BACKWARD, retrieval, threshold=0)) == expected
+
+
+def test_max_gives_a_text_its_partner_even_if_only_one_direction_chose_it() -> None:
+    forward, backward = candidates((1.5, 0, 0), (1.4, 1, 0)), candidates((1.5, 0, 0), (1.25, 1, 1))
+    assert triples(extract_pairs(forward, backward, "max", threshold=0)) == [(1.5, 0, 0), (1.25, 1, 1)]
+    assert triples(extract_pairs(forward, backward, "intersection", threshold=0)) == [(1.5, 0, 0)]
+
+
+@pytest.mark.parametrize("retrieval", RETRIEVALS)
+def test_threshold_applies_to_every_strategy_and_is_inclusive(retrieval: Retrieval) -> None:
+    kept = extract_pairs(FORWARD, BACKWARD, retrieval, threshold=1.5)
+    assert triples(kept) == [(1.5, 0, 0)]
+    assert triples(extract_pairs(FORWARD, BACKWARD, retrieval, threshold=1.51)) == []
+
+
+@pytest.mark.parametrize("retrieval", RETRIEVALS)
+def test_a_high_score_is_never_a_reason_to_drop_a_pair(retrieval: Retrieval) -> None:
+    # stopes drops ratios above 1.25 by default: with an isotropic encoder nearly all true pairs.
+    best = candidates((60.0, 0, 0))
+    assert triples(extract_pairs(best, best, retrieval, threshold=1.06)) == [(60.0, 0, 0)]
+
+
+def test_equal_scores_stand_in_order_of_source_then_target_row() -> None:
+    forward = candidates((1.0, 2, 0), (1.0, 1, 1), (1.0, 0, 0))
+    backward = candidates((1.0, 1, 0), (1.0, 1, 1))
+    assert triples(extract_pairs(forward, backward, "forward", threshold=0)) == [
+        (1, 0, 0),
+        (1, 1, 1),
+        (1, 2, 0),
+    ]
+    assert triples(extract_pairs(forward, backward, "max", threshold=0)) == [(1, 0, 0), (1, 1, 1)]
+
+
+@st.composite
+def both_directions(draw: st.DrawFn) -> tuple[CandidatePairs, CandidatePairs]:
+    n, m = draw(st.integers(1, 8)), draw(st.integers(1, 8))
+    score = st.sampled_from([0.5, 1.0, 1.25, 1.5])  # few values: many ties
+    table = [[draw(score) for _ in range(m)] for _ in range(n)]
+    forward = [(i, draw(st.integers(0, m - 1))) for i in range(n)]
+    backward = [(draw(st.integers(0, n - 1)), j) for j in range(m)]
+    return tuple(  # type: ignore[return-value]
+        candidates(*[(table[i][j], i, j) for i, j in draw(st.permutations(pairs))])
+        for pairs in (forward, backward)
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(both_directions(), st.sampled_from([0.0, 1.25]))
+def test_properties_of_the_strategies(
+    directions: tuple[CandidatePairs, CandidatePairs], threshold: float
+) -> None:
+    forward, backward = directions
+    found = {name: triples(extract_pairs(*directions, name, threshold=threshold)) for name in RETRIEVALS}
+    for name in ("intersection", "max"):
+        assert len({i for _, i, _ in found[name]}) == len({j for _, _, j in found[name]}) == len(found[name])
+    union = {pair for pair in triples(forward) + triples(backward) if pair[0] >= threshold}
+    assert set(found["intersection"]) == set(found["forward"]) & set(found["backward"])
+    assert set(found["max"]) <= union
+    # Greedy is maximal: what was left out has a text in a pair that is at least as good.
+    for score, i, j in union - set(found["max"]):
+        assert any(kept >= score and (i == a or j == b) for kept, a, b in found["max"])
+    # Candidates come in any order, pairs in one.
+    for pairs in found.values():
+        assert pairs == sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2]))
+
+
+@pytest.mark.parametrize("retrieval", RETRIEVALS)
+def test_no_candidates_give_no_pairs(retrieval: Retrieval) -> None:
+    assert triples(extract_pairs(candidates(), candidates(), retrieval, threshold=0)) == []
+
+
+def test_unknown_retrieval_is_refused_by_name() -> None:
+    with pytest.raises(InvalidInputError, match="retrieval 'fwd' is unknown; choose forward, backward"):
+        extract_pairs(FORWARD, BACKWARD, "fwd", threshold=0)  # type: ignore[arg-type]

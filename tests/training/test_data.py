@@ -1,0 +1,143 @@
+"""Reading pairs, drawing batches: every claim on values."""
+
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedsvc.errors import InvalidInputError, NotFoundError
+from training.config import SamplingConfig
+from training.data import TokenBags, pair_files, read_pairs, text_keys
+from training.sampling import BatchSampler, PairSource, pair_weights
+from training.tokenizer import train_tokenizer
+
+
+def bags(*rows: list[int]) -> TokenBags:
+    return TokenBags(
+        np.array([token for row in rows for token in row], np.int32), np.cumsum([0, *map(len, rows)])
+    )
+
+
+def test_an_empty_first_column_repeats_the_english_of_the_line_before(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.write_text("Yes\tdeu_Latn\tJa\n\tfra_Latn\tOui\nNo\tdeu_Latn\tNein\n", encoding="utf-8")
+    pairs = read_pairs([path])
+    assert [
+        (pairs.english[g], pairs.languages[c], o)
+        for g, c, o in zip(pairs.group, pairs.language, pairs.other, strict=True)
+    ] == [
+        ("Yes", "deu_Latn", "Ja"),
+        ("Yes", "fra_Latn", "Oui"),
+        ("No", "deu_Latn", "Nein"),
+    ]
+    only = read_pairs([path], languages=["fra_Latn"])
+    assert (only.english, only.other) == (["Yes"], ["Oui"])
+
+
+def test_compressed_files_read_the_same(tmp_path: Path) -> None:
+    (tmp_path / "pairs.tsv.xz").write_bytes(lzma.compress(b"Yes\tdeu_Latn\tJa\n"))
+    assert read_pairs(pair_files(["pairs.tsv"], tmp_path)).other == ["Ja"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"Yes\tdeu_Latn\tJa\nYes\tJa\n", "line 2: expected"),
+        (b"\tdeu_Latn\tJa\n", "line 1: expected"),
+        (b"Yes\tdeu_Latn\t \n", "line 1: expected"),
+        (b"Yes\tdeu_Latn\tJ\xff\n", "line 1: not UTF-8"),
+        (b"", "no pairs in"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.write_bytes(content)
+    with pytest.raises(InvalidInputError, match=message):
+        read_pairs([path])
+
+
+def test_a_pattern_without_files_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"no file matches 'x-\*\.tsv'.*--data"):
+        pair_files(["x-*.tsv"], tmp_path)
+
+
+def test_keys_ignore_case_spaces_and_punctuation_only() -> None:
+    keys = text_keys(["Yes, please!", "yes please", "no please", "!!!", "???"])
+    assert keys[0] == keys[1]
+    assert len(set(keys.tolist())) == 4
+
+
+def test_take_returns_the_bags_of_the_rows() -> None:
+    ids, lengths = bags([1, 2], [], [3], [4, 5, 6]).take(np.array([3, 1, 0]))
+    assert ids.tolist() == [4, 5, 6, 1, 2]
+    assert lengths.tolist() == [3, 0, 2]
+
+
+def test_weights_follow_the_stated_formula() -> None:
+    language = np.array([0, 0, 0, 0, 1], np.int16)
+    characters = np.array([60, 0, 180, 0, 0])
+    weights = pair_weights(
+        language, characters, SamplingConfig(language_exponent=0.5, length_pivot=60, length_exponent=1)
+    )
+    assert weights == pytest.approx([0.25, 0.5, 0.125, 0.5, 1.0])
+
+
+def source() -> PairSource:
+    return PairSource(
+        english=bags([1, 2], [3]),
+        other=bags([4], [5, 6], [7], [8, 9]),
+        group=np.array([0, 0, 1, 1], np.int32),
+        group_key=np.array([10, 10, 11, 11]),
+        other_key=np.array([20, 21, 22, 20]),
+    )
+
+
+def test_a_batch_holds_both_sides_and_masks_other_translations() -> None:
+    batch = BatchSampler(source(), np.ones(4), size=64, seed=5, token_dropout=0.0).batch(0)
+    texts = [batch.tokens[bag].tolist() for bag in np.split(batch.positions, batch.offsets[1:])]
+    pair = {(4,): (0, 10, 20), (5, 6): (0, 10, 21), (7,): (1, 11, 22), (8, 9): (1, 11, 20)}
+    english = {0: [1, 2], 1: [3]}
+    drawn = [pair[tuple(text)] for text in texts[64:]]
+    assert [english[group] for group, _, _ in drawn] == texts[:64]
+    for i, (_, group, other) in enumerate(drawn):
+        for j, (_, group_j, other_j) in enumerate(drawn):
+            assert batch.ignored[i, j] == (i != j and (group == group_j or other == other_j))
+
+
+def test_a_batch_depends_on_seed_and_step_only() -> None:
+    def draw(seed: int, step: int) -> list[int]:
+        sampler = BatchSampler(source(), np.ones(4), size=16, seed=seed, token_dropout=0.3)
+        sampler.batch(99)
+        return sampler.batch(step).positions.tolist()
+
+    assert draw(1, 4) == draw(1, 4)
+    assert draw(1, 4) != draw(1, 5)
+    assert draw(1, 4) != draw(2, 4)
+
+
+def test_pairs_are_drawn_by_weight_and_never_with_weight_zero() -> None:
+    batch = BatchSampler(
+        source(), np.array([0.0, 3.0, 1.0, 0.0]), size=4000, seed=1, token_dropout=0.0
+    ).batch(0)
+    lengths = np.diff([*batch.offsets, len(batch.positions)])[4000:]
+    assert 2850 < (lengths == 2).sum() < 3150
+    assert set(batch.tokens.tolist()) == {1, 2, 3, 5, 6, 7}
+
+
+def test_dropout_leaves_out_its_share_but_never_a_whole_text() -> None:
+    wide = PairSource(
+        bags(list(range(100))), bags([7], [8]), np.zeros(2, np.int32), np.zeros(2, np.int64), np.arange(2)
+    )
+    batch = BatchSampler(wide, np.ones(2), size=500, seed=1, token_dropout=0.25).batch(3)
+    lengths = np.diff([*batch.offsets, len(batch.positions)])
+    assert abs(lengths[:500].mean() - 75) < 1
+    assert (lengths[500:] == 1).all()
+
+
+def test_the_tokenizer_lower_cases_marks_continuations_and_knows_unknown() -> None:
+    tokenizer = train_tokenizer(["hello hello hell", "привет привет"] * 20, vocabulary=60, alphabet=30)
+    assert tokenizer.encode("HELLO").tokens == ["hello"]
+    assert tokenizer.encode("hello привет").tokens == ["hello", "привет"]
+    assert tokenizer.encode("语").tokens == ["[UNK]"]
+    assert tokenizer.encode("othell").tokens[-1].startswith("##")

@@ -1,0 +1,102 @@
+"""Evaluators against hand-made cases and LASER's double loop."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from embedsvc import load_encoder
+from embedsvc.errors import InvalidInputError, NotFoundError
+from training.cli import evaluate
+from training.evaluation.tatoeba import accuracies, evaluate_tatoeba
+from training.evaluation.xsim import evaluate_xsim, xsim_error
+
+
+def unit_rows(seed: int, n: int, dim: int) -> np.ndarray:
+    rows = np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_accuracies_of_a_case_computed_by_hand() -> None:
+    x = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
+    y = np.array([[0.8, 0.6], [0, 1], [0.28, 0.96]], np.float32)
+    # x0 -> y0 right; x1 -> y1 right; x2: .96, .8, .936 -> y0 wrong.
+    # y0: .8, .6, .96 -> x2 wrong; y1 -> x1 right; y2: .28, .96, .936 -> x1 wrong.
+    assert accuracies(x, y) == pytest.approx((200 / 3, 100 / 3))
+
+
+@pytest.mark.parametrize("margin", ["ratio", "distance", "absolute"])
+def test_xsim_equals_the_double_loop_of_laser(margin: str) -> None:
+    y = unit_rows(1, 40, 6)
+    x = y + 0.45 * unit_rows(2, 40, 6)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    texts = [f"text {i % 38}" for i in range(40)]  # two duplicates: the same text counts as right
+    assert xsim_error(x, y, texts, margin=margin) == pytest.approx(laser_error(x, y, texts, margin))  # type: ignore[arg-type]
+
+
+def laser_error(x: np.ndarray, y: np.ndarray, texts: list[str], margin: str, k: int = 4) -> float:
+    cos = x @ y.T
+    mean_x = np.sort(cos, axis=1)[:, -k:].mean(axis=1)
+    mean_y = np.sort(cos, axis=0)[-k:].mean(axis=0)
+    wrong = 0
+    for i in range(len(x)):
+        best, best_score = -1, -np.inf
+        for j in np.argsort(-cos[i])[:k]:
+            b = (mean_x[i] + mean_y[j]) / 2
+            score = {"ratio": cos[i, j] / b, "distance": cos[i, j] - b, "absolute": cos[i, j]}[margin]
+            if score > best_score:
+                best, best_score = j, score
+        wrong += texts[best] != texts[i]
+    return 100 * wrong / len(x)
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> Path:
+    """Two tiny test sets in which the 'foreign' side repeats the English words, but for one line."""
+    english = ["red apple", "blue house", "old tree", "fast train"]
+    foreign = ["apple red", "house blue", "old tree", "apple red"]
+    (tmp_path / "tatoeba").mkdir()
+    (tmp_path / "tatoeba" / "tatoeba.xxx-eng.eng").write_text("\n".join(english) + "\n")
+    (tmp_path / "tatoeba" / "tatoeba.xxx-eng.xxx").write_text("\n".join(foreign) + "\n")
+    (tmp_path / "flores" / "text").mkdir(parents=True)
+    (tmp_path / "flores" / "text" / "eng_Latn.txt").write_text("\n".join(english) + "\n")
+    (tmp_path / "flores" / "text" / "xxx_Latn.txt").write_text("\n".join(foreign) + "\n")
+    return tmp_path
+
+
+def test_tatoeba_and_xsim_read_their_files(sets: Path) -> None:
+    encoder = load_encoder()
+    tatoeba = evaluate_tatoeba(encoder, sets)
+    assert tatoeba.rows["xxx"]["pairs"] == 4
+    assert tatoeba.rows["xxx"]["xx-eng"] == 75.0
+    assert evaluate_xsim(encoder, sets).rows == {"xxx_Latn": {"pairs": 4.0, "error": 25.0}}
+
+
+def test_unequal_files_and_missing_sets_are_named(sets: Path, tmp_path: Path) -> None:
+    (sets / "tatoeba" / "tatoeba.xxx-eng.xxx").write_text("one\n")
+    with pytest.raises(InvalidInputError, match=r"tatoeba\.xxx-eng\.xxx has 1 lines, .*eng has 4"):
+        evaluate_tatoeba(load_encoder(), sets)
+    with pytest.raises(NotFoundError, match="no tatoeba"):
+        evaluate_tatoeba(load_encoder(), tmp_path / "flores")
+
+
+def test_the_command_writes_json_and_markdown(sets: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    result = CliRunner().invoke(evaluate, ["tatoeba", "--data", str(sets), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    written = json.loads((out / "tatoeba.embedsvc-default.json").read_text())
+    assert written["rows"]["xxx"]["xx-eng"] == 75.0
+    assert "| xxx | 4 | 75.00 |" in (out / "tatoeba.embedsvc-default.md").read_text()
+
+
+def test_an_unknown_task_names_the_known_ones(sets: Path) -> None:
+    result = CliRunner().invoke(evaluate, ["tatoba", "--data", str(sets)])
+    assert isinstance(result.exception, InvalidInputError)
+    assert result.exception.message == "task 'tatoba' is unknown; choose from tatoeba, xsim"
+
+
+@pytest.mark.slow
+def test_the_bundled_model_keeps_its_figure(evaluation_data: Path) -> None:
+    assert evaluate_tatoeba(load_encoder(), evaluation_data).mean["mean"] >= 30.0

@@ -1,0 +1,138 @@
+"""Whole runs on cloned languages: they learn, resume bit for bit, and stop when the loss breaks."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training tests need the [train] extra")
+
+from embedsvc import load_encoder  # noqa: E402
+from embedsvc.errors import EmbedsvcError, InvalidInputError  # noqa: E402
+from tests.training.cloned import RECIPE, write_cloned_pairs  # noqa: E402
+from training.config import read_recipe  # noqa: E402
+from training.evaluation.tatoeba import accuracies  # noqa: E402
+from training.static_model import StaticTable  # noqa: E402
+from training.trainer import train  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cloned")
+    write_cloned_pairs(folder / "pairs.tsv")
+    write_recipe(folder / "recipe.toml")
+    return folder
+
+
+def write_recipe(path: Path, *, steps: int = 150, learning_rate: float = 0.02, extra: str = "") -> Path:
+    path.write_text(RECIPE.format(steps=steps, learning_rate=learning_rate) + extra, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "model"
+    return train(read_recipe(data / "recipe.toml"), out, data, progress=False)
+
+
+def test_a_run_learns_unseen_sentences_of_cloned_languages(trained: Path) -> None:
+    metrics = [json.loads(line) for line in (trained / "run" / "metrics.jsonl").read_text().splitlines()]
+    accuracy = [m["held_out_accuracy"] for m in metrics if "held_out_accuracy" in m]
+    losses = [m["loss"] for m in metrics if "loss" in m]
+    assert accuracy[-1] > 0.95
+    assert losses[-1] < losses[0] / 3
+
+
+def test_the_server_side_opens_the_folder_and_prefixes_work(trained: Path, data: Path) -> None:
+    encoder = load_encoder(trained)
+    lines = [line.split("\t") for line in (data / "pairs.tsv").read_text(encoding="utf-8").splitlines()]
+    english, clones = [a for a, _, _ in lines if a][:200], [c for a, _, c in lines if a][:200]
+    for dimensions in (32, 16):
+        x = encoder.encode(english, dimensions=dimensions)
+        y = encoder.encode(clones, dimensions=dimensions)
+        assert np.linalg.norm(x, axis=1) == pytest.approx(np.ones(200), abs=1e-5)
+        assert min(accuracies(x, y)) > 90
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(data: Path, trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    (out / "run").mkdir(parents=True)
+    # The tokenizers library breaks ties between merges at random: both runs start from the same one.
+    shutil.copy(trained / "run" / "tokenizer.json", out / "run")
+    command = [sys.executable, "-c", _RUN, str(data / "recipe.toml"), str(out), str(data)]
+    process = subprocess.Popen(command)
+    checkpoint = out / "run" / "checkpoint.pt"
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    assert 0 < torch.load(checkpoint)["step"] < 150
+    train(read_recipe(data / "recipe.toml"), out, data, progress=False)
+    assert (out / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+
+
+_RUN = """
+import sys
+from pathlib import Path
+from training.config import read_recipe
+from training.trainer import train
+train(read_recipe(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), progress=False)
+"""
+
+
+def test_another_recipe_does_not_take_over_a_run(data: Path, trained: Path, tmp_path: Path) -> None:
+    other = write_recipe(tmp_path / "other.toml", steps=151)
+    with pytest.raises(InvalidInputError, match="holds a run of another recipe"):
+        train(read_recipe(other), trained, data, progress=False)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(data: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "wild.toml", learning_rate=1e37)
+    with pytest.raises(EmbedsvcError, match=r"the loss of batch \d+ is nan"):
+        train(read_recipe(recipe), tmp_path / "model", data, progress=False)
+    assert not (tmp_path / "model" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("\nlog_evry = 3\n", r"unknown key 'schedule\.log_evry'; did you mean 'log_every'\?"),
+        ("\nevaluate_evry = 3\n[colour]\n", "unknown key 'colour'"),
+        ("\nlog_every = 1\n", "not valid TOML"),
+    ],
+)
+def test_a_wrong_recipe_names_the_key(tmp_path: Path, extra: str, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        read_recipe(write_recipe(tmp_path / "recipe.toml", extra=extra))
+
+
+def test_a_value_out_of_range_is_named(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "recipe.toml", steps=0)
+    with pytest.raises(InvalidInputError, match=r"schedule\.steps = 0: .*greater than 0"):
+        read_recipe(path)
+
+
+def test_the_row_adam_equals_torch_sparse_adam() -> None:
+    share = np.full(6, 1 / 6)
+    table = StaticTable(6, 3, seed=1, token_share=share)
+    bag = torch.nn.EmbeddingBag.from_pretrained(table.vector.clone(), freeze=False, mode="mean", sparse=True)
+    table.log_weight.zero_()
+    optimiser = torch.optim.SparseAdam(bag.parameters(), lr=0.01)
+    target = torch.randn(2, 3, generator=torch.Generator().manual_seed(2))
+    for step, ids in enumerate([[0, 1, 1, 4], [4, 2, 0, 0], [1, 1, 1, 5]], 1):
+        optimiser.zero_grad()
+        ((bag(torch.tensor(ids), torch.tensor([0, 2])) - target) ** 2).sum().backward()
+        optimiser.step()
+        tokens, positions = np.unique(ids, return_inverse=True)
+        ((table.embed(tokens, positions, np.array([0, 2])) - target) ** 2).sum().backward()
+        table.log_weight.zero_()
+        table.update(step, 0.01)
+        table.log_weight.zero_()  # plain vectors only: torch's bag has no token weights
+    assert torch.allclose(table.vector, bag.weight.detach(), atol=1e-6)

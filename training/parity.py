@@ -1,0 +1,62 @@
+"""Does a converted model give the vectors of its source? Checked on texts of many lengths and scripts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedsvc.encoder import Encoder
+from embedsvc.errors import ModelError
+
+MAX_DIFFERENCE = 1e-4  # of any number of a unit vector, where nothing should be lost
+MIN_COSINE = 0.99  # where numbers are rounded to int8
+_LONG_TOKENS = 600
+_PROBES = [
+    "Hello",
+    "The quick brown fox jumps over the lazy dog.",
+    "Der Zug nach München fährt heute leider erst um 17:45 Uhr ab.",
+    "¿Dónde está la biblioteca más cercana? «Ici», dit-elle.",
+    "Москва — столица России, её население превышает 13 миллионов человек.",
+    "صباح الخير، كيف حالك اليوم؟",
+    "今日はとても良い天気ですね。",
+    "नमस्ते दुनिया",
+    "1234567890 !? %$#",
+]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far the unit vectors of two models are apart on the probe texts."""
+
+    max_difference: float
+    min_cosine: float
+
+
+def check_parity(source: Encoder, copy: Encoder, *, lossless: bool) -> Parity:
+    """Compare a copy with its source, at the copy's dimension; raise ModelError when it is too far away."""
+    texts = [*_PROBES, _long_probe(source)]
+    expected = source.encode(texts, dimensions=copy.dimension, truncate="end")
+    found = copy.encode(texts, truncate="end")
+    known: NDArray[np.bool_] = np.linalg.norm(expected, axis=1) > 0.5  # the others have no known token
+    cosines = np.einsum("nd,nd->n", expected, found)[known]
+    parity = Parity(float(np.abs(expected - found).max()), float(cosines.min(initial=1.0)))
+    if lossless and not parity.max_difference <= MAX_DIFFERENCE:
+        raise ModelError(
+            f"the export's vectors differ from the source's by {parity.max_difference:.2g}; "
+            f"at most {MAX_DIFFERENCE:g} is allowed; nothing was written"
+        )
+    if not parity.min_cosine >= MIN_COSINE:
+        raise ModelError(
+            f"the export's cosine to its source falls to {parity.min_cosine:.4f}; "
+            f"at least {MIN_COSINE} is required; nothing was written"
+        )
+    return parity
+
+
+def _long_probe(encoder: Encoder) -> str:
+    """Return a text longer than the limit, or of some 600 tokens where the limit is higher."""
+    once = max(len(encoder.runtime.tokenize([_PROBES[1]])[0]), 1)
+    wanted = min(encoder.runtime.max_tokens or _LONG_TOKENS, _LONG_TOKENS)
+    return " ".join([_PROBES[1]] * (wanted // once + 1))
