@@ -151,25 +151,32 @@ def _keep_best(lists: Neighbours, tile: NDArray[np.float32], first_other: int) -
     owner, other = _candidates(lists, tile)
     counts = np.bincount(owner, minlength=len(tile))
     touched = np.flatnonzero(counts)
-    owners = np.concatenate([np.repeat(touched, k), owner])
-    scores = np.concatenate([lists.scores[touched].ravel(), tile[owner, other]])
-    rows = np.concatenate([lists.rows[touched].ravel(), other + first_other])
-    # Stable, and the rows of one owner come in ascending order: among equals the lower row wins.
-    order = np.lexsort((-scores, owners))
-    ends = np.cumsum(counts[touched] + k)
-    best = order[(ends - counts[touched] - k)[:, None] + np.arange(k)]
-    lists.scores[touched], lists.rows[touched] = scores[best], rows[best]
+    counts = counts[touched]
+    # One line per touched list: its k entries, then its candidates, then nothing.
+    line = np.repeat(np.arange(len(touched)), counts)
+    column = k + np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    scores = np.full((len(touched), k + counts.max(initial=0)), -np.inf, np.float32)
+    rows = np.full(scores.shape, -1, np.int64)
+    scores[:, :k], rows[:, :k] = lists.scores[touched], lists.rows[touched]
+    scores[line, column], rows[line, column] = tile[owner, other], other + first_other
+    # Stable, and rows ascend along a line: among equal scores the lower row wins.
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    lists.scores[touched] = np.take_along_axis(scores, best, 1)
+    lists.rows[touched] = np.take_along_axis(rows, best, 1)
 
 
 def _candidates(lists: Neighbours, tile: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row and column of the scores that may enter a list, in the order of memory."""
+    """Row and column of the scores that may enter a list, ordered by row, then column."""
     worst = lists.scores[:, -1:]
     full = bool(np.isfinite(worst).all())
     chosen = tile > worst if full else tile >= _low_bound(tile, lists.rows.shape[1])
     transposed = not chosen.flags.c_contiguous
     flat = np.flatnonzero(chosen.T if transposed else chosen)
     outer, inner = np.divmod(flat, chosen.shape[0] if transposed else chosen.shape[1])
-    return (inner, outer) if transposed else (outer, inner)
+    if not transposed:
+        return outer, inner
+    order = np.argsort(inner, kind="stable")
+    return inner[order], outer[order]
 
 
 def _low_bound(tile: NDArray[np.float32], k: int) -> NDArray[np.float32]:

@@ -38,7 +38,7 @@ def create_app(settings: Settings | None = None, *, encoder: Encoder | None = No
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            served = encoder or await asyncio.to_thread(_load_encoder, settings)
+            served = encoder if encoder is not None else await asyncio.to_thread(_load_encoder, settings)
             app.state.server = await ServerState.open(settings, metrics, served)
         except EmbedsvcError as error:
             app.state.startup_error = error

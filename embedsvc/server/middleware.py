@@ -1,4 +1,4 @@
-"""What holds for every request: limits of size and time, a client that goes away, unexpected errors, metrics."""
+"""What holds for every request: limits of size and time, clients that go away, unexpected errors, metrics."""
 
 from __future__ import annotations
 

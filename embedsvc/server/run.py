@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from embedsvc.errors import InvalidInputError
+from embedsvc.server.app import create_app
 from embedsvc.server.sample import SAMPLE
 from embedsvc.settings import Settings
 
@@ -28,8 +29,6 @@ def run_server(settings: Settings) -> None:
     EmbedsvcError when the model or the collections cannot be opened.
     """
     listener = _listen(settings.host, settings.port)
-    from embedsvc.server.app import create_app  # slow: only once the port is ours
-
     logging.basicConfig(level=settings.log_level.upper(), format=_LOG_FORMAT)
     app = create_app(settings)
     app.state.startup_error = None

@@ -41,7 +41,7 @@ class Cli:
         return str(path)
 
 
-@pytest.fixture()
+@pytest.fixture
 def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
     return Cli(tmp_path, capsys, monkeypatch)
 

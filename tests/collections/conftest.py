@@ -44,7 +44,7 @@ def other_encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     return load_encoder(write_tiny_model(tmp_path_factory.mktemp("models") / "other", seed=1))
 
 
-@pytest.fixture()
+@pytest.fixture
 def collection(tmp_path: Path, encoder: Encoder) -> Iterator[Collection]:
     with Collection(tmp_path / "help", encoder) as opened:
         yield opened

@@ -16,7 +16,7 @@ from tests.collections.test_collection import assert_equals_brute_force
 TEXTS = {f"d{i}": text for i, text in enumerate(random_texts(150))}
 
 
-@pytest.fixture()
+@pytest.fixture
 def saved(tmp_path: Path, encoder: Encoder) -> Path:
     """A collection of 150 documents with a saved index, closed."""
     with Collection(tmp_path / "c", encoder) as collection:
