@@ -48,7 +48,7 @@ def read_documents(path: Path, names: FieldNames | None = None) -> Iterator[Docu
 def _from_lines(path: Path) -> Iterator[Document]:
     for number, line in iterate_lines(path):
         if line.strip():
-            yield check_document(Document(str(number), line), f"{path} line {number}")
+            yield check_document(Document(str(number), line), f"{path} line {number}: document")
 
 
 def _from_rows(
@@ -59,30 +59,20 @@ def _from_rows(
 
 
 def _document(row: dict[str, Any], names: FieldNames, where: str) -> Document:
-    id_ = _take(row, names.id, where)
-    text = _take(row, names.text, where)
-    language = _take_language(row, names, where)
+    """Take id, text and language out of the fields of a row; the rest is metadata."""
+    id_, text = _take(row, names.id, where), _take(row, names.text, where)
+    language_field = names.language or next((name for name in _LANGUAGE_FIELDS if name in row), None)
+    language = None if language_field is None else _take(row, language_field, where)
     if isinstance(id_, int) and not isinstance(id_, bool):
         id_ = str(id_)
-    for name, value in ((names.id, id_), (names.text, text), (names.language or "language", language)):
-        if not isinstance(value, str | None):
-            raise InvalidInputError(f"{where}: {name!r} is {type(value).__name__}, not a string")
-    return check_document(Document(id_, text, language or None, row or None), where)
+    return check_document(Document(id_, text, language or None, row or None), f"{where}: document")
 
 
 def _take(row: dict[str, Any], name: str, where: str) -> Any:
-    if row.get(name) in (None, ""):
-        state = (
-            "is empty" if name in row else f"is missing; the fields are {', '.join(map(repr, row)) or 'none'}"
-        )
-        raise InvalidInputError(f"{where}: {name!r} {state}")
+    if name not in row:
+        there = ", ".join(map(repr, row)) or "none"
+        raise InvalidInputError(f"{where}: {name!r} is missing; the other fields are {there}")
     return row.pop(name)
-
-
-def _take_language(row: dict[str, Any], names: FieldNames, where: str) -> Any:
-    if names.language is not None:
-        return _take(row, names.language, where)
-    return next((row.pop(name) for name in _LANGUAGE_FIELDS if name in row), None)
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -23,7 +23,7 @@ from indexing.neighbours import Neighbours
 from indexing.vectors import check_vectors
 
 BLOCK_BYTES = 32 * 1024 * 1024
-"""Default size of a tile of scores; about as much again is needed to select from it."""
+"""Default size of a tile of scores. Selecting takes half as much again; 15 times as much if all are equal."""
 
 Progress = Callable[[int, int], None]
 
@@ -47,8 +47,9 @@ def nearest_both_ways(
     """Return the ``k`` nearest rows of ``y`` ``(m, dim)`` for each of ``x`` ``(n, dim)``, and the reverse.
 
     ``k`` is clipped to the size of the other side: the results are ``(n, min(k, m))`` and
-    ``(m, min(k, n))``. Among equal scores the lower row wins. Beside the results, memory stays within
-    a small multiple of ``block_bytes``. ``progress`` is called with the rows of ``x`` done and ``n``.
+    ``(m, min(k, n))``. Among equal scores the lower row wins. Beside the results, memory is
+    in proportion to ``block_bytes`` (see `BLOCK_BYTES`). ``progress`` is called with the rows of ``x``
+    done and ``n``.
 
     Raises:
         VectorError: ``x`` or ``y`` break the vector convention or differ in dimension.

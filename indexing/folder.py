@@ -24,8 +24,6 @@ from indexing.index import VectorIndex
 from indexing.kinds import kind_from
 from indexing.manifest import FORMAT_VERSION, MANIFEST, Manifest, StrPath, read_manifest
 
-_faiss: Any = faiss  # its type stub lacks what its Python layer adds
-
 
 def save_index(
     index: VectorIndex,
@@ -156,7 +154,7 @@ def _write_faiss(index: VectorIndex, path: Path) -> str:
             file.write(data)
             digest.update(data)
 
-        faiss.write_index(index.faiss_index, _faiss.PyCallbackIOWriter(write))
+        faiss.write_index(index.faiss_index, faiss.PyCallbackIOWriter(write))
     return digest.hexdigest()
 
 

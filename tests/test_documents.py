@@ -43,7 +43,7 @@ def test_table_columns_are_found_by_name(tmp_path: Path) -> None:
         Document("k2", "Tag", "de", {"note": "n"}),
     ]
     other = FieldNames(id="key", text="note", language="lang")
-    with pytest.raises(InvalidInputError, match=r"a\.tsv line 2: 'note' is empty"):
+    with pytest.raises(InvalidInputError, match=r"a\.tsv line 2: document\.text is empty"):
         list(read_documents(path, other))
 
 
@@ -62,30 +62,34 @@ def test_reading_is_lazy(tmp_path: Path) -> None:
         (
             "a.jsonl",
             '{"text": "x", "key": 1}',
-            "a.jsonl line 1: 'id' is missing; the fields are 'text', 'key'",
+            "a.jsonl line 1: 'id' is missing; the other fields are 'text', 'key'",
         ),
-        ("a.jsonl", "{}", "a.jsonl line 1: 'id' is missing; the fields are none"),
-        ("a.jsonl", '{"id": "a"}', "a.jsonl line 1: 'text' is missing; the fields are none"),
-        ("a.jsonl", '{"id": "a", "text": ""}', "a.jsonl line 1: 'text' is empty"),
-        ("a.jsonl", '{"id": "a", "text": 5}', "a.jsonl line 1: 'text' is int, not a string"),
-        ("a.jsonl", '{"id": true, "text": "a"}', "a.jsonl line 1: 'id' is bool, not a string"),
-        ("a.jsonl", '{"id": "a", "text": "b", "lang": 5}', "a.jsonl line 1: 'language' is int, not a string"),
+        ("a.jsonl", "{}", "a.jsonl line 1: 'id' is missing; the other fields are none"),
+        ("a.jsonl", '{"id": "a"}', "a.jsonl line 1: 'text' is missing; the other fields are none"),
+        ("a.jsonl", '{"id": "a", "text": ""}', "a.jsonl line 1: document.text is empty"),
+        ("a.jsonl", '{"id": "a", "text": 5}', "a.jsonl line 1: document.text is int, not a string"),
+        ("a.jsonl", '{"id": true, "text": "a"}', "a.jsonl line 1: document.id is bool, not a string"),
+        (
+            "a.jsonl",
+            '{"id": "a", "text": "b", "lang": 5}',
+            "a.jsonl line 1: document.language: 5 is not a language",
+        ),
         (
             "a.jsonl",
             '{"id": "a", "text": "b", "lang": "xx"}',
-            "a.jsonl line 1.language: 'xx' is not a language",
+            "a.jsonl line 1: document.language: 'xx' is not a language",
         ),
         (
             "a.jsonl",
             '{"id": "a", "text": "b", "n": NaN}',
-            "a.jsonl line 1.metadata cannot be written as JSON",
+            "a.jsonl line 1: document.metadata cannot be written as JSON",
         ),
         ("a.jsonl", "[1]", "a.jsonl line 1: list found; a JSON object expected"),
         ("a.jsonl", "[" * 100_000, "a.jsonl line 1: not JSON"),
         ("a.jsonl", b'{"id": "\xff"}', "a.jsonl line 1: byte 0xff at position 8 is not UTF-8"),
         ("a.tsv", "id\ttext\na\n", "a.tsv line 2: 1 columns; the header has 2"),
         ("a.tsv", "id\tid\n", "a.tsv line 1: column name 'id' is empty or there twice"),
-        ("a.tsv", "id\ttext\na\t \n", "a.tsv line 2.text is empty"),
+        ("a.tsv", "id\ttext\na\t \n", "a.tsv line 2: document.text is empty"),
     ],
 )
 def test_bad_file_is_named_with_line_and_reason(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -85,7 +86,9 @@ def evaluate(tasks: tuple[str, ...], models: tuple[str, ...], data: Path, out: P
 )
 @click.option("--dimensions", type=click.IntRange(min=1), help="Cut a static Matryoshka model to this size.")
 @click.option("--overwrite", is_flag=True, help="Replace what is in --out.")
-def export(model: str | None, out: Path, dtype: str, dimensions: int | None, overwrite: bool) -> None:
+def export(
+    model: str | None, out: Path, dtype: Literal["float32", "int8"], dimensions: int | None, overwrite: bool
+) -> None:
     """Convert MODEL (default: the bundled one) into a folder for serving.
 
     Transformers become ONNX, checked against torch; static models become float32 or int8 tables

@@ -166,8 +166,12 @@ class Batcher:
 
     async def _encode_round(self, jobs: list[_Job]) -> None:
         """Encode the jobs together; if that fails, each alone, so that only the culprit gets the error."""
+        texts = [text for job in jobs for text in job.texts]
+        self._round_started = begin = time.monotonic()
         try:
-            encoding = await self._encode(jobs)
+            encoding = await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._encode_in_thread, texts, jobs[0].options
+            )
         except Exception as error:
             if len(jobs) == 1:
                 _settle(jobs[0], error)
@@ -176,26 +180,16 @@ class Batcher:
                 if not job.future.done():
                     await self._encode_round([job])
             return
-        begin = 0
-        for job in jobs:
-            end = begin + len(job.texts)
-            part = slice(begin, end)
-            _settle(job, Encoding(encoding.vectors[part], encoding.tokens[part], encoding.truncated[part]))
-            begin = end
-
-    async def _encode(self, jobs: list[_Job]) -> Encoding:
-        texts = [text for job in jobs for text in job.texts]
-        self._round_started = begin = time.monotonic()
-        try:
-            encoding = await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._encode_in_thread, texts, jobs[0].options
-            )
         finally:
             self._round_started = None
         seconds = time.monotonic() - begin
         self._seconds_per_text = 0.8 * self._seconds_per_text + 0.2 * seconds / len(texts)
+        first = 0
+        for job in jobs:
+            part = slice(first, first + len(job.texts))
+            _settle(job, Encoding(encoding.vectors[part], encoding.tokens[part], encoding.truncated[part]))
+            first += len(job.texts)
         self._on_round(Round(len(jobs), len(texts), sum(encoding.tokens), seconds))
-        return encoding
 
     def _encode_in_thread(self, texts: list[str], options: EncodeOptions) -> Encoding:
         try:

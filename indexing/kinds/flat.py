@@ -9,8 +9,6 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-_faiss: Any = faiss  # its type stub lacks what its Python layer adds
-
 # Since 1.14.2 FAISS multiplies with BLAS only from queries*dim >= 128 000 on, which leaves batches of
 # 6 to some 300 queries 4-7 times slower than they could be. Earlier versions count queries (20).
 faiss.cvar.distance_compute_blas_threshold = min(2048, faiss.cvar.distance_compute_blas_threshold)
@@ -46,6 +44,6 @@ def scan(
     if rows is None:
         scores, found = flat.search(queries, k)
     else:
-        allowed = _faiss.SearchParameters(sel=_faiss.IDSelectorArray(rows))
+        allowed = faiss.SearchParameters(sel=faiss.IDSelectorArray(rows))
         scores, found = flat.search(queries, k, params=allowed)
     return scores, found

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from indexing.errors import IndexingError
 from indexing.kinds.flat import scan
 
-_faiss: Any = faiss  # its type stub lacks what its Python layer adds
-
 
 @dataclass(frozen=True)
 class Hnsw:
@@ -80,10 +78,10 @@ class Hnsw:
     def _parameters(self, count: int, rows: NDArray[np.int64] | None) -> Any:
         """Search parameters; ef grows so that as many *allowed* candidates are kept as without a filter."""
         if rows is None:
-            return _faiss.SearchParametersHNSW(efSearch=self.ef_search)
+            return faiss.SearchParametersHNSW(efSearch=self.ef_search)
         allowed = np.zeros(count, bool)
         allowed[rows] = True
-        return _faiss.SearchParametersHNSW(
+        return faiss.SearchParametersHNSW(
             efSearch=math.ceil(self.ef_search * count / len(rows)),
-            sel=_faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little")),
+            sel=faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little")),
         )

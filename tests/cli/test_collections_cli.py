@@ -110,7 +110,7 @@ def test_bad_line_stops_with_file_and_line_and_keeps_whole_batches(cli: Cli) -> 
     )
     code, out, err = cli("index", path, "--collection", "c")
     assert (code, out) == (1, "")
-    assert "t.jsonl line 1501: 'text' is missing; the fields are none" in err
+    assert "t.jsonl line 1501: 'text' is missing; the other fields are none" in err
     assert json.loads(cli("collections", "info", "c", "--json")[1])["documents"] == 1000
 
 

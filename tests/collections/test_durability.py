@@ -132,9 +132,13 @@ def test_damaged_vector_is_not_served(collection: Collection) -> None:
 
 
 def test_error_inside_a_write_leaves_nothing(collection: Collection) -> None:
-    with pytest.raises(RuntimeError), collection._store.writing() as writer:
-        writer._connection.execute("INSERT INTO removed VALUES (77, 1)")
-        raise RuntimeError
+    def fail() -> None:
+        with collection._store.writing() as writer:
+            writer._connection.execute("INSERT INTO removed VALUES (77, 1)")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     with collection._store.reading() as view:
         assert len(view.removed_since(0)) == 0
 

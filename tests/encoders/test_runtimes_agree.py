@@ -144,7 +144,9 @@ def test_every_chain_of_modules_agrees(
 def test_without_normalisation_the_raw_vectors_agree(bert: Path, tmp_path: Path, normalize: bool) -> None:
     modules = [pooling(pooling_mode="mean"), *([NORMALIZE] if normalize else [])]
     path = with_head(bert, tmp_path / "model", modules)
-    torch_raw = load_encoder(path, runtime="torch", device="cpu").encode(TEXTS, truncate="end", normalize=False)
+    torch_raw = load_encoder(path, runtime="torch", device="cpu").encode(
+        TEXTS, truncate="end", normalize=False
+    )
     onnx_raw = load_encoder(path, runtime="onnx").encode(TEXTS, truncate="end", normalize=False)
     np.testing.assert_allclose(onnx_raw, torch_raw, atol=1e-4)
     assert np.linalg.norm(torch_raw, axis=1).min() > 1.5

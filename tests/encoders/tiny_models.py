@@ -52,9 +52,7 @@ def write_transformer(folder: Path, config: Any, model_class: Any) -> Path:
     model_class(config).save_pretrained(folder)
     word_tokenizer(WORDS, special=True).save(str(folder / "tokenizer.json"))
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    write_json(
-        folder / "tokenizer_config.json", names | {"tokenizer_class": "PreTrainedTokenizerFast"}
-    )
+    write_json(folder / "tokenizer_config.json", names | {"tokenizer_class": "PreTrainedTokenizerFast"})
     return folder
 
 
@@ -87,7 +85,9 @@ def write_dense(folder: Path, *, inputs: int, outputs: int, activation: str, **c
     write_json(folder / "config.json", config | {"activation_function": activation})
 
 
-def with_head(transformer: Path, folder: Path, modules: Sequence[tuple[str, dict[str, Any]]], **general: Any) -> Path:
+def with_head(
+    transformer: Path, folder: Path, modules: Sequence[tuple[str, dict[str, Any]]], **general: Any
+) -> Path:
     """Copy a transformer folder and put modules after it; ``general`` is config_sentence_transformers.json."""
     shutil.copytree(transformer, folder)
     entries = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]
@@ -118,4 +118,49 @@ def write_static(folder: Path, tensors: dict[str, Any], words: Sequence[str], **
     ]
     write_json(folder / "modules.json", modules)
     write_json(folder / "config_sentence_transformers.json", general)
+    return folder
+
+
+def write_graph_model(folder: Path, *, inputs: Sequence[str], output: str = "last_hidden_state") -> Path:
+    """Write a transformer folder whose ONNX graph adds table rows: no torch needed, values known by hand.
+
+    The state of a token is ``[id, 1] + [0, 10] * token_type + [0, 100] * position``, both
+    only where the graph takes them. The output "sentence_embedding" is the sum over the tokens.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    rows = len(SPECIAL) + len(WORDS)
+    tables = {
+        "input_ids": np.stack([np.arange(rows), np.ones(rows)], axis=1),
+        "token_type_ids": np.array([[0.0, 0.0], [0.0, 10.0]]),
+        "position_ids": np.stack([np.zeros(30), 100.0 * np.arange(30)], axis=1),
+    }
+    nodes, parts = [], []
+    for name in [name for name in inputs if name in tables]:
+        nodes.append(helper.make_node("Gather", [f"{name}_table", name], [f"{name}_rows"]))
+        parts.append(f"{name}_rows")
+    nodes.append(helper.make_node("Sum", parts, ["states" if output == "sentence_embedding" else output]))
+    shape: list[Any] = ["n", "t", 2]
+    initializers = [
+        numpy_helper.from_array(tables[name].astype(np.float32), f"{name}_table")
+        for name in inputs
+        if name in tables
+    ]
+    if output == "sentence_embedding":
+        initializers.append(numpy_helper.from_array(np.array([1], np.int64), "axis"))
+        nodes.append(helper.make_node("ReduceSum", ["states", "axis"], [output], keepdims=0))
+        shape = ["n", 2]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(name, TensorProto.INT64, ["n", "t"]) for name in inputs],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)],
+        initializers,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    (folder / "onnx").mkdir(parents=True)
+    onnx.save(model, folder / "onnx" / "model.onnx")
+    word_tokenizer(WORDS, special=True).save(str(folder / "tokenizer.json"))
+    write_json(folder / "config.json", {"vocab_size": rows, "max_position_embeddings": 12, "pad_token_id": 0})
     return folder

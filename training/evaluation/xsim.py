@@ -57,8 +57,6 @@ def xsim_error(
     x, y: aligned unit rows (n, dim); y_texts: the n texts of y.
     """
     forward, _ = best_candidates(nearest_both_ways(x, y, k), margin)
-    right = sum(
-        y_texts[found] == y_texts[row]
-        for row, found in zip(forward.source_rows, forward.target_rows, strict=True)
-    )
-    return 100 * (1 - right / len(x))
+    found = dict(zip(forward.source_rows.tolist(), forward.target_rows.tolist(), strict=True))
+    wrong = sum(row not in found or y_texts[found[row]] != y_texts[row] for row in range(len(x)))
+    return 100 * wrong / len(x)

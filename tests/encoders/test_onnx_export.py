@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_models import HIDDEN, TEXTS, with_head
+
+from embedsvc.encoder import Encoder, load_encoder
+from embedsvc.errors import InvalidInputError, ModelError
+from training import parity
+from training.export import export_model, export_onnx
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+MEAN = [("Pooling", {"embedding_dimension": HIDDEN, "pooling_mode": "mean"})]
+HIDE_TORCH = """
+import sys
+sys.modules["torch"] = sys.modules["sentence_transformers"] = sys.modules["transformers"] = None
+import numpy as np
+from embedsvc import load_encoder
+np.save(sys.argv[2], load_encoder(sys.argv[1]).encode(["Hello", "Guten Morgen, wie geht es dir?"]))
+"""
+
+
+def test_the_export_needs_no_torch(minilm_onnx: Encoder, minilm_torch: Encoder, tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    arguments = [str(minilm_onnx.folder.path), str(tmp_path / "vectors.npy")]
+    subprocess.run([sys.executable, "-c", HIDE_TORCH, *arguments], check=True, timeout=120)
+    expected = minilm_torch.encode(["Hello", "Guten Morgen, wie geht es dir?"])
+    np.testing.assert_allclose(np.load(tmp_path / "vectors.npy"), expected, atol=1e-4)
+
+
+def test_the_export_holds_what_servers_look_for_and_no_torch_weights(
+    minilm_onnx: Encoder, minilm: Path
+) -> None:
+    folder = minilm_onnx.folder.path
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert {"onnx/model.onnx", "config.json", "modules.json", "1_Pooling/config.json"} <= files
+    assert {"tokenizer.json", "tokenizer_config.json", "vocab.txt", "README.md"} <= files
+    assert not any(name.endswith((".safetensors", ".bin", ".data")) for name in files)
+    assert (folder / "README.md").read_bytes() == (minilm / "README.md").read_bytes()
+    assert list(folder.parent.iterdir()) == [folder], "no temporary folder stays"
+
+
+def test_any_batch_and_length_run(minilm_onnx: Encoder) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(minilm_onnx.folder.onnx_file)
+    assert {node.name for node in session.get_inputs()} == {"input_ids", "attention_mask"}
+    for shape in ((1, 1), (1, 7), (5, 3)):
+        ones = np.ones(shape, np.int64)
+        (states,) = session.run(["last_hidden_state"], {"input_ids": ones, "attention_mask": ones})
+        assert states.shape == (*shape, 384)
+
+
+def test_an_export_that_differs_is_not_kept(
+    bert_mean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    from training import onnx_graph
+
+    def foreign_graph(_: object, path: Path) -> None:
+        path.parent.mkdir()
+        shutil.copyfile(bert_mean / "onnx" / "model.onnx", path)
+
+    monkeypatch.setattr(onnx_graph, "write_graph", foreign_graph)
+    export_onnx(bert_mean, tmp_path / "good")
+    source = tmp_path / "source"
+    shutil.copytree(bert_mean, source)
+    _nudge(source / "model.safetensors")
+    with pytest.raises(
+        ModelError, match="the export's vectors differ from the source's by .*nothing was written"
+    ):
+        export_onnx(source, tmp_path / "bad")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["good", "source"]
+
+
+def _nudge(path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.endswith("layer.1.output.dense.weight"))
+    tensors[name] = tensors[name] * 1.01
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def test_a_plain_transformer_gets_its_modules_written(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    from training import onnx_graph
+
+    monkeypatch.setattr(
+        onnx_graph, "write_graph", lambda _, path: shutil.copytree(bert / "onnx", path.parent)
+    )
+    report = export_onnx(bert, tmp_path / "out")
+    assert (report.kind, report.dimension) == ("onnx", HIDDEN)
+    assert report.parity.max_difference < parity.MAX_DIFFERENCE
+    kinds = [
+        entry["type"].rsplit(".", 1)[-1] for entry in json.loads((tmp_path / "out/modules.json").read_text())
+    ]
+    assert kinds == ["Transformer", "Pooling"]
+    expected = load_encoder(bert, runtime="onnx").encode(TEXTS, truncate="end")
+    np.testing.assert_allclose(
+        load_encoder(tmp_path / "out").encode(TEXTS, truncate="end"), expected, atol=1e-6
+    )
+    assert "# plain" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("option", "value"), [("dtype", "int8"), ("dimensions", 8)])
+def test_options_of_static_models_are_refused(
+    bert_mean: Path, tmp_path: Path, option: str, value: object
+) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        export_model(bert_mean, tmp_path / "out", **{option: value})  # type: ignore[arg-type]
+    assert caught.value.param == option
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["xlm-roberta", "mpnet", "distilbert"])
+def test_other_architectures_export(tmp_path: Path, family: str) -> None:
+    import transformers
+    from tiny_models import SPECIAL, WORDS, write_transformer
+
+    sizes = {"vocab_size": len(SPECIAL) + len(WORDS), "pad_token_id": 0}
+    if family == "distilbert":
+        config = transformers.DistilBertConfig(
+            dim=HIDDEN, n_layers=2, n_heads=2, hidden_dim=32, max_position_embeddings=30, **sizes
+        )
+        kind = transformers.DistilBertModel
+    else:
+        name = {"xlm-roberta": "XLMRoberta", "mpnet": "MPNet"}[family]
+        config = getattr(transformers, f"{name}Config")(
+            hidden_size=HIDDEN,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=30,
+            **sizes,
+        )
+        kind = getattr(transformers, f"{name}Model")
+    source = with_head(write_transformer(tmp_path / "plain", config, kind), tmp_path / "source", MEAN)
+    assert export_onnx(source, tmp_path / "out").parity.max_difference < 1e-5

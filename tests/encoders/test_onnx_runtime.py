@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="needs the train extra to make ONNX graphs")
+
+from tiny_models import write_graph_model, write_json
+
+from embedsvc.encoder import load_encoder
+from embedsvc.encoders.onnx_runtime import OnnxRuntime
+from embedsvc.errors import EmbedsvcError, ModelError, TextTooLongError
+from embedsvc.model_folder import open_model_folder
+
+PLAIN = ("input_ids", "attention_mask")
+
+
+def raw(folder: Path, texts: list[str]) -> np.ndarray:
+    return np.asarray(load_encoder(folder).encode(texts, normalize=False))
+
+
+def test_states_are_pooled_over_the_true_tokens_only(tmp_path: Path) -> None:
+    folder = write_graph_model(tmp_path / "m", inputs=PLAIN)
+    # [CLS] = 2, [SEP] = 3, w0 = 7, w1 = 8; the second text is padded.
+    found = raw(folder, ["w0 w1 w1 w0", "w1"])
+    np.testing.assert_allclose(found, [[(2 + 7 + 8 + 8 + 7 + 3) / 6, 1], [(2 + 8 + 3) / 3, 1]], rtol=1e-6)
+
+
+def test_token_types_and_positions_are_fed_when_the_graph_wants_them(tmp_path: Path) -> None:
+    folder = write_graph_model(tmp_path / "m", inputs=(*PLAIN, "token_type_ids", "position_ids"))
+    found = raw(folder, ["w0 w1", "w1"])
+    np.testing.assert_allclose(found, [[5, 1 + 100 * 1.5], [13 / 3, 1 + 100]], rtol=1e-6)
+
+
+def test_a_graph_that_pools_itself_is_taken_at_its_word(tmp_path: Path) -> None:
+    folder = write_graph_model(tmp_path / "m", inputs=PLAIN, output="sentence_embedding")
+    np.testing.assert_allclose(raw(folder, ["w0"]), [[2 + 7 + 3, 3]])
+
+
+def test_limits_come_from_the_folder(tmp_path: Path) -> None:
+    encoder = load_encoder(write_graph_model(tmp_path / "m", inputs=PLAIN))
+    assert (encoder.runtime.name, encoder.runtime.max_tokens, encoder.runtime.special_tokens) == (
+        "onnx",
+        10,
+        2,
+    )
+    encoder.encode(["w1 " * 10])
+    with pytest.raises(TextTooLongError, match=r"input\[1\] has 11 tokens; the limit is 10"):
+        encoder.encode(["w1", "w1 " * 11])
+
+
+def test_threads_do_not_spin_and_fit_the_machine(tmp_path: Path) -> None:
+    from embedsvc.cpu import effective_cpus
+
+    runtime = OnnxRuntime(open_model_folder(write_graph_model(tmp_path / "m", inputs=PLAIN)))
+    options = runtime._session.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert options.intra_op_num_threads == effective_cpus()
+
+
+def test_an_unknown_input_is_refused_by_name(tmp_path: Path) -> None:
+    folder = write_graph_model(tmp_path / "m", inputs=(*PLAIN, "past_key_values"))
+    with pytest.raises(ModelError, match=r"model\.onnx asks for the input 'past_key_values'"):
+        load_encoder(folder)
+
+
+def test_an_unknown_output_is_refused_by_name(tmp_path: Path) -> None:
+    folder = write_graph_model(tmp_path / "m", inputs=PLAIN, output="logits")
+    with pytest.raises(ModelError, match=r"model\.onnx has the outputs logits; one of last_hidden_state"):
+        load_encoder(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x09"])
+def test_a_broken_onnx_file_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
+    folder = write_graph_model(tmp_path / "m", inputs=PLAIN)
+    (folder / "onnx" / "model.onnx").write_bytes(content)
+    with pytest.raises(ModelError, match=r"onnx/model\.onnx cannot be opened as an ONNX model"):
+        load_encoder(folder)
+
+
+def test_a_token_beyond_the_vocabulary_is_refused(tmp_path: Path) -> None:
+    folder = write_graph_model(tmp_path / "m", inputs=PLAIN)
+    write_json(folder / "config.json", {"vocab_size": 40, "max_position_embeddings": 12})
+    encoder = load_encoder(folder)
+    encoder.encode(["w32"])
+    with pytest.raises(ModelError, match=r"token id 40, but config\.json says vocab_size 40"):
+        encoder.encode(["w33"])
+
+
+def test_a_failure_inside_the_graph_names_the_file(tmp_path: Path) -> None:
+    folder = write_graph_model(tmp_path / "m", inputs=PLAIN)
+    write_json(folder / "config.json", {"vocab_size": 1000, "max_position_embeddings": 12})
+    runtime = load_encoder(folder).runtime
+    from embedsvc.encoder import PreparedText
+
+    with pytest.raises(EmbedsvcError, match=r"model\.onnx failed on a batch of \(1, 3\)"):
+        runtime.embed([PreparedText([900])])
+
+
+def test_a_graph_that_cannot_run_is_found_when_it_is_opened(tmp_path: Path) -> None:
+    folder = write_graph_model(tmp_path / "m", inputs=("position_ids",))
+    write_json(folder / "config.json", {"max_position_embeddings": 2})
+    with pytest.raises(ModelError, match="2 special tokens leave no room in a limit of 2"):
+        load_encoder(folder)
+
+
+def test_runtime_onnx_needs_an_onnx_file(tmp_path: Path) -> None:
+    folder = write_graph_model(tmp_path / "m", inputs=PLAIN)
+    (folder / "onnx" / "model.onnx").unlink()
+    with pytest.raises(ModelError, match="has no ONNX file; make one: embedsvc export"):
+        load_encoder(folder, runtime="onnx")

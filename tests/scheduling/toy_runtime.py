@@ -1,0 +1,62 @@
+"""A runtime whose vectors are easy to compute, that can be held, and that fails on certain texts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedsvc.encoder import Encoder, PreparedText
+from embedsvc.model_folder import ModelFolder, Module
+
+POISON, PANIC, STOP = "☠", "💥", "🛑"
+
+
+class Panic(BaseException):
+    pass
+
+
+class ToyRuntime:
+    name = "toy"
+    dimension = 4
+    max_tokens: int | None = 12
+    special_tokens = 2
+    batch_tokens = 1_000
+
+    def __init__(self) -> None:
+        self.open = threading.Event()  # cleared: `embed` waits
+        self.open.set()
+        self.entered = threading.Event()
+        self.batches: list[set[str]] = []
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[ord(character) for character in text] for text in texts]
+
+    def embed(self, batch: Sequence[PreparedText]) -> NDArray[np.float32]:
+        texts = ["".join(map(chr, text.ids)) for text in batch]
+        self.batches.append(set(texts))
+        self.entered.set()
+        assert self.open.wait(20)
+        joined = "".join(texts)
+        if POISON in joined:
+            raise RuntimeError("the runtime broke: secret details")
+        if PANIC in joined:
+            raise Panic
+        if STOP in joined:
+            raise StopIteration
+        rows = [[len(text.ids), sum(text.ids) % 97, text.ids[0] % 89, text.ids[-1] % 83] for text in batch]
+        return np.array(rows, np.float32)
+
+
+def toy_encoder(path: Path, runtime: ToyRuntime | None = None) -> Encoder:
+    folder = ModelFolder(
+        path=path,
+        modules=(Module("StaticEmbedding", path),),
+        prompts={"query": "q:"},
+        default_prompt_name=None,
+        matryoshka_dimensions=(2,),
+    )
+    return Encoder(folder, runtime or ToyRuntime())
