@@ -45,9 +45,8 @@ def main() -> None:
                 rates[name].append(rate)
     print(f"{len(texts)} Tatoeba sentences in {len(files)} files; MiniLM on {len(few)} of them")
     for name, values in rates.items():
-        print(
-            f"{name}: median {statistics.median(values):,.0f} sentences/s ({min(values):,.0f}-{max(values):,.0f})"
-        )
+        spread = f"{min(values):,.0f}-{max(values):,.0f}"
+        print(f"{name}: median {statistics.median(values):,.0f} sentences/s ({spread})")
     ratios = [a / b for a, b in zip(rates["static"], rates["minilm"], strict=True)]
     print(f"ratio, run by run: median {statistics.median(ratios):.1f} ({min(ratios):.1f}-{max(ratios):.1f})")
 

@@ -1,4 +1,4 @@
-"""Reading text files line by line, checked: UTF-8, no binary, no silent loss. Writing files whole or not at all."""
+"""Read text files line by line, checked (UTF-8, not binary); write files whole or not at all."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ def iterate_lines(path: Path) -> Iterator[tuple[int, str]]:
             try:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                raise InvalidInputError(
-                    f"{path} line {number}: byte {raw[error.start]:#04x} at position {error.start} is not UTF-8"
-                ) from error
+                where = f"byte {raw[error.start]:#04x} at position {error.start}"
+                raise InvalidInputError(f"{path} line {number}: {where} is not UTF-8") from error
             yield number, line.rstrip("\r\n")
 
 

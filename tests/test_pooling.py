@@ -111,5 +111,5 @@ def test_an_unknown_mode_is_refused_by_name(config: dict[str, Any]) -> None:
 
 
 def test_a_pooling_module_without_a_config_is_refused() -> None:
-    with pytest.raises(ModelError, match="1_Pooling/config.json is missing or empty"):
+    with pytest.raises(ModelError, match=r"1_Pooling/config\.json is missing or empty"):
         read_pooling(Module("Pooling", Path("m/1_Pooling")))

@@ -96,5 +96,9 @@ def export(
     """
     from training.export import export_model
 
-    export_model(model, out, dtype=dtype, dimensions=dimensions, overwrite=overwrite)
-    click.echo(f"wrote {out}; try: embedsvc serve --model {out}", err=True)
+    report = export_model(model, out, dtype=dtype, dimensions=dimensions, overwrite=overwrite)
+    click.echo(
+        f"wrote {out}: {report.kind}, {report.dimension} dimensions, {report.bytes / 1e6:.1f} MB; "
+        f"least cosine to the source {report.parity.min_cosine:.6f}; try: embedsvc serve --model {out}",
+        err=True,
+    )

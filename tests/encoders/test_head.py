@@ -89,7 +89,7 @@ def test_a_missing_dense_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("head", [(), (Module("Dense", Path("d")), MEAN)])
 def test_pooling_must_come_first(head: tuple[Module, ...]) -> None:
-    with pytest.raises(ModelError, match="Pooling expected after the transformer, found (nothing|Dense)"):
+    with pytest.raises(ModelError, match=r"Pooling expected after the transformer, found (nothing|Dense)"):
         Head(model(*head))
 
 

@@ -73,7 +73,7 @@ def test_an_export_that_differs_is_not_kept(
     shutil.copytree(bert_mean, source)
     _nudge(source / "model.safetensors")
     with pytest.raises(
-        ModelError, match="the export's vectors differ from the source's by .*nothing was written"
+        ModelError, match=r"the export's vectors differ from the source's by .*nothing was written"
     ):
         export_onnx(source, tmp_path / "bad")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["good", "source"]

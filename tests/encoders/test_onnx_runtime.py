@@ -99,7 +99,7 @@ def test_a_failure_inside_the_graph_names_the_file(tmp_path: Path) -> None:
         runtime.embed([PreparedText([900])])
 
 
-def test_a_graph_that_cannot_run_is_found_when_it_is_opened(tmp_path: Path) -> None:
+def test_a_limit_without_room_for_text_is_refused(tmp_path: Path) -> None:
     folder = write_graph_model(tmp_path / "m", inputs=("position_ids",))
     write_json(folder / "config.json", {"max_position_embeddings": 2})
     with pytest.raises(ModelError, match="2 special tokens leave no room in a limit of 2"):

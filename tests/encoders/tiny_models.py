@@ -85,10 +85,11 @@ def write_dense(folder: Path, *, inputs: int, outputs: int, activation: str, **c
     write_json(folder / "config.json", config | {"activation_function": activation})
 
 
-def with_head(
-    transformer: Path, folder: Path, modules: Sequence[tuple[str, dict[str, Any]]], **general: Any
-) -> Path:
-    """Copy a transformer folder and put modules after it; ``general`` is config_sentence_transformers.json."""
+Modules = Sequence[tuple[str, dict[str, Any]]]
+
+
+def with_head(transformer: Path, folder: Path, modules: Modules, **general: Any) -> Path:
+    """Copy a transformer folder, put modules after it; ``general`` is config_sentence_transformers.json."""
     shutil.copytree(transformer, folder)
     entries = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]
     for number, (kind, config) in enumerate(modules, 1):

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+
+import numpy as np
+import pytest
+
+from embedsvc.encoder import Encoding
+from embedsvc.server.routes.embeddings import embeddings_json
+from tests.scheduling.toy_runtime import ToyRuntime, toy_encoder
+from tests.server.conftest import error_of
+
+TEXTS = ["a", "Guten Morgen, liebe Sorgen", "صباح الخير", "今天天气很好,我们去公园散步吧。" * 5]
+
+
+def vectors_of(response, as_base64=False) -> np.ndarray:
+    assert response.status_code == 200, response.text
+    data = response.json()["data"]
+    assert [item["index"] for item in data] == list(range(len(data)))
+    rows = [item["embedding"] for item in data]
+    if as_base64:
+        rows = [np.frombuffer(base64.b64decode(row), "<f4") for row in rows]
+    return np.array(rows, np.float32)
+
+
+def test_floats_and_base64_are_the_vectors_of_the_encoder(client, encoder):
+    expected = encoder.encode(TEXTS)
+    body = {"input": TEXTS, "model": "embedsvc-default", "user": "somebody"}
+    as_floats = client.post("/v1/embeddings", body)
+    as_base64 = client.post("/v1/embeddings", {**body, "encoding_format": "base64"})
+    np.testing.assert_array_equal(vectors_of(as_floats), expected)
+    np.testing.assert_array_equal(vectors_of(as_base64, as_base64=True), expected)
+    tokens = sum(encoder.encode_with_usage(TEXTS).tokens)
+    answer = as_floats.json()
+    assert answer["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
+    assert (answer["object"], answer["model"]) == ("list", "embedsvc-default")
+    assert answer["data"][0].keys() == {"object", "index", "embedding"}
+
+
+def test_one_text_is_a_list_of_one(client, encoder):
+    response = client.post("/v1/embeddings", {"input": "hello there"})
+    np.testing.assert_array_equal(vectors_of(response), encoder.encode(["hello there"]))
+
+
+def test_options_reach_the_encoder(client, encoder):
+    for options in (
+        {"dimensions": 64},
+        {"normalize": False},
+        {"prompt": "search: "},
+        {"dimensions": 64, "normalize": False, "prompt": "x ", "truncate": "end"},
+    ):
+        response = client.post("/v1/embeddings", {"input": TEXTS, **options})
+        np.testing.assert_array_equal(vectors_of(response), encoder.encode(TEXTS, **options))
+
+
+def test_prompt_names_and_cut_texts(make_client, tmp_path):
+    encoder = toy_encoder(tmp_path)
+    client = make_client(encoder)
+    body = {"input": ["abc", "d" * 20], "prompt_name": "query", "truncate": "start"}
+    response = client.post("/v1/embeddings", body)
+    np.testing.assert_array_equal(
+        vectors_of(response), encoder.encode(body["input"], prompt_name="query", truncate="start")
+    )
+    assert [item.get("truncated") for item in response.json()["data"]] == [None, True]
+    assert response.json()["usage"]["prompt_tokens"] == (3 + 2 + 2) + (20 + 2 + 2)
+    error = error_of(client.post("/v1/embeddings", {"input": ["abc", "d" * 20]}), 400, "text_too_long")
+    assert error["message"].startswith("input[1] has 20 tokens; the limit is 12")
+
+
+def test_a_nul_inside_a_text_is_a_character_like_others(client, encoder):
+    response = client.post("/v1/embeddings", {"input": ["be\0fore"]})
+    np.testing.assert_array_equal(vectors_of(response), encoder.encode(["be\0fore"]))
+
+
+def test_concurrent_requests_get_their_own_vectors(client, encoder):
+    inputs = [[f"text {i} " * (i % 9 + 1)] * (i % 3 + 1) for i in range(32)]
+
+    async def run():
+        return await asyncio.gather(*[client.http.post("/v1/embeddings", json={"input": one}) for one in inputs])
+
+    for texts, response in zip(inputs, client.run(run()), strict=True):
+        np.testing.assert_array_equal(vectors_of(response), encoder.encode(texts))
+
+
+def test_json_by_hand():
+    encoding = Encoding(np.array([[0.5, -2.0], [1.0, 0.1]], np.float32), [3, 4], [False, True])
+    assert json.loads(embeddings_json(encoding, 'a "model"', as_base64=False)) == {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": 0, "embedding": [0.5, -2.0]},
+            {"object": "embedding", "index": 1, "embedding": [1.0, 0.10000000149011612], "truncated": True},
+        ],
+        "model": 'a "model"',
+        "usage": {"prompt_tokens": 7, "total_tokens": 7},
+    }
+    first = json.loads(embeddings_json(encoding, "m", as_base64=True))["data"][0]["embedding"]
+    assert base64.b64decode(first) == bytes.fromhex("0000003f 000000c0")
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message", "param"),
+    [
+        ({}, "invalid_input", "input is missing", "input"),
+        ({"input": None}, "invalid_input", "input: a string or a list of strings is expected", "input"),
+        ({"input": 7}, "invalid_input", "input: a string or a list of strings is expected", "input"),
+        ({"input": {"a": 1}}, "invalid_input", "input: a string or a list of strings is expected", "input"),
+        ({"input": []}, "invalid_input", "input: the list is empty", "input"),
+        ({"input": ""}, "invalid_input", "input[0] is empty", "input"),
+        ({"input": ["a", " \n\t"]}, "invalid_input", "input[1] is empty", "input"),
+        ({"input": ["a", None]}, "invalid_input", "input[1] is null, not a string", "input"),
+        ({"input": ["a", 3]}, "invalid_input", "input[1] is a number, not a string", "input"),
+        ({"input": ["a", ["b"]]}, "invalid_input", "input[1] is a list, not a string", "input"),
+        ({"input": [1, 2]}, "invalid_input", "input: token ids are not taken", "input"),
+        ({"input": [[1, 2]]}, "invalid_input", "input: token ids are not taken", "input"),
+        ({"input": ["a"] * 65}, "invalid_input", "input has 65 texts; max_batch_texts = 64", "input"),
+        ({"input": "a", "model": "nope"}, "model_not_found", "no model 'nope'; this server has:", "model"),
+        ({"input": "a", "model": 3}, "invalid_input", "model is a number, not a string", "model"),
+        ({"input": "a", "dimensions": 0}, "invalid_input", "dimensions = 0; model", "dimensions"),
+        ({"input": "a", "dimensions": 10**30}, "invalid_input", "dimensions = 1000", "dimensions"),
+        ({"input": "a", "dimensions": "64"}, "invalid_input", "dimensions is a string, not a whole", "dimensions"),
+        ({"input": "a", "dimensions": True}, "invalid_input", "dimensions is a boolean, not", "dimensions"),
+        ({"input": "a", "prompt_name": "x"}, "invalid_input", "prompt_name 'x' is unknown to", "prompt_name"),
+        ({"input": "a", "prompt_name": "x", "prompt": "y"}, "invalid_input", "give prompt or", "prompt"),
+        ({"input": "a", "normalize": 1}, "invalid_input", "normalize is a number, not true or", "normalize"),
+        ({"input": "a", "truncate": "mid"}, "invalid_input", "truncate is 'mid'; expected 'none'", "truncate"),
+        ({"input": "a", "encoding_format": "hex"}, "invalid_input", "encoding_format is 'hex'; ", "encoding_format"),
+        ({"input": "a", "dimension": 5}, "invalid_input", "unknown field 'dimension'; did you mean 'dim", None),
+        (["a"], "invalid_input", "the body is a list, not an object", None),
+        ("a", "invalid_input", "the body is a string, not an object", None),
+    ],
+)  # fmt: skip
+def test_bad_requests_are_explained(client, body, code, message, param):
+    error = error_of(client.post("/v1/embeddings", body), 404 if code == "model_not_found" else 400, code)
+    assert error["message"].startswith(message), error["message"]
+    assert error["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the body is empty; a JSON object is expected"),
+        (b'{"input": "a"', "the body is not valid JSON: Expecting ',' delimiter at character 13"),
+        (b"{'input': 'a'}", "the body is not valid JSON: "),
+        (b'{"input": "\xff\xfe"}', "the body is not valid JSON in UTF-8"),
+        (b'{"input": "a\\ud800"}', "input[0] holds a lone surrogate; it is not valid Unicode text"),
+        (b'{"input": "a", "prompt": "\\udfff"}', "prompt holds a lone surrogate; it is not valid Unicode text"),
+        (b'{"input": "a", "model": "\\ud800"}', "model holds a lone surrogate"),
+        (b'{"input": "a", "\\ud800": 1}', "unknown field '\\ud800'"),
+        (b'{"input": ' + b"[" * 100_000, "the body is not valid JSON in UTF-8"),
+        (b'{"input": "a", "dimensions": NaN}', "dimensions is a number, not a whole number"),
+        (b'{"input": "a", "dimensions": 1.5}', "dimensions is a number, not a whole number"),
+        (b"null", "the body is null, not an object"),
+    ],
+)  # fmt: skip
+def test_broken_bodies_are_explained(client, content, message):
+    response = client.request(
+        "POST", "/v1/embeddings", content=content, headers={"Content-Type": "application/json"}
+    )
+    assert error_of(response, 400, "invalid_input")["message"].startswith(message)
+
+
+def test_a_body_that_is_not_declared_json_is_explained(client):
+    response = client.request("POST", "/v1/embeddings", data={"input": "a"})
+    assert "Content-Type: application/json" in error_of(response, 400, "invalid_input")["message"]
+
+
+def test_a_full_queue_answers_429_with_retry_after(make_client, tmp_path):
+    runtime = ToyRuntime()
+    client = make_client(toy_encoder(tmp_path, runtime), max_queue_texts=2, max_batch_texts=2)
+    runtime.entered.clear()
+    runtime.open.clear()
+
+    async def run():
+        post = client.http.post
+        first = asyncio.create_task(post("/v1/embeddings", json={"input": "a"}))
+        await asyncio.to_thread(runtime.entered.wait, 10)
+        second = asyncio.create_task(post("/v1/embeddings", json={"input": ["b", "c"]}))
+        while client.app.state.server.batcher.waiting_texts < 2:
+            await asyncio.sleep(0)
+        scrape = (await client.http.get("/metrics")).text
+        refused = await post("/v1/embeddings", json={"input": "d"})
+        runtime.open.set()
+        return scrape, refused, await first, await second
+
+    scrape, refused, first, second = client.run(run())
+    assert "embedsvc_queue_texts 2.0" in scrape
+    assert error_of(refused, 429, "overloaded")["type"] == "overloaded_error"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert (first.status_code, second.status_code) == (200, 200)
+
+
+def test_models_are_described(client, encoder):
+    (card,) = client.get("/v1/models").json()["data"]
+    assert card["id"] == "embedsvc-default"
+    assert card["dimension"] == encoder.dimension
+    assert card["runtime"] == "static"
+    assert card["fingerprint"] == encoder.fingerprint
+    assert card["max_tokens"] is None
+    assert card["matryoshka_dimensions"] == list(encoder.folder.matryoshka_dimensions)
+    assert card["prompts"] == encoder.folder.prompts
