@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedsvc.collections.document import Document, check_documents, check_ids, metadata_json
 from embedsvc.collections.live_index import LiveIndex
-from embedsvc.collections.store import Store
+from embedsvc.collections.store import Store, is_empty
 from embedsvc.encoder import Encoder, load_encoder
 from embedsvc.errors import InvalidInputError, ModelError, NotFoundError, TextTooLongError
 from embedsvc.search import Hit, SearchRequest, find_hits, unit_vector
@@ -64,7 +64,7 @@ class Collection:
         self.path = Path(path)
         self._given_encoder = encoder
         database = self.path / DATABASE
-        if create and not _has_content(database):
+        if create and is_empty(database):
             first = self._given_encoder = encoder or load_encoder()
             self._store = Store.create(
                 database, model=first.name, fingerprint=first.fingerprint, dimension=first.dimension
@@ -128,6 +128,7 @@ class Collection:
 
     def get(self, id: str) -> Document:
         """Return the document with this id; raise NotFoundError when there is none."""
+        check_ids([id])
         with self._store.reading() as view:
             found = view.document(id)
         if found is None:
@@ -228,11 +229,6 @@ class Collection:
                 f"{self._store.fingerprint}), not with {encoder.name!r} (fingerprint {encoder.fingerprint}); "
                 "open it with its own model, or index the documents again into a new collection"
             )
-
-
-def _has_content(database: Path) -> bool:
-    """Whether there is a file with something in it; a process killed while creating leaves it empty."""
-    return database.is_file() and database.stat().st_size > 0
 
 
 def _prompt_name(encoder: Encoder, names: Sequence[str]) -> str | None:

@@ -33,26 +33,27 @@ class CollectionSet:
         return sorted(
             entry.name
             for entry in self.folder.iterdir()
-            if _NAME.fullmatch(entry.name) and (entry / DATABASE).is_file()
+            if _NAME.fullmatch(entry.name) and self._is_known(entry.name)
         )
 
     def get(self, name: str) -> Collection:
         """Return an existing collection; raise NotFoundError naming those that there are."""
         check_name(name)
         with self._lock:
-            return self._existing(name)
+            self._check_known(name)
+            return self._opened(name, create=False)
 
     def open(self, name: str) -> Collection:
         """Return the collection of this name, made if it is not there."""
         check_name(name)
         with self._lock:
-            return self._existing(name) if name in self.names() else self._opened(name, create=True)
+            return self._opened(name, create=True)
 
     def create(self, name: str) -> Collection:
         """Make a new collection; raise InvalidInputError when the name is taken."""
         check_name(name)
         with self._lock:
-            if name in self.names():
+            if self._is_known(name):
                 raise InvalidInputError(f"collection {name!r} exists already", param="name")
             return self._opened(name, create=True)
 
@@ -61,14 +62,12 @@ class CollectionSet:
         check_name(name)
         with self._lock:
             self._check_known(name)
-            if name in self._open:
-                self._open.pop(name).close()
-            try:
-                (self.folder / name).rename(self.folder / f"{_TRASH}{name}-{uuid.uuid4().hex}")
-                for trash in self.folder.glob(f"{_TRASH}*"):
-                    shutil.rmtree(trash)
-            except OSError as error:
-                raise StorageError(f"{self.folder / name}: cannot be deleted: {error.strerror}") from error
+            opened = self._open.pop(name, None)
+            self._rename_to_trash(name)
+        if opened is not None:
+            opened.close()
+        for trash in self.folder.glob(f"{_TRASH}*"):
+            shutil.rmtree(trash, ignore_errors=True)  # what is left, the next deletion takes along
 
     def close(self) -> None:
         """Close every collection that was opened."""
@@ -76,9 +75,11 @@ class CollectionSet:
             while self._open:
                 self._open.popitem()[1].close()
 
-    def _existing(self, name: str) -> Collection:
-        self._check_known(name)
-        return self._opened(name, create=False)
+    def _rename_to_trash(self, name: str) -> None:
+        try:
+            (self.folder / name).rename(self.folder / f"{_TRASH}{name}-{uuid.uuid4().hex}")
+        except OSError as error:
+            raise StorageError(f"{self.folder / name}: cannot be deleted: {error.strerror}") from error
 
     def _opened(self, name: str, *, create: bool) -> Collection:
         found = self._open.get(name)
@@ -89,10 +90,13 @@ class CollectionSet:
         collection = self._open[name] = Collection(self.folder / name, self._encoder, create=create)
         return collection
 
+    def _is_known(self, name: str) -> bool:
+        return (self.folder / name / DATABASE).is_file()
+
     def _check_known(self, name: str) -> None:
-        names = self.names()
-        if name not in names:
-            raise NotFoundError(f"no collection {name!r}; known: {', '.join(names) or 'none'}", param="name")
+        if not self._is_known(name):
+            known = ", ".join(self.names()) or "none"
+            raise NotFoundError(f"no collection {name!r}; known: {known}", param="name")
 
 
 def check_name(name: str) -> None:

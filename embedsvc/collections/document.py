@@ -68,6 +68,7 @@ def check_ids(ids: Sequence[str]) -> list[str]:
     for position, id_ in enumerate(ids):
         if not isinstance(id_, str):
             raise InvalidInputError(f"ids[{position}] is {type(id_).__name__}, not a string", param="ids")
+        _check_unicode(id_, f"ids[{position}]")
     return list(ids)
 
 
@@ -106,10 +107,17 @@ def _check_text(value: object, where: str, limit: int) -> None:
         raise _bad(f"{where} is empty")
     if len(value) > limit:
         raise _bad(f"{where} has {len(value)} characters; the limit is {limit}")
+    _check_unicode(value, where)
+
+
+def _check_unicode(value: str, where: str) -> None:
+    """Refuse what SQLite cannot hold as text."""
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise _bad(f"{where} holds a lone surrogate at character {error.start}; not valid Unicode") from error
+    if "\0" in value:
+        raise _bad(f"{where} holds a NUL at character {value.index(chr(0))}")
 
 
 def _with_language(document: Document) -> Document:

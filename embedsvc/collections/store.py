@@ -75,8 +75,8 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"{path.parent}: cannot be made: {error.strerror}") from error
+        path.touch()
         with translated_errors(path), contextlib.closing(_connect(path)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("BEGIN IMMEDIATE")
             if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
                 for statement in _SCHEMA.split(";\n"):
@@ -142,10 +142,7 @@ class Store:
         if self._closed:
             raise StorageError(f"{self.path}: the collection is closed")
         with translated_errors(self.path):
-            try:
-                connection = self._idle.get_nowait()
-            except queue.Empty:
-                connection = _connect(self.path)
+            connection = self._idle_connection()
             try:
                 yield connection
             finally:
@@ -153,6 +150,22 @@ class Store:
                     connection.close()
                 else:
                     self._idle.put(connection)
+
+    def _idle_connection(self) -> sqlite3.Connection:
+        try:
+            return self._idle.get_nowait()
+        except queue.Empty:
+            if not self.is_current():
+                raise StorageError(f"{self.path}: the collection has been deleted") from None
+            return _connect(self.path)
+
+
+def is_empty(path: Path) -> bool:
+    """Whether there is no file, or one without any table: its creation was killed."""
+    if not path.is_file():
+        return True
+    with translated_errors(path), contextlib.closing(_connect(path)) as connection:
+        return connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
 
 
 @contextlib.contextmanager
@@ -169,6 +182,18 @@ def translated_errors(path: Path) -> Iterator[None]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA synchronous=FULL")
+    """Open a file that must exist: sqlite3 alone would make an empty one."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+    except BaseException:
+        connection.close()
+        raise
     return connection

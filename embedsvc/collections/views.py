@@ -146,7 +146,8 @@ class Writer(View):
     def delete(self, ids: Sequence[str]) -> int:
         """Delete documents by id; return how many there were."""
         found = self._connection.execute(
-            "SELECT row FROM documents WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),)
+            "SELECT row FROM documents WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(ids), ensure_ascii=False),),
         ).fetchall()
         if found:
             generation = self._next_generation()

@@ -83,7 +83,7 @@ def _response(
     kind = "server_error" if status >= 500 else _TYPES.get(status, "invalid_request_error")
     body = {"error": {"message": message, "type": kind, "code": code, "param": param}}
     # A message may quote a lone surrogate, which UTF-8 cannot hold.
-    content = json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
     return Response(content, status, headers, media_type="application/json")
 
 
@@ -101,8 +101,6 @@ def describe_violation(violation: Mapping[str, Any]) -> tuple[str, str | None]:
         return "the body must be JSON, sent with the header Content-Type: application/json", None
     if kind == "value_error":
         return f"{where}: {context['error']}" if path else str(context["error"]), param
-    if kind == "string_unicode":
-        return f"{where} holds a lone surrogate; it is not valid Unicode text", param
     if kind in _EXPECTED:
         return f"{where} is {_json_kind(given)}, not {_EXPECTED[kind]}", param
     if kind in _BOUNDS:

@@ -42,7 +42,11 @@ class ServerState:
         collections = CollectionSet(settings.data_dir or default_data_dir(), encoder)
         await asyncio.to_thread(encoder.encode, ["ready"], progress=False)
         if settings.demo:
-            await asyncio.to_thread(load_sample, collections, encoder)
+            try:
+                await asyncio.to_thread(load_sample, collections, encoder)
+            except BaseException:
+                collections.close()
+                raise
         batcher = Batcher(
             encoder,
             max_queue_texts=settings.max_queue_texts,
@@ -79,7 +83,7 @@ class ServerState:
     async def check_ready(self) -> None:
         """Encode one word; raise UnavailableError when the model does not answer."""
         if self.batcher.round_s > self.settings.request_timeout_s:
-            raise UnavailableError(f"the model has been busy with one batch for {self.batcher.round_s:.0f} s")
+            raise UnavailableError(f"the model has been busy with one batch for {self.batcher.round_s:.1f} s")
         try:
             async with asyncio.timeout(_PROBE_S):
                 await self.probe.run(self.encoder.encode, ["ready"], progress=False)

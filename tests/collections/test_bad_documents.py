@@ -26,6 +26,7 @@ GOOD = {"id": "a", "text": "east"}
             "documents[1].text has 1000001 characters; the limit is 1000000",
         ),
         ({"id": "b", "text": "a\ud800"}, "documents[1].text holds a lone surrogate at character 1"),
+        ({"id": "b\0", "text": "x"}, "documents[1].id holds a NUL at character 1"),
         ({"text": "x"}, "documents[1] has no 'id'"),
         ({"id": "b"}, "documents[1] has no 'text'"),
         ({"id": "b", "text": "x", "txt": 1}, "documents[1] has an unknown field 'txt'"),
@@ -68,6 +69,18 @@ def test_ids_must_be_a_list_of_strings(collection: Collection) -> None:
         collection.delete("a")
     with pytest.raises(InvalidInputError, match=r"ids\[1\] is int"):
         collection.delete(["a", 1])  # type: ignore[list-item]
+    with pytest.raises(InvalidInputError, match=r"ids\[0\] holds a lone surrogate"):
+        collection.get("\ud800")
+
+
+@pytest.mark.parametrize("id_", ["😀", "a'b\"c\\", "\n\t", "%_", "عربي", "\u2028", "7", "null", "a/b?c#d"])
+def test_any_text_may_be_an_id(collection: Collection, id_: str) -> None:
+    id_ = f"{id_}x"
+    assert collection.upsert([{"id": id_, "text": "east"}]).inserted == 1
+    assert collection.upsert([{"id": id_, "text": "north"}]).updated == 1
+    assert (collection.get(id_).text, collection.count) == ("north", 1)
+    assert collection.search("north")[0].id == id_
+    assert collection.delete([id_]) == 1
 
 
 def test_no_documents_change_nothing(collection: Collection) -> None:

@@ -79,6 +79,20 @@ def test_search_follows_every_change_and_survives_reopening(tmp_path: Path, enco
         assert collection.languages() == {"de": 86, "sw": 86, "fr": 28}
 
 
+def test_changes_to_indexed_documents_are_seen_at_once(collection: Collection) -> None:
+    texts = {f"d{i}": text for i, text in enumerate(random_texts(200))}
+    collection.upsert(documents(list(texts.values())))
+    collection.build_index()
+    assert_equals_brute_force(collection, texts)
+    gone = [hit.id for hit in collection.search(QUERIES[0], top_k=5)]
+    collection.delete(gone[:3])
+    collection.upsert([{"id": gone[3], "text": "w55", "language": "en"}])
+    texts = {id_: text for id_, text in texts.items() if id_ not in gone[:3]} | {gone[3]: "w55"}
+    assert_equals_brute_force(collection, texts)
+    collection.build_index()
+    assert_equals_brute_force(collection, texts)
+
+
 def test_language_filter_equals_brute_force(collection: Collection) -> None:
     given = documents(random_texts(300), languages="en de sw en en")
     collection.upsert(given)
@@ -165,8 +179,11 @@ def test_older_base_finished_late_loses_nothing(collection: Collection) -> None:
         pass
     collection.upsert(documents(texts[60:], first=60))
     collection.build_index()
+    collection.delete(["d5", "d6", "d100"])
+    collection.search("w1")
     collection._index._rebase(old)
-    assert_equals_brute_force(collection, {f"d{i}": text for i, text in enumerate(texts)})
+    wanted = {f"d{i}": text for i, text in enumerate(texts) if i not in (5, 6, 100)}
+    assert_equals_brute_force(collection, wanted)
 
 
 def test_threads_write_and_search_together(collection: Collection) -> None:

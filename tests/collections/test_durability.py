@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -105,9 +106,14 @@ def test_another_format_version_is_refused(tmp_path: Path, encoder: Encoder) -> 
         Collection(tmp_path / "c", encoder)
 
 
-def test_creation_that_was_killed_is_finished(tmp_path: Path, encoder: Encoder) -> None:
+@pytest.mark.parametrize("with_header", [False, True])
+def test_creation_that_was_killed_is_finished(tmp_path: Path, encoder: Encoder, with_header: bool) -> None:
     (tmp_path / "c").mkdir()
-    (tmp_path / "c" / "documents.sqlite").touch()
+    database = tmp_path / "c" / "documents.sqlite"
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        if with_header:
+            connection.execute("PRAGMA journal_mode=WAL")
+    assert (database.stat().st_size > 0) == with_header
     with Collection(tmp_path / "c", encoder) as collection:
         assert collection.count == 0
 

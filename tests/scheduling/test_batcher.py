@@ -141,7 +141,9 @@ def test_positions_in_errors_are_the_callers_own(encoder, runtime):
     async def run() -> list[Any]:
         async with running(encoder) as batcher:
             first = await held(batcher, runtime)
-            tasks = [asyncio.create_task(batcher.encode(texts, PLAIN)) for texts in (["a"] * 5, ["b", "c" * 13])]
+            tasks = [
+                asyncio.create_task(batcher.encode(texts, PLAIN)) for texts in (["a"] * 5, ["b", "c" * 13])
+            ]
             await asyncio.sleep(0)
             runtime.open.set()
             await soon(first)
@@ -186,7 +188,9 @@ def test_a_full_queue_refuses_at_once_and_takes_texts_again_later(encoder, runti
             first = await held(batcher, runtime)
             waiting = asyncio.create_task(batcher.encode(["a", "b", "c"], PLAIN))
             await asyncio.sleep(0)
-            with pytest.raises(OverloadedError, match="3 texts are waiting and 2 more would exceed") as caught:
+            with pytest.raises(
+                OverloadedError, match="3 texts are waiting and 2 more would exceed"
+            ) as caught:
                 await batcher.encode(["d", "e"], PLAIN)
             assert caught.value.retry_after >= 1
             with pytest.raises(InvalidInputError, match="input has 5 texts; the limit is 4"):

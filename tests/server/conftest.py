@@ -23,7 +23,11 @@ class AppClient:
         self.app = create_app(settings, encoder=encoder)
         self._runner = asyncio.Runner()
         self._lifespan = self.app.router.lifespan_context(self.app)
-        self._runner.run(self._start())
+        try:
+            self._runner.run(self._start())
+        except BaseException:
+            self._runner.close()
+            raise
 
     async def _start(self) -> None:
         await self._lifespan.__aenter__()

@@ -1,0 +1,220 @@
+"""`embedsvc serve` as a user meets it: help, wrong options, a real process on a real port."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from embedsvc.cli.serve import serve
+from embedsvc.encoder import load_encoder
+from embedsvc.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+MAIN = "from embedsvc.cli import main; main()"
+# A server whose model needs a second for the text "slow"; at its end it says which modules it had loaded.
+SLOW = """
+import sys, time
+from embedsvc.encoders.static_table import StaticTableRuntime
+embed = StaticTableRuntime.tokenize
+def slow(self, texts):
+    if "slow" in texts:
+        time.sleep(1.0)
+    return embed(self, texts)
+StaticTableRuntime.tokenize = slow
+from embedsvc.cli import main
+try:
+    main()
+finally:
+    print("MODULES", *sorted({name.split(".")[0] for name in sys.modules}))
+"""
+
+
+class Server:
+    """A server process; `url` is known once it has greeted."""
+
+    def __init__(self, *options: str, code: str = MAIN, env: dict[str, str] | None = None) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("EMBEDSVC_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, "serve", "--port", "0", *options],
+            cwd=ROOT,
+            env={**environment, **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.greeting: list[str] = []
+        for line in self.process.stderr or ():
+            self.greeting.append(line)
+            if line.startswith("Page: "):
+                break
+        self.url = self.greeting[-1].split()[1].rstrip("/") if self.greeting else ""
+
+    def stop(self) -> tuple[int, str]:
+        """End it as an init system would; return exit status and standard output."""
+        self.process.send_signal(signal.SIGTERM)
+        output, _ = self.process.communicate(timeout=20)
+        return self.process.returncode, output
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server("--demo", "--data-dir", str(tmp_path_factory.mktemp("data")), code=SLOW)
+    yield server
+    if server.process.poll() is None:
+        server.stop()
+
+
+def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("EMBEDSVC_")}
+    return subprocess.run(
+        [sys.executable, "-c", MAIN, "serve", *arguments],
+        cwd=ROOT,
+        env={**environment, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_the_options_are_those_of_the_settings():
+    shown = CliRunner().invoke(serve, ["--help"]).output
+    plain = re.sub(r"\s+", " ", shown)
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in shown
+        assert field.description in plain, name
+        if field.default is not None:
+            assert f"[default: {str(field.default).lower()}]" in plain, name
+    assert "--demo / --no-demo" in plain
+    assert "--runtime [auto|static|onnx|torch]" in plain
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "70000"], "--port: port is 70000: it should be less than or equal to 65535"),
+        (["--port", "x"], "Invalid value for '--port': 'x' is not a valid integer."),
+        (["--prot", "1"], "No such option '--prot'. Did you mean '--port'?"),
+        (["--max-batch-texts", "0"], "--max-batch-texts: max_batch_texts is 0: it should be greater"),
+    ],
+)
+def test_wrong_options_are_usage_errors(arguments, message):
+    result = CliRunner().invoke(serve, arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_the_greeting_can_be_pasted_into_a_shell(server):
+    commands = [line.strip() for line in server.greeting if line.startswith("  curl")]
+    assert [re.search(r"/v1/\S+", command)[0] for command in commands] == [
+        "/v1/embeddings",
+        "/v1/collections/sample/search",
+        "/v1/bitext/mine",
+    ]
+    for command in commands:
+        answer = subprocess.run(
+            ["bash", "-c", f"{command} --fail"], capture_output=True, text=True, timeout=30
+        )
+        assert answer.returncode == 0, command
+        assert answer.stdout.startswith(('{"object":"list"', '{"hits":[{', '{"pairs":[{'))
+
+
+def test_concurrent_clients_get_exactly_the_vectors_of_the_encoder(server):
+    encoder = load_encoder()
+    inputs = [[f"sentence number {i} " * (i % 13 + 1), "z" * (i + 1)][: i % 2 + 1] for i in range(32)]
+    ready = threading.Barrier(32)
+
+    def post(texts: list[str]) -> Any:
+        ready.wait(20)
+        return httpx.post(f"{server.url}/v1/embeddings", json={"input": texts}, timeout=30).json()
+
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(post, inputs))
+    for texts, answer in zip(inputs, answers, strict=True):
+        vectors = np.array([item["embedding"] for item in answer["data"]], np.float32)
+        np.testing.assert_array_equal(vectors, encoder.encode(texts))
+
+
+def test_a_body_over_the_limit_gets_its_answer(server):
+    response = httpx.post(f"{server.url}/v1/embeddings", content=b" " * (40 * 2**20), timeout=30)
+    assert response.status_code == 413
+    assert response.json()["error"]["code"] == "body_too_large"
+    assert response.headers["connection"] == "close"
+
+
+def test_a_port_in_use_is_one_line_before_any_model_is_loaded(server):
+    port = server.url.rsplit(":", 1)[1]
+    result = run("--port", port, "--model", "/no/such/model")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"embedsvc: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "message"),
+    [
+        (["--model", "/no/such/model"], {}, "no model folder at /no/such/model"),
+        (["--model", "{empty}"], {}, "{empty} is not a model folder: it has neither modules.json nor config.json"),
+        (["--host", "203.0.113.7"], {}, "cannot listen on 203.0.113.7 port 0: Cannot assign requested address"),
+        ([], {"EMBEDSVC_PORTS": "1"}, "no option has the variable EMBEDSVC_PORTS; the nearest is EMBEDSVC_PORT"),
+        ([], {"EMBEDSVC_LOG_LEVEL": "loud"}, "the variable EMBEDSVC_LOG_LEVEL is 'loud': it should be 'debug', 'info'"),
+    ],
+)  # fmt: skip
+def test_what_stops_the_start_is_one_line(tmp_path, arguments, env, message):
+    arguments = [argument.replace("{empty}", str(tmp_path)) for argument in arguments]
+    result = run("--port", "0", *arguments, env=env)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"embedsvc: {message.replace('{empty}', str(tmp_path))}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_sigterm_answers_what_is_in_flight_refuses_the_rest_and_exits_with_0(server):
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(httpx.post, f"{server.url}/v1/embeddings", json={"input": "slow"}, timeout=30)
+        time.sleep(0.3)
+        assert not slow.done()
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"{server.url}/health", timeout=5)
+        assert slow.result(20).status_code == 200
+        assert len(slow.result().json()["data"]) == 1
+    output, errors = server.process.communicate(timeout=20)
+    assert server.process.returncode == 0
+    assert "Traceback" not in errors
+    loaded = set(output.split("MODULES", 1)[1].split())
+    assert not loaded & {"torch", "sentence_transformers", "transformers", "onnx", "onnxruntime", "training"}
+
+
+def test_a_request_longer_than_the_grace_does_not_hold_the_exit(tmp_path):
+    code = SLOW.replace("time.sleep(1.0)", "time.sleep(30)")
+    server = Server("--data-dir", str(tmp_path), "--shutdown-grace-s", "0.2", code=code)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(httpx.post, f"{server.url}/v1/embeddings", json={"input": "slow"}, timeout=30)
+        time.sleep(0.3)
+        begin = time.monotonic()
+        assert server.stop()[0] == 0
+        assert time.monotonic() - begin < 5
+        assert isinstance(slow.exception(20), httpx.TransportError) or slow.result().status_code == 503
+
+
+def test_a_port_that_is_only_bound_is_free_again_after_the_end(tmp_path):
+    server = Server("--data-dir", str(tmp_path))
+    port = int(server.url.rsplit(":", 1)[1])
+    assert server.stop()[0] == 0
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
