@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, deserialize
 
 from embedsvc.errors import ModelError, NotFoundError
 
@@ -181,12 +180,22 @@ def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a safetensors file; raise ModelError naming it when it is missing or damaged."""
+    """Return the arrays of a safetensors file, bfloat16 widened to float32; raise ModelError naming it."""
     _require(path)
     try:
-        return {name: np.asarray(tensor) for name, tensor in load_file(path).items()}
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:  # KeyError: bfloat16
+        return {name: _array(**tensor) for name, tensor in deserialize(path.read_bytes())}
+    except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
+
+
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I8": "i1"}
+
+
+def _array(dtype: str, shape: list[int], data: bytes) -> NDArray[Any]:
+    if dtype not in _DTYPES:
+        raise ValueError(f"tensors of type {dtype} are not supported")
+    values: NDArray[Any] = np.frombuffer(data, _DTYPES[dtype]).reshape(shape)
+    return (values.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else values
 
 
 def _parse_json(path: Path) -> Any:

@@ -44,8 +44,8 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         60.0, gt=0, allow_inf_nan=False, description="Seconds after which a request is given up with 503."
     )
-    shutdown_grace_s: float = Field(
-        30.0, ge=0, allow_inf_nan=False, description="Seconds that running requests get to end on SIGTERM."
+    shutdown_grace_s: int = Field(
+        30, ge=1, description="Seconds that running requests get to end on SIGTERM."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log lines shown."

@@ -15,6 +15,7 @@ from embedsvc.encoder import Encoder, PreparedText, check_texts, load_encoder
 from embedsvc.encoders.static_table import StaticTableRuntime
 from embedsvc.errors import EmbedsvcError, InvalidInputError, MissingExtraError, ModelError, NotFoundError
 from embedsvc.model_folder import BUNDLED, ModelFolder, Module, open_model_folder
+from embedsvc.postprocess import finish_vectors
 
 WORDS = ["[UNK]", "query", "passage", ":", *(f"w{number}" for number in range(50))]
 TABLE = np.random.default_rng(4).normal(size=(len(WORDS), 8)).astype(np.float32)
@@ -118,6 +119,17 @@ def test_half_precision_is_the_rounded_float32(tiny: Encoder) -> None:
     found = tiny.encode(TEXTS, dtype="float16")
     assert found.dtype == np.float16
     np.testing.assert_array_equal(found, tiny.encode(TEXTS).astype(np.float16))
+
+
+def test_finished_vectors_have_the_type_that_was_asked_for() -> None:
+    raw = np.array([[3.0, 4.0, 12.0]], np.float32)
+    found = finish_vectors(raw, dimensions=2, normalize=True, dtype="float16")
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found, np.array([[0.6, 0.8]], np.float16))
+    with pytest.raises(EmbedsvcError, match=r"not finite for input\[1\]"):
+        finish_vectors(
+            np.array([[1.0], [np.inf]], np.float32), dimensions=None, normalize=True, dtype="float32"
+        )
 
 
 def test_matryoshka_vectors_are_cut_and_then_renormalised(tiny: Encoder) -> None:

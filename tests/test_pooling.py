@@ -51,6 +51,15 @@ def test_an_excluded_prompt_is_left_out_as_sentence_transformers_does(mode: str,
         assert not np.allclose(found, pool_states(states, mask, Pooling((mode,)), np.array([2, 2])))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("mode", POOLING_MODES)
+def test_a_text_that_is_all_prompt_pools_as_in_sentence_transformers(mode: str) -> None:
+    states = random_states()
+    expected = reference(states, RIGHT, prompt=6, pooling_mode=mode, include_prompt=False)
+    found = pool_states(states, RIGHT, Pooling((mode,), include_prompt=False), np.array([6, 6, 6]))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_each_text_may_have_its_own_prompt() -> None:
     states = random_states()[:2]
     pooling = Pooling(("mean",), include_prompt=False)

@@ -9,9 +9,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from embedsvc.encoders.static_table import SCALE_NAME, WEIGHT_NAMES
+from embedsvc.textfiles import atomic_write
 
 TableDtype = Literal["int8", "float32"]
 
@@ -39,7 +40,8 @@ def write_static_folder(
         tensors = {WEIGHT_NAMES[0]: rows, SCALE_NAME: scale}
     else:
         tensors = {WEIGHT_NAMES[0]: np.ascontiguousarray(table, np.float32)}
-    save_file(tensors, folder / "model.safetensors")
+    with atomic_write(folder / "model.safetensors") as file:  # save_file() makes it private to its owner
+        file.write(save(tensors))
     compact = json.dumps(json.loads(tokenizer_json), ensure_ascii=False, separators=(",", ":"))
     (folder / "tokenizer.json").write_text(compact, encoding="utf-8")
     modules = [

@@ -57,6 +57,7 @@ def index(
     does not give them. An interrupted run leaves whole batches and can be run again.
     """
     from embedsvc.collections.collection_set import check_name
+    from embedsvc.collections.segments import FLAT_LIMIT
     from embedsvc.documents import FieldNames, read_documents
 
     check_name(name)
@@ -65,6 +66,8 @@ def index(
         collection = found.open(name)
         inserted, updated = _upsert_all(collection, documents, total=_count_lines(file))
         after = Counter(collection.languages())
+        if after.total() > FLAT_LIMIT:
+            click.echo(f"indexing {after.total()} documents; they can be searched already", err=True)
         collection.build_index()
     click.echo(
         f"{name}: {inserted} new and {updated} updated documents, {after.total()} in all; {_counts(after)}"

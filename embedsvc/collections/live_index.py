@@ -18,6 +18,8 @@ from embedsvc.errors import EmbedsvcError
 from indexing import Flat, IndexingError, VectorIndex, open_index, read_manifest, save_index
 
 _log = logging.getLogger(__name__)
+# A graph costs as much as thousands of exact searches: who asks only once or twice does not wait for one.
+_SEARCHES_BEFORE_GRAPH = 10
 
 
 class LiveIndex:
@@ -31,6 +33,7 @@ class LiveIndex:
         self._state: State | None = None
         self._saved: VectorIndex | None = None
         self._builder: threading.Thread | None = None
+        self._exact_searches = 0
 
     @contextlib.contextmanager
     def current(self) -> Iterator[tuple[View, State]]:
@@ -45,11 +48,12 @@ class LiveIndex:
             yield view, state
 
     def build(self) -> None:
-        """Bring everything into one index now, and save it."""
+        """Save an index of everything now; a graph is made anew only when enough has changed."""
         self.wait()
         with self.current() as (_, state):
             pass
-        if not state.is_compact or state.base.index is not self._saved:
+        whole = state.is_compact if state.base.index.kind.name == Flat.name else not state.needs_compaction
+        if not whole or state.base.index is not self._saved:
             self._rebase(state)
 
     def wait(self) -> None:
@@ -81,9 +85,8 @@ class LiveIndex:
             return None
         try:
             index = open_index(self._folder)
-            manifest = read_manifest(
-                self._folder
-            )  # after: were the index replaced meanwhile, this would differ
+            # Read after the index: had it been replaced meanwhile, this would not be the recorded one.
+            manifest = read_manifest(self._folder)
         except (IndexingError, OSError) as error:
             _log.warning("the saved index is ignored and made again: %s", error)
             return None
@@ -104,7 +107,9 @@ class LiveIndex:
         if kind_for(state.base.alive_count + state.delta.alive_count).name == Flat.name:
             return self._rebase(state)
         with self._lock:
-            if self._builder is None or not self._builder.is_alive():
+            self._exact_searches += 1
+            idle = self._builder is None or not self._builder.is_alive()
+            if idle and self._exact_searches >= _SEARCHES_BEFORE_GRAPH:
                 self._builder = threading.Thread(target=self._rebase, args=(state,), name="index-builder")
                 self._builder.start()
         return state
@@ -114,6 +119,7 @@ class LiveIndex:
         living: VectorRows = state.living()
         base = Segment.build(living, kind_for(len(living.rows)))
         with self._lock:
+            self._exact_searches = 0
             if self._state is not None:
                 self._state = self._state.rebased(base)
         self._save(base, state.generation)

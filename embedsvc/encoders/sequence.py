@@ -99,13 +99,8 @@ def _positions(config: dict[str, Any]) -> int | None:
     if positions is None:
         return None
     family = str(config.get("model_type", ""))
-    offset = (
-        int(config.get("pad_token_id") or 0) + 1 if "roberta" in family or family in _OFFSET_FAMILIES else 0
-    )
-    return int(positions) - offset
-
-
-_OFFSET_FAMILIES = ("camembert", "mpnet", "longformer", "xmod", "data2vec-text")
+    late = "roberta" in family or family in ("camembert", "mpnet", "longformer", "xmod", "data2vec-text")
+    return int(positions) - (int(config.get("pad_token_id") or 0) + 1 if late else 0)
 
 
 def _pad_id(config: dict[str, Any], tokenizer_config: dict[str, Any], tokenizer: TextTokenizer) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 from fastapi import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from embedsvc.errors import EmbedsvcError
+from embedsvc.errors import EmbedsvcError, UnavailableError
 from embedsvc.server.errors import (
     BodyTooLargeError,
     RequestTimeoutError,
@@ -56,6 +56,8 @@ class RequestGuard:
                 await self._handle(scope, receive, noting_send)
         except _ClientGoneError:
             status = status or _CLIENT_GONE
+        except asyncio.CancelledError:  # uvicorn, when the grace of a shutdown has passed
+            answer = error_response(UnavailableError("the server shut down before the request was done"))
         except TimeoutError:
             answer = error_response(
                 RequestTimeoutError(f"the request took longer than request_timeout_s = {self._timeout_s:g} s")

@@ -32,6 +32,7 @@ def run_server(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level.upper(), format=_LOG_FORMAT)
     app = create_app(settings)
     app.state.startup_error = None
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     # The error that stops the start is reported once, by whoever called; not also as a traceback.
     logging.getLogger("uvicorn.error").addFilter(lambda _: app.state.startup_error is None)
     for name in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises the signal again when it has ended
@@ -40,7 +41,8 @@ def run_server(settings: Settings) -> None:
         app,
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=max(round(settings.shutdown_grace_s), 1),
+        ws="none",
+        timeout_graceful_shutdown=settings.shutdown_grace_s,
         server_header=False,
         lifespan="on",
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from embedsvc.collections.collection import Collection, Document
-from embedsvc.errors import InvalidInputError
+from embedsvc.errors import InvalidInputError, TextTooLongError
 
 GOOD = {"id": "a", "text": "east"}
 
@@ -49,6 +49,15 @@ def test_bad_document_is_named_and_nothing_is_written(collection: Collection, ba
     with pytest.raises(InvalidInputError) as caught:
         collection.upsert([GOOD, bad])
     assert message in caught.value.message
+    assert collection.count == 0
+
+
+def test_too_long_text_is_named_by_its_position(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collection.encoder.runtime, "max_tokens", 3)
+    with pytest.raises(TextTooLongError, match=r"^documents\[1\] has 4 tokens; the limit is 3"):
+        collection.upsert([GOOD, {"id": "b", "text": "w1 w2 w3 w4"}])
     assert collection.count == 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedsvc.collections import segments
+from embedsvc.collections import live_index, segments
 from embedsvc.collections.collection import Collection, Document, Hit, UpsertResult
 from embedsvc.encoder import Encoder
 from embedsvc.errors import (
@@ -157,9 +157,12 @@ def test_large_collection_gets_a_graph_and_stays_right(
 ) -> None:
     monkeypatch.setattr(segments, "FLAT_LIMIT", 500)
     monkeypatch.setattr(segments, "_LEAST_DELTA", 50)
+    monkeypatch.setattr(live_index, "_SEARCHES_BEFORE_GRAPH", 2)
     texts = random_texts(900)
     collection.upsert(documents(texts[:800]))
-    collection.search("w1")  # exact at once, the graph in the background
+    collection.search("w1")
+    assert collection._index._builder is None, "one search is not worth a graph"
+    collection.search("w1")  # exact, while the graph is built in the background
     collection.upsert(documents(texts[800:], first=800))
     collection.delete(["d0", "d801"])
     collection._index.wait()
@@ -168,8 +171,13 @@ def test_large_collection_gets_a_graph_and_stays_right(
     collection._index.wait()
     with collection._index.current() as (_, state):
         assert state.base.index.kind.name == "hnsw"
-        assert len(state.base.rows) + len(state.delta.rows) >= 898
+        graph = state.base.index
+    collection.upsert([{"id": "d7", "text": "w1 w2", "language": "en"}])
+    collection.build_index()
+    wanted["d7"] = "w1 w2"
     assert_equals_brute_force(collection, wanted)
+    with collection._index.current() as (_, state):
+        assert state.base.index is graph, "one change is not worth a new graph"
 
 
 def test_older_base_finished_late_loses_nothing(collection: Collection) -> None:
@@ -179,10 +187,13 @@ def test_older_base_finished_late_loses_nothing(collection: Collection) -> None:
         pass
     collection.upsert(documents(texts[60:], first=60))
     collection.build_index()
-    collection.delete(["d5", "d6", "d100"])
+    wanted = {f"d{i}": text for i, text in enumerate(texts)}
+    for query in QUERIES:
+        best, _ = brute_force(collection.encoder, query, dict(list(wanted.items())[:50]), 1)
+        collection.delete(best)
+        wanted.pop(best[0])
     collection.search("w1")
     collection._index._rebase(old)
-    wanted = {f"d{i}": text for i, text in enumerate(texts) if i not in (5, 6, 100)}
     assert_equals_brute_force(collection, wanted)
 
 

@@ -9,7 +9,7 @@ import pytest
 from embedsvc.collections import default_data_dir
 from embedsvc.collections.collection_set import CollectionSet
 from embedsvc.encoder import Encoder
-from embedsvc.errors import InvalidInputError, NotFoundError
+from embedsvc.errors import InvalidInputError, NotFoundError, StorageError
 
 
 def test_collections_are_made_found_listed_and_deleted(tmp_path: Path, encoder: Encoder) -> None:
@@ -45,10 +45,13 @@ def test_unknown_name_lists_the_known_ones(tmp_path: Path, encoder: Encoder) -> 
 def test_collection_made_anew_by_another_process_is_opened_anew(tmp_path: Path, encoder: Encoder) -> None:
     one, two = CollectionSet(tmp_path, encoder), CollectionSet(tmp_path, encoder)
     one.create("c").upsert([{"id": "old", "text": "east"}])
+    handle = one.get("c")
     two.delete("c")
     with pytest.raises(NotFoundError):
         one.get("c")
     two.create("c").upsert([{"id": "new", "text": "east"}])
+    with handle._store.reading(), pytest.raises(StorageError, match="the collection has been deleted"):
+        handle.count  # noqa: B018 - needs a second connection
     assert [hit.id for hit in one.get("c").search("east")] == ["new"]
     one.close()
     two.close()

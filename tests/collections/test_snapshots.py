@@ -58,10 +58,19 @@ def test_later_changes_are_laid_over_an_older_saved_index(saved: Path, encoder: 
 def test_all_documents_deleted_after_saving(saved: Path, encoder: Encoder) -> None:
     with Collection(saved, encoder) as collection:
         collection.delete(list(TEXTS))
+        collection.build_index()
+        assert collection.search("w1") == []
     with Collection(saved, encoder) as collection:
         assert collection.search("w1") == []
         collection.upsert([{"id": "x", "text": "w1"}])
         assert [hit.id for hit in collection.search("w1")] == ["x"]
+
+
+def test_index_of_an_empty_collection_can_be_saved(tmp_path: Path, encoder: Encoder) -> None:
+    for _ in range(2):
+        with Collection(tmp_path / "c", encoder) as collection:
+            collection.build_index()
+            assert collection.search("w1") == []
 
 
 def test_flipped_bit_is_noticed(saved: Path, encoder: Encoder) -> None:

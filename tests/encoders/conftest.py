@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ from tiny_models import with_head, write_bert
 
 from embedsvc.encoder import Encoder, load_encoder
 
-os.environ["HF_HUB_OFFLINE"] = "1"
 MEAN = [("Pooling", {"word_embedding_dimension": 16, "pooling_mode_mean_tokens": True}), ("Normalize", {})]
 
 

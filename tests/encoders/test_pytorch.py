@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -70,6 +71,8 @@ def test_half_precision_weights_run_in_float32(bert: Path, tmp_path: Path) -> No
     path = with_head(bert, tmp_path / "m", [("Pooling", {"embedding_dimension": 16, "pooling_mode": "mean"})])
     weights = {name: value.bfloat16() for name, value in load_file(path / "model.safetensors").items()}
     save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((path / "config.json").read_text())
+    write_json(path / "config.json", config | {"dtype": "bfloat16"})
     encoder = load_encoder(path, runtime="torch", device="cpu")
     assert {parameter.dtype for parameter in encoder.runtime._core._modules[0].parameters()} == {
         torch.float32

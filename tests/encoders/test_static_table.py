@@ -135,13 +135,19 @@ def test_a_truncated_safetensors_file_is_one_clear_error(tmp_path: Path, keep: i
         load_encoder(path.parent)
 
 
-def test_a_bfloat16_table_is_refused_not_misread(tmp_path: Path) -> None:
+def test_a_bfloat16_table_is_widened(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from safetensors.torch import save_file as save_torch
 
     folder = write_static(tmp_path / "m", {NAME: table()}, WORDS)
-    save_torch({NAME: torch.from_numpy(table()).bfloat16()}, folder / "model.safetensors")
-    with pytest.raises(ModelError, match=r"model\.safetensors cannot be read"):
+    rows = torch.from_numpy(table()).bfloat16()
+    save_torch({NAME: rows}, folder / "model.safetensors")
+    np.testing.assert_array_equal(read_table(folder), rows.float().numpy())
+
+
+def test_a_table_of_another_type_is_refused_by_name(tmp_path: Path) -> None:
+    folder = write_static(tmp_path / "m", {NAME: table().astype(np.uint16)}, WORDS)
+    with pytest.raises(ModelError, match=r"model\.safetensors cannot be read: tensors of type U16"):
         load_encoder(folder)
 
 

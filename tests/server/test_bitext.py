@@ -15,7 +15,15 @@ TARGET = [
 
 
 def test_pairs_are_those_of_the_library(client, encoder):
-    for options in ({}, {"margin": "absolute", "k": 2, "retrieval": "forward", "threshold": -1.0}):
+    seen = []
+    for options in (
+        {"threshold": -9.0},
+        {"threshold": -9.0, "k": 1},
+        {"threshold": -9.0, "margin": "absolute"},
+        {"threshold": -9.0, "retrieval": "backward"},
+        {"threshold": 9.0},
+        {},
+    ):
         pairs = client.post("/v1/bitext/mine", {"source": SOURCE, "target": TARGET, **options}).json()[
             "pairs"
         ]
@@ -29,7 +37,9 @@ def test_pairs_are_those_of_the_library(client, encoder):
                 SOURCE[pair["source_row"]],
                 TARGET[pair["target_row"]],
             )
-    assert len(pairs) == len(SOURCE)
+        seen.append([(pair["source_row"], round(pair["score"], 5)) for pair in pairs])
+    assert len({str(pairs) for pairs in seen[:5]}) == 5  # so that an ignored option would be noticed
+    assert {pair[0] for pair in seen[0]} == {0, 1, 2}
 
 
 @pytest.mark.parametrize(

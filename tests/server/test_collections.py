@@ -83,28 +83,28 @@ def test_documents_are_inserted_replaced_found_and_deleted(client):
 
 
 @pytest.mark.parametrize(
-    ("body", "message", "param"),
+    ("documents", "message"),
     [
-        ({}, "documents is missing", "documents"),
-        ({"documents": []}, "documents is []; it must be a list of at least 1", "documents"),
-        ({"documents": {}}, "documents is an object, not a list", "documents"),
-        ({"documents": ["a"]}, "documents[0] is a string, not an object", "documents"),
-        ({"documents": [{"id": "a"}]}, "documents[0].text is missing", "documents"),
-        ({"documents": [{"id": 1, "text": "x"}]}, "documents[0].id is a number, not a string", "documents"),
-        ({"documents": [{"id": "a", "text": "x", "txt": 1}]}, "documents[0]: unknown field 'txt'; did", "documents"),
-        ({"documents": [{"id": "a", "text": " "}]}, "documents[0].text is empty", "documents"),
-        ({"documents": [{"id": "a", "text": "a\0"}]}, "documents[0].text holds a NUL at character 1", "documents"),
-        ({"documents": [{"id": "", "text": "x"}]}, "documents[0].id is empty", "documents"),
-        ({"documents": [{"id": "a", "text": "x", "language": "klingonese"}]}, "documents[0].language: 'kl", "documents"),
-        ({"documents": [{"id": "a", "text": "x", "metadata": []}]}, "documents[0].metadata is a list, not an", "documents"),
-        ({"documents": [{"id": "a", "text": "x"}] * 2}, "documents[0] and documents[1] have the same id", "documents"),
-        ({"documents": [{"id": str(i), "text": "x"} for i in range(65)]}, "documents has 65 documents; max_b", "documents"),
+        ([], "documents is []; it must be a list of at least 1"),
+        ({}, "documents is an object, not a list"),
+        (["a"], "documents[0] is a string, not an object"),
+        ([{"id": "a"}], "documents[0].text is missing"),
+        ([{"id": 1, "text": "x"}], "documents[0].id is a number, not a string"),
+        ([{"id": "a", "text": "x", "txt": 1}], "documents[0]: unknown field 'txt'; did"),
+        ([{"id": "a", "text": " "}], "documents[0].text is empty"),
+        ([{"id": "a", "text": "a\0"}], "documents[0].text holds a NUL at character 1"),
+        ([{"id": "", "text": "x"}], "documents[0].id is empty"),
+        ([{"id": "a", "text": "x", "language": "klingonese"}], "documents[0].language: 'kl"),
+        ([{"id": "a", "text": "x", "metadata": []}], "documents[0].metadata is a list, not an"),
+        ([{"id": "a", "text": "x"}] * 2, "documents[0] and documents[1] have the same id"),
+        ([{"id": str(i), "text": "x"} for i in range(65)], "documents has 65 documents; max_b"),
     ],
-)  # fmt: skip
-def test_bad_documents_are_explained_and_make_no_collection(client, body, message, param):
-    error = error_of(client.put("/v1/collections/fresh/documents", body), 400, "invalid_input")
+)
+def test_bad_documents_are_explained_and_make_no_collection(client, documents, message):
+    response = client.put("/v1/collections/fresh/documents", {"documents": documents})
+    error = error_of(response, 400, "invalid_input")
     assert error["message"].startswith(message), error["message"]
-    assert error["param"] == param
+    assert error["param"] == "documents"
     error_of(client.get("/v1/collections/fresh"), 404, "not_found")
 
 
@@ -173,9 +173,13 @@ def test_the_sample_is_loaded_once_repaired_and_made_anew_for_another_model(make
     client, generation, card = restarted()
     assert card["documents"] == len(SAMPLE)
     client.delete(f"/v1/collections/sample/documents/{SAMPLE[0]['id']}")
+    changed = {"id": SAMPLE[1]["id"], "text": "something else", "language": "en"}
+    client.put("/v1/collections/sample/documents", {"documents": [changed]})
     client, repaired, card = restarted()
     assert card["documents"] == len(SAMPLE)
     assert repaired > generation
+    found = client.get(f"/v1/collections/sample/documents/{changed['id']}").json()
+    assert (found["text"], found["language"]) == (SAMPLE[1]["text"], SAMPLE[1]["language"])
     client, unchanged, card = restarted()
     assert unchanged == repaired
     model = tmp_path / "model"

@@ -86,9 +86,15 @@ def test_work_for_a_client_that_went_away_is_dropped(make_client, tmp_path):
 
     async def request(text, gone):
         scope = {
-            "type": "http", "method": "POST", "path": "/v1/embeddings", "query_string": b"", "http_version": "1.1",
-            "headers": [(b"content-type", b"application/json")], "scheme": "http", "root_path": "",
-        }  # fmt: skip
+            "type": "http",
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": "/v1/embeddings",
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/json")],
+        }
         sent, messages = [], iter([{"type": "http.request", "body": b'{"input": "%s"}' % text}])
 
         async def receive():
