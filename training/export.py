@@ -76,11 +76,9 @@ def export_onnx(model: str | Path | None, out: Path, *, overwrite: bool = False)
     source = open_model_folder(locate_model(model))
     if source.is_static:
         raise InvalidInputError(f"{source.path} is a static model; it needs no ONNX", param="model")
-    try:
-        from training.onnx_graph import write_graph
-    except (ImportError, MissingExtraError) as error:
-        raise MissingExtraError("exporting to ONNX", "train") from error
-    _require_onnx_packages()
+    _require_packages()
+    from training.onnx_graph import write_graph
+
     with _new_folder(out, source.path, overwrite=overwrite) as folder:
         _copy_without_weights(source, folder)
         write_graph(source, folder / "onnx" / "model.onnx")
@@ -117,10 +115,10 @@ def export_static(
         return _report(folder, out, f"static {dtype}", size, parity)
 
 
-def _require_onnx_packages() -> None:
+def _require_packages() -> None:
     from importlib.util import find_spec
 
-    if find_spec("onnx") is None or find_spec("onnxscript") is None:
+    if any(find_spec(name) is None for name in ("torch", "sentence_transformers", "onnx", "onnxscript")):
         raise MissingExtraError("exporting to ONNX", "train")
 
 
