@@ -71,6 +71,19 @@ class Encoder:
         return self.runtime.dimension
 
     @property
+    def query_prompt_name(self) -> str | None:
+        """The model's prompt for search queries; None where it has none: its default applies."""
+        return self._first_prompt("query")
+
+    @property
+    def document_prompt_name(self) -> str | None:
+        """The model's prompt for passages; None where it has none: its default applies."""
+        return self._first_prompt("document", "passage")
+
+    def _first_prompt(self, *names: str) -> str | None:
+        return next((name for name in names if name in self.folder.prompts), None)
+
+    @property
     def fingerprint(self) -> str:
         """Identifies the vectors this encoder makes; stored with every index."""
         return self.folder.fingerprint
@@ -289,8 +302,22 @@ def torch_installed() -> bool:
     return find_spec("torch") is not None and find_spec("sentence_transformers") is not None
 
 
+class _SilentBar:
+    """Stands in for a bar that nobody wants to see; making a tqdm costs more than a short text."""
+
+    def __enter__(self) -> _SilentBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, _: int) -> None:
+        pass
+
+
 def _progress_bar(total: int, wanted: bool | None) -> Any:
+    if not (wanted if wanted is not None else total >= _PROGRESS_TEXTS and sys.stderr.isatty()):
+        return _SilentBar()
     from tqdm import tqdm
 
-    show = wanted if wanted is not None else total >= _PROGRESS_TEXTS and sys.stderr.isatty()
-    return tqdm(total=total, desc="encode", unit="text", disable=not show)
+    return tqdm(total=total, desc="encode", unit="text")

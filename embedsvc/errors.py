@@ -6,6 +6,7 @@
     │   └── DimensionMismatchError 400 dimension_mismatch vectors of another width
     ├── NotFoundError           404  not_found            an unknown collection, document or model
     ├── ModelError              500  model_error          a model folder that cannot be opened
+    │   └── ModelMismatchError  409  model_mismatch       stored vectors are of another model
     ├── StorageError            500  storage_error        a file or database that cannot be trusted
     ├── MissingExtraError       501  missing_extra        a feature whose optional package is absent
     ├── OverloadedError         429  overloaded           the queue is full; try again
@@ -60,6 +61,13 @@ class ModelError(EmbedsvcError):
     """A model folder is broken, incomplete or of a kind that cannot be served."""
 
     code = "model_error"
+
+
+class ModelMismatchError(ModelError):
+    """Stored vectors were made with another model than the one at hand."""
+
+    status = 409
+    code = "model_mismatch"
 
 
 class StorageError(EmbedsvcError):

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from embedsvc.errors import InvalidInputError
@@ -19,16 +19,16 @@ PREFIX = "EMBEDSVC_"
 class Settings(BaseSettings):
     """Options of the server; each is a variable ``EMBEDSVC_<NAME>`` and an option of `embedsvc serve` too."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        validate_default=True, env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+    )
 
     model: str | None = Field(None, description="Model folder or hub id; none is the bundled model.")
     runtime: Literal["auto", "static", "onnx", "torch"] = Field("auto", description="What runs the model.")
     device: str | None = Field(None, description="Device for torch models: cpu, cuda, cuda:1 …")
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every interface.")
     port: int = Field(8080, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one.")
-    data_dir: Path | None = Field(
-        None, description="Folder of the collections; none is ~/.local/share/embedsvc."
-    )
+    data_dir: Path = Field(Path("~/.local/share/embedsvc"), description="Folder of the collections.")
     demo: bool = Field(False, description="Load the sample documents into the collection 'sample'.")
     batch_tokens: int | None = Field(
         None, ge=1, description="Padded tokens that the model sees at once; none is the runtime's own."
@@ -56,6 +56,11 @@ class Settings(BaseSettings):
     def _refuse_misspelt_variables(cls, given: dict[str, Any]) -> dict[str, Any]:
         check_variables(os.environ)
         return given
+
+    @field_validator("data_dir")
+    @classmethod
+    def _expand_home(cls, given: Path) -> Path:
+        return given.expanduser()
 
     @model_validator(mode="after")
     def _queue_holds_a_request(self) -> Settings:

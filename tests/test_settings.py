@@ -80,3 +80,12 @@ def test_every_option_is_described_with_its_unit():
         for suffix, word in units.items():
             if name.endswith(suffix):
                 assert word in field.description, name
+
+
+def test_the_data_dir_is_in_the_home_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("EMBEDSVC_DATA_DIR", raising=False)
+    assert load_settings().data_dir == Path.home() / ".local" / "share" / "embedsvc"
+    monkeypatch.setenv("EMBEDSVC_DATA_DIR", "/data/x")
+    assert load_settings().data_dir == Path("/data/x")

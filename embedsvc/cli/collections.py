@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from embedsvc.cli.options import INPUT_FILE, model_options
-from embedsvc.collections import default_data_dir
 
 if TYPE_CHECKING:
     from embedsvc.collections.collection import Collection, Hit
@@ -26,10 +25,17 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _BATCH_DOCUMENTS = 1_000
 _SHOWN_LANGUAGES = 12
 
+
+def _default_data_dir() -> Path:
+    from embedsvc.settings import load_settings
+
+    return load_settings().data_dir
+
+
 data_dir_option = click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    default=default_data_dir,
+    default=_default_data_dir,
     help="Where collections are kept.  [default: $EMBEDSVC_DATA_DIR or ~/.local/share/embedsvc]",
 )
 

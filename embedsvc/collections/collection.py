@@ -15,12 +15,10 @@ from embedsvc.collections.document import Document, check_documents, check_ids, 
 from embedsvc.collections.live_index import LiveIndex
 from embedsvc.collections.store import Store, is_empty
 from embedsvc.encoder import Encoder, load_encoder
-from embedsvc.errors import InvalidInputError, ModelError, NotFoundError, TextTooLongError
+from embedsvc.errors import InvalidInputError, ModelMismatchError, NotFoundError, TextTooLongError
 from embedsvc.search import Hit, SearchRequest, find_hits, unit_vector
 
 DATABASE = "documents.sqlite"
-_QUERY_PROMPTS = ("query",)
-_DOCUMENT_PROMPTS = ("document", "passage")
 
 __all__ = ["Collection", "CollectionInfo", "Document", "Hit", "UpsertResult"]
 
@@ -58,7 +56,7 @@ class Collection:
         """Open the collection in the folder ``path``, or with ``create`` make it.
 
         Without an encoder the bundled model is loaded when it is first needed.
-        Raises NotFoundError, StorageError for a damaged file, and ModelError when the collection was made
+        Raises NotFoundError, StorageError for a damaged file, and ModelMismatchError when it was made
         with another model than ``encoder``.
         """
         self.path = Path(path)
@@ -81,7 +79,7 @@ class Collection:
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder; loaded on first use. Raises ModelError when it is not the collection's model."""
+        """The encoder; loaded on first use. Raises ModelMismatchError when it is another model."""
         if self._given_encoder is None:
             encoder = load_encoder()
             self._check_model(encoder)
@@ -153,7 +151,7 @@ class Collection:
         request = SearchRequest.checked(top_k=top_k, offset=offset, languages=languages, min_score=min_score)
         if not isinstance(query, str) or not query.strip():
             raise InvalidInputError("query must be a text that is not empty", param="query")
-        vector = self.encoder.encode([query], prompt_name=_prompt_name(self.encoder, _QUERY_PROMPTS))[0]
+        vector = self.encoder.encode([query], prompt_name=self.encoder.query_prompt_name)[0]
         return self._find(vector, request)
 
     def search_vector(
@@ -218,7 +216,7 @@ class Collection:
         encoder = self.encoder
         try:
             vectors: NDArray[np.float32] = encoder.encode(
-                texts, prompt_name=_prompt_name(encoder, _DOCUMENT_PROMPTS), progress=False
+                texts, prompt_name=encoder.document_prompt_name, progress=False
             )
         except TextTooLongError as error:
             raise TextTooLongError(
@@ -228,13 +226,8 @@ class Collection:
 
     def _check_model(self, encoder: Encoder) -> None:
         if encoder.fingerprint != self._store.fingerprint:
-            raise ModelError(
+            raise ModelMismatchError(
                 f"collection {self.name!r} was made with model {self._store.model!r} (fingerprint "
                 f"{self._store.fingerprint}), not with {encoder.name!r} (fingerprint {encoder.fingerprint}); "
                 "open it with its own model, or index the documents again into a new collection"
             )
-
-
-def _prompt_name(encoder: Encoder, names: Sequence[str]) -> str | None:
-    """Return the first of the names that the model has a prompt for, else None: its default."""
-    return next((name for name in names if name in encoder.folder.prompts), None)

@@ -8,7 +8,7 @@ from embedsvc.collections.collection import Collection
 from embedsvc.collections.collection_set import CollectionSet
 from embedsvc.documents import read_documents
 from embedsvc.encoder import Encoder
-from embedsvc.errors import ModelError, NotFoundError, StorageError
+from embedsvc.errors import ModelMismatchError, NotFoundError, StorageError
 
 SAMPLE = "sample"
 SAMPLE_FILE = Path(__file__).parent.parent / "models" / "sample" / "documents.jsonl"
@@ -22,7 +22,7 @@ def load_sample(collections: CollectionSet, encoder: Encoder) -> None:
     documents = list(read_documents(SAMPLE_FILE))
     try:
         collection = collections.open(SAMPLE)
-    except ModelError as error:
+    except ModelMismatchError as error:
         with Collection(collections.folder / SAMPLE, create=False) as old:
             own = sum(_has(old, document.id) for document in documents)
             foreign = old.count - own

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from embedsvc.collections import default_data_dir
 from embedsvc.collections.collection_set import CollectionSet
 from embedsvc.encoder import Encoder
 from embedsvc.errors import UnavailableError
@@ -39,7 +38,7 @@ class ServerState:
     @classmethod
     async def open(cls, settings: Settings, metrics: Metrics, encoder: Encoder) -> ServerState:
         """Open the collections and start the batcher; raises EmbedsvcError saying what is wrong."""
-        collections = CollectionSet(settings.data_dir or default_data_dir(), encoder)
+        collections = CollectionSet(settings.data_dir, encoder)
         await asyncio.to_thread(encoder.encode, ["ready"], progress=False)
         if settings.demo:
             try:

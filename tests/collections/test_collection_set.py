@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from embedsvc.collections import default_data_dir
 from embedsvc.collections.collection_set import CollectionSet
 from embedsvc.encoder import Encoder
 from embedsvc.errors import InvalidInputError, NotFoundError, StorageError
@@ -66,10 +65,3 @@ def test_bad_names_are_refused(tmp_path: Path, encoder: Encoder, name: str) -> N
         with pytest.raises(InvalidInputError, match="collection name"):
             call(name)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_data_dir_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EMBEDSVC_DATA_DIR", "/data/x")
-    assert default_data_dir() == Path("/data/x")
-    monkeypatch.delenv("EMBEDSVC_DATA_DIR")
-    assert default_data_dir() == Path.home() / ".local" / "share" / "embedsvc"

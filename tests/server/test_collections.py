@@ -161,7 +161,7 @@ def test_a_collection_of_another_model_is_listed_with_its_problem(make_client, t
     assert (foreign["documents"], foreign["model"]) == (1, "embedsvc-default")
     assert "was made with model 'embedsvc-default'" in foreign["problem"]
     assert "not a database" in broken["problem"]
-    error_of(client.post("/v1/collections/foreign/search", {"query": "a"}), 500, "model_error")
+    error_of(client.post("/v1/collections/foreign/search", {"query": "a"}), 409, "model_mismatch")
 
 
 def test_the_sample_is_loaded_once_repaired_and_made_anew_for_another_model(make_client, tmp_path, encoder):

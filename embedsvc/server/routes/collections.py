@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from embedsvc.collections.collection import Collection, CollectionInfo, Document, UpsertResult
 from embedsvc.collections.collection_set import CollectionSet
 from embedsvc.collections.document import check_documents
-from embedsvc.errors import InvalidInputError, ModelError, StorageError
+from embedsvc.errors import InvalidInputError, ModelMismatchError, StorageError
 from embedsvc.scheduling.batcher import EncodeOptions
 from embedsvc.search import SearchRequest
 from embedsvc.server.schemas import (
@@ -112,9 +112,10 @@ async def _query_vector(query: str, state: ServerState) -> NDArray[np.float32]:
     """Return the vector (dim,) of a query, encoded together with other requests' texts."""
     if not query.strip():
         raise InvalidInputError("query is empty", param="query")
-    prompt_name = "query" if "query" in state.encoder.folder.prompts else None
     try:
-        encoding = await state.batcher.encode([query], EncodeOptions(prompt_name=prompt_name))
+        encoding = await state.batcher.encode(
+            [query], EncodeOptions(prompt_name=state.encoder.query_prompt_name)
+        )
     except InvalidInputError as error:
         raise type(error)(error.message.replace("input[0]", "query", 1), param="query") from error
     vector: NDArray[np.float32] = encoding.vectors[0]
@@ -127,7 +128,7 @@ def _card(collections: CollectionSet, name: str) -> CollectionCard:
         return _filled_card(collections.get(name).info())
     except StorageError as error:
         return CollectionCard(name=name, problem=error.message)
-    except ModelError as error:
+    except ModelMismatchError as error:
         with Collection(collections.folder / name, create=False) as other:
             return _filled_card(other.info(), problem=error.message)
 
