@@ -7,18 +7,17 @@ that gives other vectors is not kept. The folder appears whole or not at all.
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from embedsvc.encoder import load_encoder, locate_model
 from embedsvc.encoders.static_table import read_table
 from embedsvc.errors import InvalidInputError, MissingExtraError
 from embedsvc.model_folder import ModelFolder, open_model_folder, read_json
+from embedsvc.textfiles import write_json
 from training.parity import Parity, check_parity
 from training.static_export import TableDtype, write_static_folder
 
@@ -187,19 +186,15 @@ def _write_modules(source: ModelFolder, folder: Path) -> None:
         {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{prefix}.Pooling"},
     ]
     (folder / "1_Pooling").mkdir()
-    _write_json(folder / "1_Pooling" / "config.json", pooling)
-    _write_json(folder / "modules.json", modules)
+    write_json(folder / "1_Pooling" / "config.json", pooling)
+    write_json(folder / "modules.json", modules)
 
 
 def _keep_prompts(source: ModelFolder, folder: Path) -> None:
     path = folder / "config_sentence_transformers.json"
-    _write_json(
+    write_json(
         path, read_json(path) | {"prompts": source.prompts, "default_prompt_name": source.default_prompt_name}
     )
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _card(source: ModelFolder) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from embedsvc.encoders.static_table import SCALE_NAME, WEIGHT_NAMES
-from embedsvc.textfiles import atomic_write
+from embedsvc.textfiles import atomic_write, write_json
 
 TableDtype = Literal["int8", "float32"]
 
@@ -48,19 +48,15 @@ def write_static_folder(
         {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.StaticEmbedding"},
         {"idx": 1, "name": "1", "path": "1_Normalize", "type": "sentence_transformers.models.Normalize"},
     ]
-    _write_json(folder / "modules.json", modules)
+    write_json(folder / "modules.json", modules)
     (folder / "1_Normalize").mkdir(exist_ok=True)
-    _write_json(folder / "1_Normalize" / "config.json", {})
+    write_json(folder / "1_Normalize" / "config.json", {})
     general: dict[str, object] = {
         "prompts": {},
         "default_prompt_name": None,
         "similarity_fn_name": "cosine",
         "matryoshka_dimensions": sorted(matryoshka_dimensions),
     }
-    _write_json(folder / "config_sentence_transformers.json", general)
+    write_json(folder / "config_sentence_transformers.json", general)
     if card is not None:
         (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -27,7 +27,7 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from embedsvc.errors import EmbedsvcError, InvalidInputError
-from embedsvc.textfiles import atomic_write
+from embedsvc.textfiles import atomic_write, write_json
 from training.config import Recipe, ScheduleConfig
 from training.data import TextPairs, TokenBags, pair_files, read_pairs, text_keys, tokenize
 from training.held_out import HeldOut, ranking_accuracy, split_held_out
@@ -60,7 +60,7 @@ def train(recipe: Recipe, out: Path, data_folder: Path, *, progress: bool = True
     other, other_cut = tokenize(
         tokenizer, pairs.other, max_tokens=recipe.data.max_tokens, label="translations", progress=progress
     )
-    _write_json(run / "data.json", _data_report(pairs, english, other, english_cut + other_cut))
+    write_json(run / "data.json", _data_report(pairs, english, other, english_cut + other_cut))
 
     source = PairSource(
         english, other, pairs.group, text_keys(pairs.english)[pairs.group], text_keys(pairs.other)
@@ -240,11 +240,6 @@ def _data_report(pairs: TextPairs, english: TokenBags, other: TokenBags, cut: in
         "texts_cut_at_max_tokens": cut,
         "languages": {code: int(n) for code, n in sorted(zip(pairs.languages, count, strict=True))},
     }
-
-
-def _write_json(path: Path, value: object) -> None:
-    with atomic_write(path) as file:
-        file.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 @dataclass

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from embedsvc.encoder import Encoder
-from embedsvc.textfiles import atomic_write
+from embedsvc.textfiles import atomic_write, write_json
 
 
 @dataclass(frozen=True)
@@ -35,16 +34,10 @@ class Report:
     def write(self, folder: Path) -> list[Path]:
         """Write ``<task>.<model>.json`` and ``.md`` into ``folder``; return both paths."""
         stem = folder / f"{self.task}.{self.model}"
-        contents = {
-            ".json": json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n",
-            ".md": self.markdown(),
-        }
-        paths = []
-        for suffix, text in contents.items():
-            path = stem.with_name(stem.name + suffix)
-            with atomic_write(path) as file:
-                file.write(text.encode())
-            paths.append(path)
+        paths = [stem.with_name(stem.name + suffix) for suffix in (".json", ".md")]
+        write_json(paths[0], asdict(self))
+        with atomic_write(paths[1]) as file:
+            file.write(self.markdown().encode())
         return paths
 
 
