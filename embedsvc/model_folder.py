@@ -25,6 +25,7 @@ from safetensors import SafetensorError, deserialize
 from embedsvc.errors import ModelError, NotFoundError
 
 BUNDLED = Path(__file__).parent / "models" / "default"
+_NOT_MODEL = {"run", "evaluation"}  # what training and evaluation may leave beside the model
 _HASHED_SUFFIXES = {".json", ".safetensors", ".onnx", ".bin", ".txt", ".model", ".onnx_data", ".data"}
 
 
@@ -86,7 +87,7 @@ class ModelFolder:
         digest = hashlib.sha256()
         for path in sorted(self.path.rglob("*")):
             relative = path.relative_to(self.path)
-            if path.is_file() and path.suffix in _HASHED_SUFFIXES and relative.parts[0] != "run":
+            if path.is_file() and path.suffix in _HASHED_SUFFIXES and relative.parts[0] not in _NOT_MODEL:
                 digest.update(str(relative).encode())
                 with path.open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
