@@ -21,7 +21,7 @@ from embedsvc.mining.margin import MARGINS, Margin, best_candidates
 from embedsvc.tokens import Truncate
 from indexing import BothWays, VectorError, nearest_both_ways
 
-DEFAULT_THRESHOLDS: dict[Margin, float] = {"ratio": 1.06, "distance": 0.03, "absolute": 0.45}
+DEFAULT_THRESHOLDS: dict[Margin, float] = {"ratio": 1.08, "distance": 0.03, "absolute": 0.4}
 """The least score kept when no threshold is given: near the best F1 of the bundled model on BUCC-like sets
 of eight languages against English (benchmarks/mining.py). The right value depends on encoder and corpus."""
 
