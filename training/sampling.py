@@ -87,12 +87,10 @@ def _same(keys: NDArray[np.int64]) -> NDArray[np.bool_]:
 def _drop_tokens(
     ids: NDArray[np.int32], lengths: NDArray[np.int64], share: float, generator: np.random.Generator
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Leave out a random share of the tokens, but never the whole of a text."""
+    """Leave out a random share of the tokens; a text that would lose all of them keeps its first."""
     keep = generator.random(len(ids)) >= share
-    ends = np.cumsum(lengths)
-    keep[np.maximum(ends - 1, 0)[lengths > 0]] |= lengths[lengths > 0] == 1
-    kept = np.add.reduceat(keep, (ends - lengths)[lengths > 0]) if len(ids) else np.zeros(0, np.int64)
-    emptied = np.flatnonzero(lengths > 0)[kept == 0]
-    keep[(ends - lengths)[emptied]] = True
     row = np.repeat(np.arange(len(lengths)), lengths)
+    first = np.cumsum(lengths) - lengths
+    emptied = (lengths > 0) & (np.bincount(row[keep], minlength=len(lengths)) == 0)
+    keep[first[emptied]] = True
     return ids[keep], np.bincount(row[keep], minlength=len(lengths)).astype(np.int64)

@@ -9,14 +9,25 @@ import numpy as np
 LETTERS = {"clone_Latn": "abcdefghijklmnop", "klon_Cyrl": "абвгдежзийклмноп"}
 
 
-def write_cloned_pairs(path: Path, *, sentences: int = 1500, words: int = 300, seed: int = 0) -> None:
+def write_cloned_pairs(
+    path: Path,
+    *,
+    sentences: int = 1500,
+    words: int = 300,
+    shortest: int = 3,
+    longest: int = 8,
+    unique: bool = False,
+    seed: int = 0,
+) -> None:
     """Write grouped TSV lines: every sentence with its word-by-word image in each cloned language."""
     generator = np.random.default_rng(seed)
     english = _lexicon(words, "qrstuvwxyz", generator)
     clones = {code: _lexicon(words, letters, generator) for code, letters in LETTERS.items()}
     lines = []
-    for _ in range(sentences):
-        picks = generator.integers(0, words, size=generator.integers(3, 9))
+    for number in range(sentences):
+        picks = generator.integers(0, words, size=generator.integers(shortest, longest + 1))
+        if unique:
+            picks[0] = number
         first = " ".join(english[w] for w in picks)
         for code, lexicon in clones.items():
             image = " ".join(lexicon[w] for w in generator.permutation(picks))

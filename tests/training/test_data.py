@@ -125,6 +125,16 @@ def test_pairs_are_drawn_by_weight_and_never_with_weight_zero() -> None:
     assert set(batch.tokens.tolist()) == {1, 2, 3, 5, 6, 7}
 
 
+def test_a_text_that_would_lose_every_token_keeps_its_first() -> None:
+    pairs = PairSource(
+        bags([1, 2], [], [3]), bags([4, 5], [], [6]), np.arange(3, dtype=np.int32), np.arange(3), np.arange(3)
+    )
+    batch = BatchSampler(pairs, np.ones(3), size=300, seed=1, token_dropout=0.97).batch(0)
+    texts = [tuple(batch.tokens[bag]) for bag in np.split(batch.positions, batch.offsets[1:])]
+    assert {(1,), (), (3,)} <= set(texts[:300]) <= {(1,), (2,), (1, 2), (), (3,)}
+    assert {(4,), (), (6,)} <= set(texts[300:]) <= {(4,), (5,), (4, 5), (), (6,)}
+
+
 def test_dropout_leaves_out_its_share_but_never_a_whole_text() -> None:
     wide = PairSource(
         bags(list(range(100))), bags([7], [8]), np.zeros(2, np.int32), np.zeros(2, np.int64), np.arange(2)

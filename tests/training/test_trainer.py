@@ -87,6 +87,26 @@ train(read_recipe(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), prog
 """
 
 
+def test_held_out_sentences_are_not_trained_on(tmp_path: Path) -> None:
+    """One word each, so that nothing but the sentence itself teaches its translation."""
+    write_cloned_pairs(tmp_path / "pairs.tsv", sentences=400, words=400, shortest=1, longest=1, unique=True)
+    recipe = read_recipe(write_recipe(tmp_path / "recipe.toml", steps=200))
+    metrics = (
+        train(recipe, tmp_path / "model", tmp_path, progress=False) / "run" / "metrics.jsonl"
+    ).read_text()
+    logged = [json.loads(line) for line in metrics.splitlines()]
+    assert logged[-1]["held_out_accuracy"] < 0.3
+    assert [m["loss"] for m in logged if "loss" in m][-1] < 3
+
+
+def test_token_weights_are_folded_into_the_table() -> None:
+    table = StaticTable(3, 2, seed=1, token_share=np.array([0.5, 0.4, 0.1]))
+    expected = table.vector.numpy() * np.exp(table.log_weight.numpy())[:, None]
+    assert table.folded() == pytest.approx(expected)
+    ratio = np.linalg.norm(table.folded(), axis=1) / np.linalg.norm(table.vector.numpy(), axis=1)
+    assert ratio == pytest.approx([0.001 / 0.501, 0.001 / 0.401, 0.001 / 0.101])
+
+
 def test_another_recipe_does_not_take_over_a_run(data: Path, trained: Path, tmp_path: Path) -> None:
     other = write_recipe(tmp_path / "other.toml", steps=151)
     with pytest.raises(InvalidInputError, match="holds a run of another recipe"):
