@@ -109,7 +109,7 @@ def _greeting(listener: socket.socket, app: FastAPI, *, demo: bool) -> str:
         f"Page: {url}/   API: {url}/docs",
     ]
     if demo:
-        query = {"query": "Where can I borrow books?", "top_k": 5}
+        query = {"query": "How do I vote in the election?", "top_k": 5}
         lines.insert(3, curl(f"/v1/collections/{SAMPLE}/search", query))
     return "\n".join(lines)
 
