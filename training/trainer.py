@@ -3,7 +3,7 @@
 A run folder is the model folder plus ``run/``:
 
     run/recipe.json     the recipe as read, checked on resume
-    run/data.json       files, counts, cut texts, languages
+    run/data.json       counts of pairs, languages, tokens and cut texts, checked on resume
     run/tokenizer.json
     run/metrics.jsonl   one line per log, evaluation and checkpoint
     run/checkpoint.pt   everything needed to go on, replaced atomically
@@ -41,12 +41,12 @@ from training.tokenizer import train_tokenizer
 def train(recipe: Recipe, out: Path, data_folder: Path, *, progress: bool = True) -> Path:
     """Train, or go on where an earlier call stopped, and write a model folder to ``out``.
 
-    Raises InvalidInputError when ``out`` holds another recipe's run, EmbedsvcError when the loss
+    Raises InvalidInputError when ``out`` holds a run of another recipe or other data, EmbedsvcError when the loss
     is no longer finite (the last checkpoint stays).
     """
     run = out / "run"
     run.mkdir(parents=True, exist_ok=True)
-    _keep_recipe(recipe, run / "recipe.json")
+    _keep("another recipe", recipe.model_dump(), run / "recipe.json")
     if recipe.schedule.threads:
         torch.set_num_threads(recipe.schedule.threads)
 
@@ -60,7 +60,7 @@ def train(recipe: Recipe, out: Path, data_folder: Path, *, progress: bool = True
     other, other_cut = tokenize(
         tokenizer, pairs.other, max_tokens=recipe.data.max_tokens, label="translations", progress=progress
     )
-    write_json(run / "data.json", _data_report(pairs, english, other, english_cut + other_cut))
+    _keep("other data", _data_report(pairs, english, other, english_cut + other_cut), run / "data.json")
 
     source = PairSource(
         english, other, pairs.group, text_keys(pairs.english)[pairs.group], text_keys(pairs.other)
@@ -221,14 +221,13 @@ def _restore(model: StaticTable, path: Path) -> int:
     return int(state["step"])
 
 
-def _keep_recipe(recipe: Recipe, path: Path) -> None:
-    text = recipe.model_dump_json(indent=2) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+def _keep(what: str, value: dict[str, Any], path: Path) -> None:
+    """Write what the run is made of; raise InvalidInputError when the folder holds another run."""
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != value:
         raise InvalidInputError(
-            f"{path.parent.parent} holds a run of another recipe; choose another --out or remove it"
+            f"{path.parent.parent} holds a run of {what}; choose another --out or remove that one"
         )
-    with atomic_write(path) as file:
-        file.write(text.encode())
+    write_json(path, value)
 
 
 def _data_report(pairs: TextPairs, english: TokenBags, other: TokenBags, cut: int) -> dict[str, Any]:

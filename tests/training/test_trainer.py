@@ -113,6 +113,13 @@ def test_another_recipe_does_not_take_over_a_run(data: Path, trained: Path, tmp_
         train(read_recipe(other), trained, data, progress=False)
 
 
+def test_other_data_does_not_go_on_with_a_run(trained: Path, tmp_path: Path) -> None:
+    write_cloned_pairs(tmp_path / "pairs.tsv", seed=9)
+    recipe = read_recipe(write_recipe(tmp_path / "recipe.toml"))
+    with pytest.raises(InvalidInputError, match="holds a run of other data"):
+        train(recipe, trained, tmp_path, progress=False)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(data: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "wild.toml", learning_rate=1e37)
     with pytest.raises(EmbedsvcError, match=r"the loss of batch \d+ is nan"):
