@@ -41,8 +41,8 @@ from training.tokenizer import train_tokenizer
 def train(recipe: Recipe, out: Path, data_folder: Path, *, progress: bool = True) -> Path:
     """Train, or go on where an earlier call stopped, and write a model folder to ``out``.
 
-    Raises InvalidInputError when ``out`` holds a run of another recipe or other data, EmbedsvcError when the loss
-    is no longer finite (the last checkpoint stays).
+    Raises InvalidInputError when ``out`` holds a run of another recipe or other data, EmbedsvcError
+    when the loss is no longer finite (the last checkpoint stays).
     """
     run = out / "run"
     run.mkdir(parents=True, exist_ok=True)
