@@ -28,8 +28,9 @@ class FieldNames:
 def read_documents(path: Path, names: FieldNames | None = None) -> Iterator[Document]:
     """Yield the documents of a file in order; other fields become metadata.
 
-    A .txt line is a text with its line number as id; blank lines are skipped. A .tsv file starts with
-    the names of its columns. A .jsonl line is an object; a number as id becomes its digits.
+    A .txt line is a text, its id the file's name and line number ("notes.txt:7"); blank lines are
+    skipped. A .tsv file starts with the names of its columns. A .jsonl line is an object; a number as id
+    becomes its digits. An id must not come twice.
     Raises InvalidInputError naming file, line and reason, at the first bad line.
     """
     path = Path(path)
@@ -48,31 +49,33 @@ def read_documents(path: Path, names: FieldNames | None = None) -> Iterator[Docu
 def _from_lines(path: Path) -> Iterator[Document]:
     for number, line in iterate_lines(path):
         if line.strip():
-            yield check_document(Document(str(number), line), f"{path} line {number}: document")
+            yield check_document(Document(f"{path.name}:{number}", line), f"{path} line {number}: document")
 
 
 def _from_rows(
     path: Path, rows: Iterator[tuple[int, dict[str, Any]]], names: FieldNames
 ) -> Iterator[Document]:
+    line_of: dict[str, int] = {}
     for number, row in rows:
-        yield _document(row, names, f"{path} line {number}")
+        document = _document(row, names, f"{path} line {number}")
+        first = line_of.setdefault(document.id, number)
+        if first != number:
+            raise InvalidInputError(f"{path} line {number}: id {document.id!r} is also that of line {first}")
+        yield document
 
 
 def _document(row: dict[str, Any], names: FieldNames, where: str) -> Document:
     """Take id, text and language out of the fields of a row; the rest is metadata."""
-    id_, text = _take(row, names.id, where), _take(row, names.text, where)
     language_field = names.language or next((name for name in _LANGUAGE_FIELDS if name in row), None)
-    language = None if language_field is None else _take(row, language_field, where)
+    for name in (names.id, names.text, language_field):
+        if name is not None and name not in row:
+            there = f"its fields are {', '.join(map(repr, row))}" if row else "it has no fields"
+            raise InvalidInputError(f"{where}: {name!r} is missing; {there}")
+    id_, text = row.pop(names.id), row.pop(names.text)
+    language = None if language_field is None else row.pop(language_field)
     if isinstance(id_, int) and not isinstance(id_, bool):
         id_ = str(id_)
     return check_document(Document(id_, text, language or None, row or None), f"{where}: document")
-
-
-def _take(row: dict[str, Any], name: str, where: str) -> Any:
-    if name not in row:
-        there = ", ".join(map(repr, row)) or "none"
-        raise InvalidInputError(f"{where}: {name!r} is missing; the other fields are {there}")
-    return row.pop(name)
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

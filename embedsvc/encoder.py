@@ -248,6 +248,11 @@ def load_encoder(
     """
     folder = open_model_folder(locate_model(model, revision))
     chosen = _choose_runtime(folder, runtime)
+    if chosen != "torch" and device not in (None, "cpu"):
+        raise InvalidInputError(
+            f"device {device!r} is for the torch runtime; {folder.name!r} runs on {chosen}, on the CPU",
+            param="device",
+        )
     if chosen == "static":
         from embedsvc.encoders.static_table import StaticTableRuntime
 

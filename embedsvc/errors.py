@@ -77,13 +77,15 @@ class StorageError(EmbedsvcError):
 
 
 class MissingExtraError(EmbedsvcError):
-    """An optional package is needed; the message names the ``pip install`` that brings it."""
+    """An optional package is needed; the message names the extra that brings it."""
 
     status = 501
     code = "missing_extra"
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs an optional package: pip install 'embedsvc[{extra}]'")
+        super().__init__(
+            f"{feature} needs the [{extra}] extra: in a checkout of embedsvc, pip install '.[{extra}]'"
+        )
 
 
 class OverloadedError(EmbedsvcError):

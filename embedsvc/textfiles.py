@@ -45,7 +45,12 @@ def read_texts(path: Path) -> list[str]:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside ``path`` and rename it into place only when the block succeeds."""
+    """Open a temporary file beside ``path`` and rename it into place only when the block succeeds.
+
+    Raises InvalidInputError for a device, a pipe or a folder, which renaming would replace.
+    """
+    if path.exists() and not path.is_file():
+        raise InvalidInputError(f"{path} is not a regular file; it cannot be written whole or not at all")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

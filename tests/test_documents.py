@@ -19,7 +19,8 @@ def written(folder: Path, name: str, content: str | bytes) -> Path:
 
 def test_text_lines_become_documents_with_line_numbers(tmp_path: Path) -> None:
     path = written(tmp_path, "a.txt", "Guten Tag\n\nصباح الخير\r\n")
-    assert list(read_documents(path)) == [Document("1", "Guten Tag"), Document("3", "صباح الخير")]
+    expected = [Document("a.txt:1", "Guten Tag"), Document("a.txt:3", "صباح الخير")]
+    assert list(read_documents(path)) == expected
 
 
 def test_json_lines_become_documents_and_other_fields_metadata(tmp_path: Path) -> None:
@@ -62,10 +63,15 @@ def test_reading_is_lazy(tmp_path: Path) -> None:
         (
             "a.jsonl",
             '{"text": "x", "key": 1}',
-            "a.jsonl line 1: 'id' is missing; the other fields are 'text', 'key'",
+            "a.jsonl line 1: 'id' is missing; its fields are 'text', 'key'",
         ),
-        ("a.jsonl", "{}", "a.jsonl line 1: 'id' is missing; the other fields are none"),
-        ("a.jsonl", '{"id": "a"}', "a.jsonl line 1: 'text' is missing; the other fields are none"),
+        ("a.jsonl", "{}", "a.jsonl line 1: 'id' is missing; it has no fields"),
+        ("a.jsonl", '{"id": "a"}', "a.jsonl line 1: 'text' is missing; its fields are 'id'"),
+        (
+            "a.jsonl",
+            '{"id": "a", "text": "b"}\n{"id": "a", "text": "c"}',
+            "a.jsonl line 2: id 'a' is also that of line 1",
+        ),
         ("a.jsonl", '{"id": "a", "text": ""}', "a.jsonl line 1: document.text is empty"),
         ("a.jsonl", '{"id": "a", "text": 5}', "a.jsonl line 1: document.text is int, not a string"),
         ("a.jsonl", '{"id": true, "text": "a"}', "a.jsonl line 1: document.id is bool, not a string"),

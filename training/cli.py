@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -18,8 +19,8 @@ import click
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder that the recipe's data patterns are relative to.  [default: the recipe's own]",
 )
-@click.option("--progress/--no-progress", default=True, show_default=True, help="Show progress.")
-def train(recipe: Path, out: Path, data: Path | None, progress: bool) -> None:
+@click.option("--progress/--no-progress", default=None, help="Show progress (default: on a terminal).")
+def train(recipe: Path, out: Path, data: Path | None, progress: bool | None) -> None:
     """Train an encoder from RECIPE, a TOML file; called again, it goes on where it stopped."""
     from embedsvc.encoder import torch_installed
     from embedsvc.errors import MissingExtraError
@@ -30,7 +31,8 @@ def train(recipe: Path, out: Path, data: Path | None, progress: bool) -> None:
         raise MissingExtraError("training", "train")
     from training.trainer import train as run
 
-    run(checked, out, data or recipe.parent, progress=progress)
+    shown = sys.stderr.isatty() if progress is None else progress
+    run(checked, out, data or recipe.parent, progress=shown)
     click.echo(f"wrote {out}; try: embedsvc serve --model {out}", err=True)
 
 

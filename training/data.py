@@ -87,6 +87,9 @@ def read_pairs(files: Sequence[Path], languages: Sequence[str] | None = None) ->
         group.append(row)
         language.append(codes.setdefault(code, len(codes)))
         other.append(second)
+    missing = sorted((wanted or set()) - codes.keys())
+    if missing:
+        raise InvalidInputError(f"data.languages: no pairs of {', '.join(map(repr, missing))} in the data")
     if not other:
         raise InvalidInputError(f"no pairs in {', '.join(map(str, files))}")
     return TextPairs(english, other, np.array(group, np.int32), np.array(language, np.int16), list(codes))

@@ -8,8 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.encoders.static_table import mean_rows
+from embedsvc.errors import InvalidInputError
 from training.data import TokenBags
 from training.sampling import PairSource
+
+_LEAST_GROUPS = 10
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,9 @@ def split_held_out(source: PairSource, *, groups: int, seed: int) -> HeldOut:
     """Keep ``groups`` English sentences aside (at most a tenth), each with one random translation."""
     generator = np.random.default_rng((seed, 0x4E1D))
     keys = np.unique(source.group_key)
-    chosen = generator.choice(keys, size=max(min(groups, len(keys) // 10), 1), replace=False)
+    if len(keys) < _LEAST_GROUPS:
+        raise InvalidInputError(f"{len(keys)} different English sentences; at least {_LEAST_GROUPS} needed")
+    chosen = generator.choice(keys, size=min(groups, len(keys) // 10), replace=False)
     excluded = np.isin(source.group_key, chosen)
     rows = generator.permutation(np.flatnonzero(excluded))
     _, first = np.unique(source.group_key[rows], return_index=True)

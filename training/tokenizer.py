@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
+from embedsvc.errors import InvalidInputError
+
 UNKNOWN = "[UNK]"
 _CONTINUATION = "##"
 
@@ -33,4 +35,9 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int, alphabet: int) -> 
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    if tokenizer.get_vocab_size() > vocabulary:
+        raise InvalidInputError(
+            f"tokenizer.vocabulary = {vocabulary} is less than the {tokenizer.get_vocab_size()} single "
+            "characters of the data; raise it or lower tokenizer.alphabet"
+        )
     return tokenizer

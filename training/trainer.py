@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import queue
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -44,13 +45,17 @@ def train(recipe: Recipe, out: Path, data_folder: Path, *, progress: bool = True
     Raises InvalidInputError when ``out`` holds a run of another recipe or other data, EmbedsvcError
     when the loss is no longer finite (the last checkpoint stays).
     """
-    run = out / "run"
-    run.mkdir(parents=True, exist_ok=True)
-    _keep("another recipe", recipe.model_dump(), run / "recipe.json")
     if recipe.schedule.threads:
         torch.set_num_threads(recipe.schedule.threads)
 
     pairs = read_pairs(pair_files(recipe.data.pairs, data_folder), recipe.data.languages)
+    if recipe.schedule.batch > len(pairs.other):
+        raise InvalidInputError(
+            f"schedule.batch = {recipe.schedule.batch} is more than the {len(pairs.other)} pairs of the data"
+        )
+    run = out / "run"
+    run.mkdir(parents=True, exist_ok=True)
+    _keep("another recipe", recipe.model_dump(), run / "recipe.json")
     characters = np.fromiter(map(len, pairs.english), np.int64, len(pairs.english))[pairs.group]
     weights = pair_weights(pairs.language, characters, recipe.sampling)
     tokenizer = _tokenizer(recipe, pairs, weights, run / "tokenizer.json")
@@ -105,34 +110,76 @@ def _loop(
     log = _MetricsLog(run / "metrics.jsonl")
     bar = tqdm(total=schedule.steps, initial=first, desc="train", unit="step", disable=not progress)
     losses: list[float] = []
-    for step, batch in _prefetched(sampler, first, schedule.steps):
-        loss = _step(recipe, model, batch, step)
-        if not np.isfinite(loss):
-            raise EmbedsvcError(
-                f"the loss of batch {step} is {loss}; stopped. The checkpoint before it is in {run}; "
-                "a lower learning_rate usually helps"
-            )
-        losses.append(loss)
-        bar.update()
-        done = step + 1
-        if done % schedule.log_every == 0:
-            mean = float(np.mean(losses))
-            bar.set_postfix(loss=f"{mean:.3f}", refresh=False)
-            log.write(step=done, loss=mean, learning_rate=_learning_rate(schedule, step))
-            losses.clear()
-        if done % schedule.evaluate_every == 0 or done == schedule.steps:
-            accuracy = ranking_accuracy(model.folded(), held_out)
-            log.write(step=done, held_out_accuracy=accuracy)
-            bar.write(f"step {done}: held-out ranking accuracy {accuracy:.4f}")
-        if done % schedule.checkpoint_every == 0 or done == schedule.steps:
-            _checkpoint(model, done, run / "checkpoint.pt")
+    with _StopRequest() as stopped:
+        for step, batch in _prefetched(sampler, first, schedule.steps):
+            loss = _step(recipe, model, batch, step)
+            if not np.isfinite(loss):
+                raise EmbedsvcError(
+                    f"the loss of batch {step} is {loss}; stopped. The checkpoint before it is in {run}; "
+                    "a lower learning_rate usually helps"
+                )
+            losses.append(loss)
+            bar.update()
+            done = step + 1
+            if done % schedule.log_every == 0:
+                mean = float(np.mean(losses))
+                bar.set_postfix(loss=f"{mean:.3f}", refresh=False)
+                log.write(step=done, loss=mean, learning_rate=_learning_rate(schedule, step))
+                losses.clear()
+            if done % schedule.evaluate_every == 0 or done == schedule.steps:
+                accuracy = ranking_accuracy(model.folded(), held_out)
+                log.write(step=done, held_out_accuracy=accuracy)
+                bar.write(f"step {done}: held-out ranking accuracy {accuracy:.4f}")
+            if done % schedule.checkpoint_every == 0 or done == schedule.steps or stopped.asked:
+                _checkpoint(model, done, run / "checkpoint.pt")
+            if stopped.asked and done < schedule.steps:
+                bar.close()
+                raise EmbedsvcError(f"stopped at step {done} of {schedule.steps}; the same command goes on")
     bar.close()
 
 
+class _StopRequest:
+    """Remembers SIGINT and SIGTERM, so that the step in work is finished and saved before the run ends."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+
+    def __enter__(self) -> _StopRequest:
+        if threading.current_thread() is threading.main_thread():  # only there can handlers be set
+            for name in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[name] = signal.signal(name, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, handler in self._handlers.items():
+            signal.signal(name, handler)
+
+
 def _step(recipe: Recipe, model: StaticTable, batch: Batch, step: int) -> float:
+    """Return the loss of one batch after learning from it."""
+    try:
+        loss = _loss(recipe, model, batch, step)
+        loss.backward()  # type: ignore[no-untyped-call]
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        size = recipe.schedule.batch
+        raise EmbedsvcError(
+            f"schedule.batch = {size} needs more memory than there is ({size**2 * 4 / 1e9:.1f} GB for each "
+            "matrix of scores); use a smaller batch"
+        ) from error
+    model.update(step + 1, _learning_rate(recipe.schedule, step))
+    return loss.item()
+
+
+def _loss(recipe: Recipe, model: StaticTable, batch: Batch, step: int) -> torch.Tensor:
     size = recipe.schedule.batch
     vectors = model.embed(batch.tokens, batch.positions, batch.offsets)
-    loss = translation_ranking(
+    return translation_ranking(
         vectors[:size],
         vectors[size:],
         torch.from_numpy(batch.ignored),
@@ -140,9 +187,6 @@ def _step(recipe: Recipe, model: StaticTable, batch: Batch, step: int) -> float:
         margin=recipe.loss.margin,
         prefixes=_prefixes(recipe, step),
     )
-    loss.backward()  # type: ignore[no-untyped-call]
-    model.update(step + 1, _learning_rate(recipe.schedule, step))
-    return loss.item()
 
 
 def _prefixes(recipe: Recipe, step: int) -> list[int]:

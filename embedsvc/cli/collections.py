@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -59,15 +60,21 @@ def index(
 ) -> None:
     """Add the documents of FILE (.jsonl, .tsv or .txt) to a collection.
 
-    A document with an id that is already there takes its place. Languages are detected where FILE
-    does not give them. An interrupted run leaves whole batches and can be run again.
+    A line of a .txt file is a document; its id is the file's name and the line number. A document with
+    an id that is already in the collection takes its place. Languages are detected where FILE does not
+    give them. An interrupted run leaves whole batches and can be run again.
     """
     from embedsvc.collections.collection_set import check_name
     from embedsvc.collections.segments import FLAT_LIMIT
     from embedsvc.documents import FieldNames, read_documents
+    from embedsvc.errors import InvalidInputError
 
     check_name(name)
     documents = read_documents(file, FieldNames(id_field, text_field, lang_field))
+    first = next(documents, None)  # before anything is made
+    if first is None:
+        raise InvalidInputError(f"{file} holds no documents")
+    documents = chain([first], documents)
     with _collections(data_dir, **model) as found:
         collection = found.open(name)
         inserted, updated = _upsert_all(collection, documents, total=_count_lines(file))
@@ -113,10 +120,15 @@ def collections() -> None:
 def list_collections(data_dir: Path) -> None:
     """List all collections with their number of documents."""
     from embedsvc.collections.collection_set import CollectionSet
+    from embedsvc.errors import EmbedsvcError
 
     found = CollectionSet(data_dir)
     for name in found.names():
-        about = found.get(name).info()
+        try:
+            about = found.get(name).info()
+        except EmbedsvcError as error:
+            click.echo(f"{name}\tcannot be opened: {error.message}")
+            continue
         click.echo(f"{name}\t{about.documents} documents\t{len(about.languages)} languages\t{about.model}")
     found.close()
 
@@ -171,29 +183,32 @@ def _collections(
         found.close()
 
 
-def _upsert_all(collection: Collection, documents: Iterable[Document], *, total: int) -> tuple[int, int]:
+def _upsert_all(collection: Collection, documents: Iterator[Document], *, total: int) -> tuple[int, int]:
     """Write documents batch by batch under a progress bar; return how many were new and how many replaced."""
     from tqdm import tqdm
 
+    from embedsvc.errors import InvalidInputError
+
     inserted = updated = 0
     with tqdm(total=total, desc="index", unit="doc", disable=None) as bar:
-        for batch in _batches(documents):
-            result = collection.upsert(batch)
-            inserted, updated = inserted + result.inserted, updated + result.updated
-            bar.update(len(batch))
+        try:
+            for batch in _batches(documents):
+                result = collection.upsert(batch)
+                inserted, updated = inserted + result.inserted, updated + result.updated
+                bar.update(len(batch))
+        except InvalidInputError as error:
+            if not inserted + updated:
+                raise
+            raise InvalidInputError(
+                f"{error.message} (the first {inserted + updated} documents were written; "
+                "mend the line and run the command again)"
+            ) from error
     return inserted, updated
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Yield lists of documents; an id that comes again starts a new one, so that the last of them stays."""
-    batch: dict[str, Document] = {}
-    for document in documents:
-        if len(batch) == _BATCH_DOCUMENTS or document.id in batch:
-            yield list(batch.values())
-            batch = {}
-        batch[document.id] = document
-    if batch:
-        yield list(batch.values())
+def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    while batch := list(islice(documents, _BATCH_DOCUMENTS)):
+        yield batch
 
 
 def _count_lines(file: Path) -> int:

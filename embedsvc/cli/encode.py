@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from embedsvc.cli.options import INPUT_FILE, OUTPUT_FILE, encode_options, model_options, prompt_options
+from embedsvc.cli.options import (
+    INPUT_FILE,
+    OUTPUT_FILE,
+    encode_options,
+    model_options,
+    prompt_options,
+    refuse_overwriting,
+)
 
 
 @click.command()
@@ -27,6 +34,7 @@ def encode(
     from embedsvc.encoder import load_encoder
     from embedsvc.textfiles import atomic_write, read_texts
 
+    refuse_overwriting(out, file)
     texts = read_texts(file)
     encoder = load_encoder(model, runtime=runtime, device=device)
     vectors = encoder.encode(texts, **options)

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embedsvc.cli.options import INPUT_FILE, OUTPUT_FILE, encode_options, model_options, prompt_options
+from embedsvc.cli.options import (
+    INPUT_FILE,
+    OUTPUT_FILE,
+    encode_options,
+    model_options,
+    prompt_options,
+    refuse_overwriting,
+)
 
 if TYPE_CHECKING:
     from embedsvc.errors import InvalidInputError
@@ -60,8 +67,7 @@ def mine(
     from embedsvc.mining.mine import DEFAULT_THRESHOLDS
     from embedsvc.mining.mine import mine as mine_pairs
 
-    if any(out.resolve() == file.resolve() for file in (source, target)):
-        raise click.UsageError(f"--out {out} is one of the input files; it would be overwritten")
+    refuse_overwriting(out, source, target)
     files = {"source": (source, read_sentences(source)), "target": (target, read_sentences(target))}
     sides = [sentences for _, sentences in files.values()]
     encoder = load_encoder(model, runtime=runtime, device=device)

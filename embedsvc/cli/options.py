@@ -56,3 +56,9 @@ def prompt_options(command: Command) -> Command:
 
 INPUT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def refuse_overwriting(out: Path, *inputs: Path) -> None:
+    """Raise a usage error when the output is one of the inputs."""
+    if any(out.resolve() == file.resolve() for file in inputs):
+        raise click.UsageError(f"--out {out} is one of the input files; it would be overwritten")

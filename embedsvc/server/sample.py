@@ -22,6 +22,11 @@ def load_sample(collections: CollectionSet, encoder: Encoder) -> None:
     documents = list(read_documents(SAMPLE_FILE))
     try:
         collection = collections.open(SAMPLE)
+        if collection.count and not any(_has(collection, document.id) for document in documents):
+            raise StorageError(
+                f"collection {SAMPLE!r} holds other documents than the sample; rename your collection or "
+                "leave out --demo"
+            )
     except ModelMismatchError as error:
         with Collection(collections.folder / SAMPLE, create=False) as old:
             own = sum(_has(old, document.id) for document in documents)

@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 
 from embedsvc.collections.collection_set import CollectionSet
 from embedsvc.encoder import Encoder
-from embedsvc.errors import UnavailableError
+from embedsvc.errors import StorageError, UnavailableError
 from embedsvc.scheduling.batcher import Batcher
 from embedsvc.server.errors import ModelNotFoundError
 from embedsvc.server.lanes import Lane
@@ -38,6 +38,10 @@ class ServerState:
     @classmethod
     async def open(cls, settings: Settings, metrics: Metrics, encoder: Encoder) -> ServerState:
         """Open the collections and start the batcher; raises EmbedsvcError saying what is wrong."""
+        try:
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"data_dir {settings.data_dir} cannot be used: {error.strerror}") from error
         collections = CollectionSet(settings.data_dir, encoder)
         await asyncio.to_thread(encoder.encode, ["ready"], progress=False)
         if settings.demo:

@@ -75,15 +75,31 @@ def test_search_table_shows_score_language_id_and_text(cli: Cli) -> None:
     assert (code, out, err) == (0, "", "no hits\n")
 
 
-def test_last_of_equal_ids_in_a_file_stays(cli: Cli) -> None:
+def test_an_id_that_comes_twice_is_refused(cli: Cli) -> None:
     twice = [{"id": "a", "text": "first"}, {"id": "b", "text": "other"}, {"id": "a", "text": "second"}]
-    _, out, _ = cli("index", cli.file("t.jsonl", twice), "--collection", "help")
-    assert out.startswith("help: 2 new and 1 updated documents, 2 in all")
-    _, out, _ = cli("search", "help", "second", "--json")
-    assert {(hit["id"], hit["text"]) for hit in map(json.loads, out.splitlines())} == {
-        ("a", "second"),
-        ("b", "other"),
-    }
+    code, out, err = cli("index", cli.file("t.jsonl", twice), "--collection", "new")
+    assert (code, out) == (1, "")
+    assert "t.jsonl line 3: id 'a' is also that of line 1" in err
+
+
+def test_a_file_without_documents_makes_no_collection(cli: Cli) -> None:
+    path = cli.file("t.txt")
+    Path(path).write_text("\n\n")
+    code, _, err = cli("index", path, "--collection", "new")
+    assert code == 1
+    assert "t.txt holds no documents" in err
+    assert cli("collections", "list")[1] == ""
+
+
+def test_a_damaged_collection_does_not_hide_the_others(cli: Cli) -> None:
+    for name in ("a", "b"):
+        cli("index", cli.file(), "--collection", name)
+    (database,) = cli.folder.glob("data/collections/a/*.sqlite")
+    database.write_bytes(b"no database" * 100)
+    code, out, _ = cli("collections", "list")
+    assert code == 0
+    assert out.splitlines()[0].startswith("a\tcannot be opened: ")
+    assert out.splitlines()[1].startswith("b\t")
 
 
 def test_collections_are_listed_described_and_deleted(cli: Cli) -> None:
@@ -110,7 +126,8 @@ def test_bad_line_stops_with_file_and_line_and_keeps_whole_batches(cli: Cli) -> 
     )
     code, out, err = cli("index", path, "--collection", "c")
     assert (code, out) == (1, "")
-    assert "t.jsonl line 1501: 'text' is missing; the other fields are none" in err
+    assert "t.jsonl line 1501: 'text' is missing; its fields are 'id'" in err
+    assert "the first 1000 documents were written" in err
     assert json.loads(cli("collections", "info", "c", "--json")[1])["documents"] == 1000
 
 

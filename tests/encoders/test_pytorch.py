@@ -52,7 +52,7 @@ def test_without_torch_the_missing_extra_is_named(tmp_path: Path, monkeypatch: p
     folder = write_static(tmp_path / "m", {"embedding.weight": np.ones((ROWS, 2), np.float32)}, WORDS)
     monkeypatch.delitem(sys.modules, "embedsvc.encoders.pytorch", raising=False)
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'embedsvc\[torch\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[torch\]'"):
         load_encoder(folder, runtime="torch")
 
 

@@ -68,9 +68,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(data: Path, trained: Path, tmp_p
     command = [sys.executable, "-c", _RUN, str(data / "recipe.toml"), str(out), str(data)]
     process = subprocess.Popen(command)
     checkpoint = out / "run" / "checkpoint.pt"
-    deadline = time.monotonic() + 60
-    while not checkpoint.exists() and time.monotonic() < deadline:
-        time.sleep(0.005)
+    wait_for(checkpoint)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
     assert 0 < torch.load(checkpoint)["step"] < 150
@@ -105,6 +103,43 @@ def test_token_weights_are_folded_into_the_table() -> None:
     assert table.folded() == pytest.approx(expected)
     ratio = np.linalg.norm(table.folded(), axis=1) / np.linalg.norm(table.vector.numpy(), axis=1)
     assert ratio == pytest.approx([0.001 / 0.501, 0.001 / 0.401, 0.001 / 0.101])
+
+
+def test_an_interrupt_saves_the_step_in_work_and_says_where_it_goes_on(data: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml", steps=5000)
+    out = tmp_path / "model"
+    command = [sys.executable, "-m", "embedsvc", "train", str(recipe), "--data", str(data), "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    wait_for(out / "run" / "checkpoint.pt")
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    step = torch.load(out / "run" / "checkpoint.pt")["step"]
+    assert process.returncode == 1
+    assert error.splitlines()[-1] == f"embedsvc: stopped at step {step} of 5000; the same command goes on"
+    assert 0 < step < 5000
+
+
+def wait_for(path: Path, *, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("held_out_groups = 100", 'languages = ["clone_Latn", "xx"]', "no pairs of 'xx'"),
+        ("vocabulary = 1200", "vocabulary = 10", r"tokenizer\.vocabulary = 10 is less than the \d+ single"),
+        ("batch = 128", "batch = 100000", r"schedule\.batch = 100000 is more than the 3000 pairs"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_the_data_is_refused(
+    data: Path, tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    path = write_recipe(tmp_path / "recipe.toml")
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(InvalidInputError, match=message):
+        train(read_recipe(path), tmp_path / "model", data, progress=False)
 
 
 def test_another_recipe_does_not_take_over_a_run(data: Path, trained: Path, tmp_path: Path) -> None:
