@@ -11,8 +11,10 @@ A run folder is the model folder plus ``run/``:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
+import shutil
 import signal
 import threading
 import time
@@ -45,6 +47,19 @@ def train(recipe: Recipe, out: Path, data_folder: Path, *, progress: bool = True
     Raises InvalidInputError when ``out`` holds a run of another recipe or other data, EmbedsvcError
     when the loss is no longer finite (the last checkpoint stays).
     """
+    run = out / "run"
+    fresh = not run.exists()
+    try:
+        return _train(recipe, out, run, data_folder, progress)
+    except InvalidInputError:
+        if fresh:  # nothing was trained: the corrected recipe must not meet the remains of this one
+            shutil.rmtree(run, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                out.rmdir()
+        raise
+
+
+def _train(recipe: Recipe, out: Path, run: Path, data_folder: Path, progress: bool) -> Path:
     if recipe.schedule.threads:
         torch.set_num_threads(recipe.schedule.threads)
 
@@ -53,7 +68,6 @@ def train(recipe: Recipe, out: Path, data_folder: Path, *, progress: bool = True
         raise InvalidInputError(
             f"schedule.batch = {recipe.schedule.batch} is more than the {len(pairs.other)} pairs of the data"
         )
-    run = out / "run"
     run.mkdir(parents=True, exist_ok=True)
     _keep("another recipe", recipe.model_dump(), run / "recipe.json")
     characters = np.fromiter(map(len, pairs.english), np.int64, len(pairs.english))[pairs.group]

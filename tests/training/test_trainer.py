@@ -140,6 +140,7 @@ def test_a_recipe_that_does_not_fit_the_data_is_refused(
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(InvalidInputError, match=message):
         train(read_recipe(path), tmp_path / "model", data, progress=False)
+    assert not (tmp_path / "model").exists(), "the corrected recipe must be able to use the folder"
 
 
 def test_another_recipe_does_not_take_over_a_run(data: Path, trained: Path, tmp_path: Path) -> None:
