@@ -15,7 +15,6 @@ import contextlib
 import json
 import queue
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -38,6 +37,7 @@ from training.losses import translation_ranking
 from training.sampling import Batch, BatchSampler, PairSource, pair_weights
 from training.static_export import write_static_folder
 from training.static_model import StaticTable
+from training.stop_request import StopRequest
 from training.tokenizer import train_tokenizer
 
 
@@ -124,7 +124,7 @@ def _loop(
     log = _MetricsLog(run / "metrics.jsonl")
     bar = tqdm(total=schedule.steps, initial=first, desc="train", unit="step", disable=not progress)
     losses: list[float] = []
-    with _StopRequest() as stopped:
+    with StopRequest() as stopped:
         for step, batch in _prefetched(sampler, first, schedule.steps):
             loss = _step(recipe, model, batch, step)
             if not np.isfinite(loss):
@@ -150,27 +150,6 @@ def _loop(
                 bar.close()
                 raise EmbedsvcError(f"stopped at step {done} of {schedule.steps}; the same command goes on")
     bar.close()
-
-
-class _StopRequest:
-    """Remembers SIGINT and SIGTERM, so that the step in work is finished and saved before the run ends."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._handlers: dict[signal.Signals, Any] = {}
-
-    def _ask(self, *_: object) -> None:
-        self.asked = True
-
-    def __enter__(self) -> _StopRequest:
-        if threading.current_thread() is threading.main_thread():  # only there can handlers be set
-            for name in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[name] = signal.signal(name, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for name, handler in self._handlers.items():
-            signal.signal(name, handler)
 
 
 def _step(recipe: Recipe, model: StaticTable, batch: Batch, step: int) -> float:
