@@ -174,6 +174,14 @@ def test_a_broken_model_is_one_line(tmp_path):
     )
 
 
+def test_a_data_dir_that_is_a_file_is_one_line(tmp_path):
+    path = tmp_path / "file"
+    path.touch()
+    result = run("--port", "0", "--data-dir", str(path))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"embedsvc: data_dir {path} cannot be used: File exists\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "message"),
     [

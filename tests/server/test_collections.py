@@ -198,3 +198,12 @@ def test_foreign_documents_in_the_sample_are_not_thrown_away(make_client, tmp_pa
     model.mkdir()
     with pytest.raises(Exception, match="'sample' has 1 documents that are not of the sample"):
         make_client(toy_encoder(model), demo=True)
+
+
+def test_a_collection_of_ones_own_named_sample_is_not_mixed_with_the_sample(make_client, tmp_path, encoder):
+    with Collection(tmp_path / "data" / "collections" / "sample", encoder) as mine:
+        mine.upsert([{"id": "mine", "text": "my own note", "language": "en"}])
+    with pytest.raises(Exception, match="'sample' holds other documents than the sample"):
+        make_client(encoder, demo=True)
+    with Collection(tmp_path / "data" / "collections" / "sample", encoder) as mine:
+        assert mine.count == 1
