@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from embedsvc.encoders.static_table import mean_rows
 from embedsvc.errors import InvalidInputError
+from embedsvc.postprocess import finish_vectors
 from training.data import TokenBags
+from training.evaluation.tatoeba import accuracies
 from training.sampling import PairSource
 
 _LEAST_GROUPS = 10
@@ -51,13 +53,10 @@ def _subset(bags: TokenBags, rows: NDArray[np.int64]) -> TokenBags:
 def ranking_accuracy(table: NDArray[np.float32], held_out: HeldOut) -> float:
     """Return the share of held-out texts whose nearest neighbour is their translation, both ways averaged."""
     x, y = _vectors(table, held_out.english), _vectors(table, held_out.other)
-    scores = x @ y.T
-    gold = np.arange(len(x))
-    forward, backward = scores.argmax(axis=1) == gold, scores.argmax(axis=0) == gold
-    return float((forward.mean() + backward.mean()) / 2)
+    return sum(accuracies(x, y)) / 200
 
 
 def _vectors(table: NDArray[np.float32], bags: TokenBags) -> NDArray[np.float32]:
     means = mean_rows(table, bags.ids.astype(np.int64), np.diff(bags.starts))
-    unit: NDArray[np.float32] = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+    unit: NDArray[np.float32] = finish_vectors(means, dimensions=None, normalize=True, dtype="float32")
     return unit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from embedsvc.collections.collection import Collection
+from embedsvc.collections.collection import Collection, Document
 from embedsvc.collections.collection_set import CollectionSet
 from embedsvc.documents import read_documents
 from embedsvc.encoder import Encoder
@@ -22,14 +22,14 @@ def load_sample(collections: CollectionSet, encoder: Encoder) -> None:
     documents = list(read_documents(SAMPLE_FILE))
     try:
         collection = collections.open(SAMPLE)
-        if collection.count and not any(_has(collection, document.id) for document in documents):
+        if collection.count and not any(_stored(collection, document.id) for document in documents):
             raise StorageError(
                 f"collection {SAMPLE!r} holds other documents than the sample; rename your collection or "
                 "leave out --demo"
             )
     except ModelMismatchError as error:
         with Collection(collections.folder / SAMPLE, create=False) as old:
-            own = sum(_has(old, document.id) for document in documents)
+            own = sum(_stored(old, document.id) is not None for document in documents)
             foreign = old.count - own
         if foreign:
             raise StorageError(
@@ -38,18 +38,13 @@ def load_sample(collections: CollectionSet, encoder: Encoder) -> None:
             ) from error
         collections.delete(SAMPLE)
         collection = collections.open(SAMPLE)
-    changed = [
-        document
-        for document in documents
-        if not _has(collection, document.id) or collection.get(document.id) != document
-    ]
+    changed = [document for document in documents if _stored(collection, document.id) != document]
     if changed:
         collection.upsert(changed)
 
 
-def _has(collection: Collection, id_: str) -> bool:
+def _stored(collection: Collection, id_: str) -> Document | None:
     try:
-        collection.get(id_)
+        return collection.get(id_)
     except NotFoundError:
-        return False
-    return True
+        return None
