@@ -82,6 +82,11 @@ class ModelFolder:
         return next((path for path in candidates if path.is_file()), None)
 
     @cached_property
+    def weight_bytes(self) -> int:
+        """The size of the largest file: the weights that are run, near enough."""
+        return max((path.stat().st_size for path in self.path.rglob("*") if path.is_file()), default=0)
+
+    @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over every file that decides the vectors; an index records it."""
         digest = hashlib.sha256()

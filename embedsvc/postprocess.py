@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.errors import EmbedsvcError
-
-VectorDtype = Literal["float32", "float16"]
+from embedsvc.options import OutputDtype
 
 
 def finish_vectors(
@@ -18,7 +17,7 @@ def finish_vectors(
     *,
     dimensions: int | None,
     normalize: bool,
-    dtype: VectorDtype,
+    output_dtype: OutputDtype,
     positions: Sequence[int] | NDArray[np.int64] | None = None,
 ) -> NDArray[Any]:
     """Return (n, dimensions) vectors; unit rows when ``normalize``.
@@ -36,4 +35,4 @@ def finish_vectors(
     if normalize:
         norms = np.linalg.norm(cut, axis=1, keepdims=True)
         cut = cut / np.maximum(norms, np.finfo(np.float32).tiny)
-    return np.ascontiguousarray(cut, dtype=dtype)
+    return np.ascontiguousarray(cut, dtype=output_dtype)

@@ -11,7 +11,8 @@ from pydantic_core import to_json
 
 from embedsvc.encoder import Encoding
 from embedsvc.errors import InvalidInputError
-from embedsvc.scheduling.batcher import EncodeOptions
+from embedsvc.options import EncodeOptions
+from embedsvc.server.models import ServedModel
 from embedsvc.server.schemas import EmbeddingsRequest, EmbeddingsResponse, ModelCard, ModelList
 from embedsvc.server.state import StateDep
 
@@ -21,7 +22,7 @@ router = APIRouter(prefix="/v1", tags=["embeddings"])
 @router.post("/embeddings", responses={200: {"model": EmbeddingsResponse}})
 async def embeddings(request: EmbeddingsRequest, state: StateDep) -> Response:
     """Encode texts into vectors."""
-    state.check_model(request.model)
+    model = await state.models.get(request.model)
     limit = state.settings.max_batch_texts
     if len(request.input) > limit:
         raise InvalidInputError(
@@ -34,10 +35,10 @@ async def embeddings(request: EmbeddingsRequest, state: StateDep) -> Response:
         normalize=request.normalize,
         truncate=request.truncate,
     )
-    encoding = await state.batcher.encode(request.input, options)
+    encoding = await model.encode(request.input, options)
     as_base64 = request.encoding_format == "base64"
     # In a thread: 2,048 vectors as numbers take long enough to hold up every other request.
-    body = await asyncio.to_thread(embeddings_json, encoding, state.encoder.name, as_base64=as_base64)
+    body = await asyncio.to_thread(embeddings_json, encoding, model.name, as_base64=as_base64)
     return Response(body, media_type="application/json")
 
 
@@ -60,17 +61,25 @@ def embeddings_json(encoding: Encoding, model: str, *, as_base64: bool) -> bytes
 
 @router.get("/models")
 async def models(state: StateDep) -> ModelList:
-    """Describe the model that is served."""
-    encoder = state.encoder
-    card = ModelCard(
-        id=encoder.name,
-        created=int(encoder.folder.path.stat().st_mtime),
-        dimension=encoder.dimension,
-        max_tokens=encoder.runtime.max_tokens,
-        prompts=encoder.folder.prompts,
-        default_prompt_name=encoder.folder.default_prompt_name,
-        matryoshka_dimensions=list(encoder.folder.matryoshka_dimensions),
-        runtime=encoder.runtime.name,
-        fingerprint=await asyncio.to_thread(lambda: encoder.fingerprint),  # reads the weights once
+    """Describe the models that are served, the default one first."""
+    cards = [await asyncio.to_thread(_card, model) for model in state.models.all]  # reads the weights once
+    return ModelList(data=cards)
+
+
+def _card(model: ServedModel) -> ModelCard:
+    folder, loaded = model.folder, model.is_loaded
+    runtime = model.encoder.runtime if loaded else None
+    return ModelCard(
+        id=model.name,
+        created=int(folder.path.stat().st_mtime),
+        loaded=loaded,
+        dimension=runtime.dimension if runtime else None,
+        max_tokens=runtime.max_tokens + runtime.special_tokens if runtime and runtime.max_tokens else None,
+        prompts=folder.prompts,
+        default_prompt_name=folder.default_prompt_name,
+        matryoshka_dimensions=list(folder.matryoshka_dimensions),
+        runtime=runtime.name if runtime else None,
+        workers=runtime.workers if runtime else None,
+        memory_bytes=model.estimated_bytes(),
+        fingerprint=folder.fingerprint,
     )
-    return ModelList(data=[card])
