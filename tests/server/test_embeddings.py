@@ -177,7 +177,7 @@ def test_a_full_queue_answers_429_with_retry_after(make_client, tmp_path):
         first = asyncio.create_task(post("/v1/embeddings", json={"input": "a"}))
         await asyncio.to_thread(runtime.entered.wait, 10)
         second = asyncio.create_task(post("/v1/embeddings", json={"input": ["b", "c"]}))
-        while client.app.state.server.batcher.waiting_texts < 2:
+        while client.app.state.server.models.default.waiting_texts("interactive") < 2:
             await asyncio.sleep(0)
         scrape = (await client.http.get("/metrics")).text
         refused = await post("/v1/embeddings", json={"input": "d"})
