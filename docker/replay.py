@@ -5,7 +5,7 @@
     python docker/replay.py cuda --check                 # only show the steps and look for what they copy
 
 Runs the steps of the stages that the target needs, starts its CMD, waits for its HEALTHCHECK, encodes
-a text over HTTP, sends the STOPSIGNAL and expects exit status 0. Needs the [dev] extra.
+a text and stores one over HTTP, sends the STOPSIGNAL and expects exit status 0. Needs the [dev] extra.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import click
 from roots import Command, DebianRoot, Root, VenvRoot, machine_variables
@@ -31,6 +32,7 @@ DOCKERFILE = Path(__file__).with_name("Dockerfile")
 REPOSITORY = DOCKERFILE.parents[1]
 READY_WITHIN_S = 60
 STOPPED_WITHIN_S = 40
+TEXT = "Guten Morgen"
 
 
 class Build:
@@ -111,7 +113,7 @@ def copy(origin: Path, target: Path) -> None:
 
 
 def try_image(root: Root, config: Config) -> None:
-    """Start the image's command, wait until it is healthy, encode a text, stop it."""
+    """Start the image's command, wait until it is healthy, use it, stop it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -122,8 +124,8 @@ def try_image(root: Root, config: Config) -> None:
         with timed(f"HEALTHCHECK {' '.join(config.health)}"):
             health = Command(config.health, environment, config.folder, config.user)
             wait_until_healthy(root, health, service)
-        with timed("POST /v1/embeddings"):
-            check_vector(port)
+        with timed("POST /v1/embeddings, PUT /v1/collections/replay/documents"):
+            use(port)
         with timed(f"STOPSIGNAL {config.stop_signal}"):
             service.send_signal(signal.Signals[config.stop_signal])
             status = service.wait(STOPPED_WITHIN_S)
@@ -142,17 +144,24 @@ def wait_until_healthy(root: Root, health: Command, service: subprocess.Popen[by
         time.sleep(0.2)
 
 
-def check_vector(port: int) -> None:
-    """Encode one text with the bundled model: 256 numbers of length 1."""
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/v1/embeddings",
-        data=json.dumps({"input": "Guten Morgen"}).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        vector = json.load(answer)["data"][0]["embedding"]
+def use(port: int) -> None:
+    """Encode a text with the bundled model (256 numbers of length 1), then store one in the volume."""
+    vector = ask(port, "POST", "/v1/embeddings", {"input": TEXT})["data"][0]["embedding"]
     if len(vector) != 256 or not math.isclose(math.hypot(*vector), 1.0, abs_tol=1e-4):
         raise click.ClickException(f"{len(vector)} numbers of length {math.hypot(*vector):.4f}")
+    ask(port, "PUT", "/v1/collections/replay/documents", {"documents": [{"id": "a", "text": TEXT}]})
+
+
+def ask(port: int, method: str, path: str, body: dict[str, Any]) -> Any:
+    """Return the JSON answer to a request; HTTPError for an error status."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+        method=method,
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
 
 
 def check_steps(stages: list[Stage]) -> None:
