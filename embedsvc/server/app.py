@@ -69,4 +69,4 @@ def create_app(settings: Settings | None = None, *, encoder: Encoder | None = No
 
 
 def _load_encoder(settings: Settings) -> Encoder:
-    return load_encoder(settings.model, runtime=settings.runtime, device=settings.device)
+    return load_encoder(next(iter(settings.model), None), runtime=settings.runtime, device=settings.device)

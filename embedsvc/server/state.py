@@ -78,7 +78,7 @@ class ServerState:
 
     def check_model(self, name: str | None) -> None:
         """Raise ModelNotFoundError unless ``name`` is the served model, or not given."""
-        if name is not None and name not in (self.encoder.name, self.settings.model):
+        if name is not None and name not in (self.encoder.name, *self.settings.model):
             raise ModelNotFoundError(
                 f"no model {name!r}; this server has: {self.encoder.name}", param="model"
             )

@@ -100,7 +100,7 @@ def test_the_options_are_those_of_the_settings():
     for name, field in Settings.model_fields.items():
         assert f"--{name.replace('_', '-')}" in shown
         assert field.description in plain, name
-        if field.default is not None:
+        if field.default not in (None, ()):
             assert f"[default: {str(field.default).lower()}]" in plain, name
     assert "--demo / --no-demo" in plain
     assert "--runtime [auto|static|onnx|torch]" in plain
@@ -112,6 +112,8 @@ def test_the_options_are_those_of_the_settings():
         (["--port", "70000"], "--port: port is 70000: it should be less than or equal to 65535"),
         (["--port", "x"], "Invalid value for '--port': 'x' is not a valid integer."),
         (["--prot", "1"], "No such option '--prot'."),
+        (["--config", "/no/file"], "--config: config /no/file cannot be read: No such file or directory"),
+        (["--model", "a", "--model", ""], "--model: model has an empty entry at position 1"),
         (["--max-batch-texts", "0"], "--max-batch-texts: max_batch_texts is 0: it should be greater"),
     ],
 )
