@@ -213,16 +213,24 @@ def test_what_stops_the_start_is_one_line(monkeypatch, capsys, arguments, variab
 
 
 def test_sigterm_answers_what_is_in_flight_refuses_the_rest_and_exits_with_0(server):
+    kept = httpx.Client(base_url=server.url)
+    assert kept.get("/ready").status_code == 200
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(httpx.post, f"{server.url}/v1/embeddings", json={"input": "slow"}, timeout=30)
         time.sleep(0.3)
         assert not slow.done()
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
-        with pytest.raises(httpx.TransportError):
-            httpx.get(f"{server.url}/health", timeout=5)
+        for client in (kept, httpx):
+            url = "/ready" if client is kept else f"{server.url}/ready"
+            refused = client.get(url)
+            assert refused.status_code == 503
+            assert refused.json()["error"]["message"] == "the server is shutting down"
+            assert refused.headers["connection"] == "close"
+        assert httpx.get(f"{server.url}/health").status_code == 200
         assert slow.result(20).status_code == 200
         assert len(slow.result().json()["data"]) == 1
+    kept.close()
     output, errors = server.process.communicate(timeout=20)
     assert server.process.returncode == 0
     assert "Traceback" not in errors
