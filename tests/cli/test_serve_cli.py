@@ -31,12 +31,17 @@ MAIN = "from embedsvc.cli import main; main()"
 SLOW = """
 import sys, time
 from embedsvc.encoders.static_table import StaticTableRuntime
-embed = StaticTableRuntime.tokenize
-def slow(self, texts):
-    if "slow" in texts:
+tokenize, embed = StaticTableRuntime.tokenize, StaticTableRuntime.embed
+slow_ids = []
+def note(self, texts):
+    ids = tokenize(self, texts)
+    slow_ids.extend(row for text, row in zip(texts, ids) if text == "slow")
+    return ids
+def slow(self, batch):
+    if any(text.ids in slow_ids for text in batch):
         time.sleep(1.0)
-    return embed(self, texts)
-StaticTableRuntime.tokenize = slow
+    return embed(self, batch)
+StaticTableRuntime.tokenize, StaticTableRuntime.embed = note, slow
 from embedsvc.cli import main
 try:
     main()
