@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -10,11 +11,16 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from embedsvc.errors import EmbedsvcError
 from embedsvc.model_folder import open_model_folder
 from embedsvc.runtime import PreparedText, Runtime
 from embedsvc.scheduling.isolated import ModelFacts, ModelSpec
 from embedsvc.scheduling.layout import open_laid_out
+
+_log = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -44,22 +50,27 @@ def main() -> None:
 
 def _answers(runtime: Runtime, connection: Connection) -> Callable[[], None]:
     def answer() -> None:
-        while True:
-            try:
+        try:
+            while True:
                 batch = [PreparedText(ids, prompt_tokens) for ids, prompt_tokens in connection.recv()]
-            except EOFError:
-                return
-            try:
-                connection.send(runtime.embed(batch))
-            except OSError:
-                return
-            except Exception as error:
-                connection.send(_told(error))
+                connection.send(_embedded(runtime, batch))
+        except (EOFError, OSError):  # the server has closed
+            return
+        except BaseException:
+            _log.exception("a batch could not be received or answered")
+            os._exit(1)  # half a message may be left in the socket
 
     return answer
 
 
-def _told(error: Exception) -> tuple[str, str]:
+def _embedded(runtime: Runtime, batch: list[PreparedText]) -> NDArray[np.float32] | tuple[str, str]:
+    try:
+        return runtime.embed(batch)
+    except BaseException as error:  # a panic in Rust is no Exception
+        return _told(error)
+
+
+def _told(error: BaseException) -> tuple[str, str]:
     message = error.message if isinstance(error, EmbedsvcError) else str(error)
     return type(error).__name__, message
 
