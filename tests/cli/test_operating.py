@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import ssl
@@ -99,6 +100,23 @@ def test_https_keys_json_log_and_request_ids_work_together(certificate, tmp_path
     assert [(line["status"], line["client"]) for line in access] == [(401, "127.0.0.1"), (200, "k")]
     assert access[1]["request_id"] == "mine"
     assert {line["level"] for line in lines} <= {"info", "warning"}
+
+
+def test_the_greeting_works_with_https_and_keys(certificate, tmp_path):
+    cert, key = certificate
+    secret = create_key(tmp_path / "keys.json", "k", KeyLimits())
+    server = Server(
+        *("--tls-cert", str(cert), "--tls-key", str(key), "--keys-file", str(tmp_path / "keys.json")),
+        *("--data-dir", str(tmp_path / "data")),
+    )
+    try:
+        command = next(line for line in server.greeting if line.startswith("  curl"))
+        answer = subprocess.run(
+            ["bash", "-c", command], env={**os.environ, "KEY": secret}, capture_output=True, text=True
+        )
+        assert answer.stdout.startswith('{"object":"list"'), answer.stderr
+    finally:
+        server.stop()
 
 
 def test_files_that_make_no_https_stop_the_start(certificate, tmp_path):
@@ -222,3 +240,4 @@ def test_after_all_this_the_server_serves_and_ends(impatient):
     code, _, errors = impatient.stop()
     assert code == 0
     assert "Traceback" not in errors
+    assert " WARNING uvicorn.error [-]: Invalid HTTP request received.\n" in errors
