@@ -16,6 +16,7 @@ from embedsvc.errors import EmbedsvcError, InvalidInputError, NotFoundError, Ove
 _log = logging.getLogger(__name__)
 _TYPES = {404: "not_found_error", 429: "overloaded_error"}
 _SHOWN_CHARACTERS = 60
+_MESSAGE_CHARACTERS = 1000  # a message may quote what the client sent
 _HTTP_CODES = {404: "route_not_found", 405: "method_not_allowed"}
 
 
@@ -101,7 +102,7 @@ def install_error_handlers(app: FastAPI) -> None:
         elif error.status_code == 405:
             message = f"{request.url.path} does not take {request.method}"
         elif error.status_code == 400:
-            message = "the body is not valid JSON in UTF-8"
+            message = "the body is not valid JSON in UTF-8, or it is nested too deeply"
         else:
             message = str(error.detail)
         code = _HTTP_CODES.get(error.status_code, "invalid_input")
@@ -111,6 +112,8 @@ def install_error_handlers(app: FastAPI) -> None:
 def _response(
     status: int, message: str, code: str, param: str | None, headers: Mapping[str, str] | None = None
 ) -> Response:
+    if len(message) > _MESSAGE_CHARACTERS:
+        message = f"{message[:_MESSAGE_CHARACTERS]}…"
     kind = "server_error" if status >= 500 else _TYPES.get(status, "invalid_request_error")
     body = {"error": {"message": message, "type": kind, "code": code, "param": param}}
     # A message may quote a lone surrogate, which UTF-8 cannot hold.

@@ -11,6 +11,8 @@ from embedsvc.mining.extract import Retrieval
 from embedsvc.mining.margin import Margin
 from embedsvc.tokens import Truncate
 
+_SHOWN_CHARACTERS = 60
+
 
 class StrictRequest(BaseModel):
     """A request body or a part of one."""
@@ -22,6 +24,7 @@ class StrictRequest(BaseModel):
     def _refuse_unknown_fields(cls, given: Any) -> Any:
         for name in given if isinstance(given, dict) else ():
             if name not in cls.model_fields:
+                name = name[:_SHOWN_CHARACTERS]  # comparing megabytes takes seconds
                 near = get_close_matches(name, cls.model_fields, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(cls.model_fields)}"
                 raise ValueError(f"unknown field {name!r}; {hint}")
@@ -44,12 +47,13 @@ def _texts(given: Any) -> Any:
 
 Texts = Annotated[
     list[str],
+    Field(fail_fast=True),  # an error for each of millions of items takes gigabytes
     BeforeValidator(_texts),
     WithJsonSchema(
         {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
     ),
 ]
-Sentences = Annotated[list[str], Field(min_length=1)]
+Sentences = Annotated[list[str], Field(min_length=1, fail_fast=True)]
 
 
 class EmbeddingsRequest(StrictRequest):
@@ -115,7 +119,7 @@ class DocumentBody(StrictRequest):
 
 
 class DocumentsRequest(StrictRequest):
-    documents: Annotated[list[DocumentBody], Field(min_length=1)]
+    documents: Annotated[list[DocumentBody], Field(min_length=1, fail_fast=True)]
 
 
 class DocumentsResponse(BaseModel):
@@ -144,7 +148,9 @@ class CollectionList(BaseModel):
 class SearchBody(StrictRequest):
     query: str = Field(description="A question in any language.")
     top_k: int = Field(10, description="Most hits.")
-    languages: list[str] | None = Field(None, description="Only documents in these languages.")
+    languages: list[str] | None = Field(
+        None, fail_fast=True, description="Only documents in these languages."
+    )
     offset: int = Field(0, description="Hits to skip.")
     min_score: float | None = Field(None, allow_inf_nan=False, description="Least cosine.")
 
