@@ -153,6 +153,7 @@ class Scheduler:
         """
         check_texts(texts)
         self._encoder.check(options)
+        self.replace_hung()
         job = self._admit(list(texts), options, priority, client)
         lead = len(self._encoder.lead(options))
         if sum(map(len, texts)) + lead * (len(texts) + 1) <= _INLINE_CHARACTERS:
@@ -325,13 +326,13 @@ class Scheduler:
     def _isolate(self, batch: Batch, error: ModelLostError) -> None:
         """Queue a batch that was running when the model died: it may be to blame, so it runs alone."""
         _log.error("%s; %d texts were being encoded", error.message, len(batch.rows))
-        if batch.alone and len(batch.rows) == 1:
-            ((job, row),) = batch.rows
-            _fail(job, ModelFailedError(f"the model died on input[{job.first + row}]", param="input"))
-            return
         if error.fatal:
             for job, _ in batch.rows:
                 _fail(job, error)
+            return
+        if batch.alone and len(batch.rows) == 1:
+            ((job, row),) = batch.rows
+            _fail(job, ModelFailedError(f"the model died on input[{job.first + row}]", param="input"))
             return
         parts = batch.halves() if batch.alone else (batch,)
         for part in parts:
