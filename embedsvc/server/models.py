@@ -42,6 +42,7 @@ class ServedModel:
     def __init__(self, name: str, folder: ModelFolder, models: ModelSet) -> None:
         self.name = name
         self.folder = folder
+        self.created = int(folder.path.stat().st_mtime)  # the folder may be away later
         self.last_used = time.monotonic()
         self._models = models
         self._loaded: _Loaded | None = None

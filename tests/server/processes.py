@@ -75,9 +75,12 @@ class TestedServer(Server):
         listings = Path(f"/proc/{self.process.pid}/task").glob("*/children")
         return [int(pid) for listing in listings for pid in listing.read_text().split()]
 
-    def signal_model(self, which: signal.Signals) -> None:
+    def signal_model(self, which: signal.Signals) -> int:
+        """Signal the model's process, which must run; return its pid. A killed one is gone afterwards."""
         (pid,) = self.model_pids()
         os.kill(pid, which)
+        until(lambda: which != signal.SIGKILL or is_gone(pid))
+        return pid
 
     def get(self, path: str) -> httpx.Response:
         return self._client.get(path)
@@ -116,6 +119,13 @@ class TestedServer(Server):
             self.process.wait(20)
             self._reader.join(20)
         return self.process.returncode, output, "".join(self.log)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def read_to_end(connection: socket.socket) -> bytes:

@@ -84,7 +84,10 @@ def listed(*items: object) -> bytes:
         (b'{"input": "a", "dimension": 3}', "unknown field 'dimension'; did you mean 'dimensions'?"),
         (b'{"input": "a", "dimensions": 1e400}', "dimensions is a number, not a whole number"),
         (b'{"input": "a", "dimensions": -1}', "dimensions = -1; model 'embedsvc-default' has 1 to 256"),
-        (b'{"input": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "the body is not valid JSON in UTF-8, or it"),
+        (
+            b'{"input": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            "the body is not valid JSON in UTF-8, or it",
+        ),
         (b'{"input": "\xff\xfe"}', "the body is not valid JSON in UTF-8"),
         (b'{"input": "a', "the body is not valid JSON"),
         (b'["a"]', "the body is a list, not an object"),

@@ -71,7 +71,7 @@ def _card(model: ServedModel) -> ModelCard:
     runtime = model.encoder.runtime if loaded else None
     return ModelCard(
         id=model.name,
-        created=int(folder.path.stat().st_mtime),
+        created=model.created,
         loaded=loaded,
         dimension=runtime.dimension if runtime else None,
         max_tokens=runtime.max_tokens + runtime.special_tokens if runtime and runtime.max_tokens else None,
