@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import sys
@@ -19,8 +18,6 @@ from embedsvc.model_folder import open_model_folder
 from embedsvc.runtime import PreparedText, Runtime
 from embedsvc.scheduling.isolated import ModelFacts, ModelSpec
 from embedsvc.scheduling.layout import open_laid_out
-
-_log = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -54,11 +51,10 @@ def _answers(runtime: Runtime, connection: Connection) -> Callable[[], None]:
             while True:
                 batch = [PreparedText(ids, prompt_tokens) for ids, prompt_tokens in connection.recv()]
                 connection.send(_embedded(runtime, batch))
-        except (EOFError, OSError):  # the server has closed
+        except (EOFError, ConnectionError):  # the server has closed
             return
-        except BaseException:
-            _log.exception("a batch could not be received or answered")
-            os._exit(1)  # half a message may be left in the socket
+        except BaseException:  # no memory, not even to log it; half a message may be left in the socket
+            os._exit(1)
 
     return answer
 
