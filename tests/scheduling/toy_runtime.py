@@ -71,6 +71,7 @@ class ToyRuntime:
 
 
 def toy_encoder(path: Path, runtime: ToyRuntime | None = None) -> Encoder:
+    path.mkdir(parents=True, exist_ok=True)
     folder = ModelFolder(
         path=path,
         modules=(Module("StaticEmbedding", path),),

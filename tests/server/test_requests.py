@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 
+import numpy as np
 import pytest
 
 from embedsvc.server.lanes import Lane
@@ -226,3 +227,13 @@ def test_a_full_lane_refuses_and_begun_work_keeps_its_place():
         lane.close()
 
     asyncio.run(run())
+
+
+def test_a_model_that_gives_nothing_finite_is_not_ready(make_client, tmp_path):
+    runtime = ToyRuntime()
+    client = make_client(toy_encoder(tmp_path, runtime))
+    assert client.get("/ready").status_code == 200
+    runtime.embed = lambda batch: np.full((len(batch), runtime.dimension), np.nan, np.float32)
+    error_of(client.post("/v1/embeddings", {"input": "a"}), 500, "model_failed")
+    error = error_of(client.get("/ready"), 503, "unavailable")
+    assert error["message"].endswith("the model gave a vector that is not finite for input[0]")
