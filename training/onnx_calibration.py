@@ -15,13 +15,14 @@ from embedsvc.documents import read_documents
 from embedsvc.encoder import PreparedText
 from embedsvc.encoders.onnx_runtime import graph_inputs
 from embedsvc.encoders.sequence import SequenceInputs
-from embedsvc.model_folder import BUNDLED, ModelFolder
+from embedsvc.model_folder import BUNDLED, ModelFolder, read_json
 from training.onnx_edit import save_model
 from training.onnx_int8 import ColumnRanges, bounded_inputs, use_int8
 from training.onnx_rows import work_on_rows
 
 SAMPLE_FILE = BUNDLED.parent / "sample" / "documents.jsonl"  # everyday passages in sixteen languages
 _MAX_TOKENS = 512  # of a sample text, where the model has no limit
+_RANDOM_TEXTS, _RANDOM_TOKENS = 100, 32
 
 
 def write_int8(source: Path, path: Path, folder: ModelFolder) -> None:
@@ -63,9 +64,16 @@ def _session_with_outputs(model: ModelProto, names: Sequence[str]) -> onnxruntim
 
 
 def _sample(folder: ModelFolder, inputs: SequenceInputs) -> Iterator[PreparedText]:
-    """Give the sample texts, each after one of the model's prompts in turn, cut to its limit."""
+    """Give the sample texts, each after one of the model's prompts in turn, and words in random order.
+
+    The random words make the ranges hold for the parts of the vocabulary that no sample text uses.
+    """
+    limit = inputs.max_tokens or _MAX_TOKENS
     prompts = sorted({"", *folder.prompts.values()})
     texts = [document.text for document in read_documents(SAMPLE_FILE)]
-    texts = [prompts[place % len(prompts)] + text for place, text in enumerate(texts)]
-    for ids in inputs.tokenize(texts):
-        yield PreparedText(ids[: inputs.max_tokens or _MAX_TOKENS])
+    for ids in inputs.tokenize([prompts[place % len(prompts)] + text for place, text in enumerate(texts)]):
+        yield PreparedText(ids[:limit])
+    rows = int(read_json(folder.modules[0].folder / "config.json")["vocab_size"])
+    random = np.random.default_rng(0)
+    for ids in random.integers(rows, size=(_RANDOM_TEXTS, min(limit, _RANDOM_TOKENS))).tolist():
+        yield PreparedText(ids)

@@ -63,4 +63,5 @@ def _exported(folder: ModelFolder) -> onnx.ModelProto:
     except Exception as error:  # the exporter raises many kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{folder.path} cannot be exported to ONNX: {reason}") from error
+    assert program is not None  # only a call with a path returns none
     return program.model_proto

@@ -113,6 +113,9 @@ class _Rewriting:
         if isinstance(steps, _Columns):
             weights = weights * steps.scales[:, None]
         rounded, scales = int8_columns(weights)
+        zero = self._constants.add(
+            f"{name}/zero", np.int8(0)
+        )  # one each: ORT may rewrite it with the weights
         inputs = [
             *(f"{source}/steps", self._constants.add(f"{name}/int8", rounded)),
             *(self._constant(1.0), self._constants.add(f"{name}/scales", scales)),
@@ -120,10 +123,10 @@ class _Rewriting:
         if isinstance(steps, _Columns):
             shift = ((_MIDDLE - steps.zeros)[:, None] * (rounded * scales.astype(np.float64))).sum(axis=0)
             total = self._constants.add(f"{result}/bias", (bias + shift).astype(np.float32))
-            inputs += [self._zero(_MIDDLE), self._constants.add("zero", np.int8(0)), total]
+            inputs += [self._zero(_MIDDLE), zero, total]
             yield helper.make_node("MatMulIntegerToFloat", inputs, [result], domain=_CONTRIB)
             return
-        inputs += [steps.zero, self._constants.add("zero", np.int8(0))]
+        inputs += [steps.zero, zero]
         total = self._constants.add(f"{result}/bias", bias.astype(np.float32))
         yield helper.make_node("MatMulIntegerToFloat", inputs, [f"{result}/unscaled"], domain=_CONTRIB)
         yield helper.make_node("Mul", [f"{result}/unscaled", steps.scales], [f"{result}/product"])
@@ -145,14 +148,10 @@ class _Rewriting:
         if kind == "LayerNormalization":
             yield from self._round_columns(source)
         elif kind == "Gelu":
-            yield helper.make_node("ReduceMax", [source, self._last_axis()], [f"{source}/largest"], keepdims=0)
-            yield from self._round_rows(source, least=_GELU_LEAST, zero=_GELU_ZERO)
+            yield from self._round_rows(source, source, least=_GELU_LEAST, zero=_GELU_ZERO)
         else:
             yield helper.make_node("Abs", [source], [f"{source}/absolute"])
-            yield helper.make_node(
-                "ReduceMax", [f"{source}/absolute", self._last_axis()], [f"{source}/largest"], keepdims=0
-            )
-            yield from self._round_rows(source, least=_TINY, zero=_MIDDLE)
+            yield from self._round_rows(source, f"{source}/absolute", least=_TINY, zero=_MIDDLE)
 
     def _round_columns(self, source: str) -> Iterator[NodeProto]:
         steps = self._steps[source] = column_steps(self._ranges[source])
@@ -164,10 +163,11 @@ class _Rewriting:
             "QuantizeLinear", [f"{source}/shifted", self._constant(1.0), self._zero(0)], [f"{source}/steps"]
         )
 
-    def _round_rows(self, source: str, *, least: float, zero: int) -> Iterator[NodeProto]:
-        """Round on one scale for each row, so that its largest number is the last step."""
+    def _round_rows(self, source: str, sizes: str, *, least: float, zero: int) -> Iterator[NodeProto]:
+        """Round on one scale for each row, so that its largest size is the last step."""
         scales, column = f"{source}/scales", f"{source}/scale_column"
         self._steps[source] = _Rows(column, self._zero(zero))
+        yield helper.make_node("ReduceMax", [sizes, self._last_axis()], [f"{source}/largest"], keepdims=0)
         yield helper.make_node("Max", [f"{source}/largest", self._constant(least)], [f"{source}/reach"])
         yield helper.make_node("Mul", [f"{source}/reach", self._constant(1 / (255 - zero))], [scales])
         yield helper.make_node("Shape", [scales], [f"{source}/count"])

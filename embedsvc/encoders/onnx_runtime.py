@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from embedsvc.cpu import effective_cpus
+from embedsvc.cpu import effective_cpus, multiplies_int8_exactly
 from embedsvc.encoder import PreparedText
 from embedsvc.encoders.head import Head
 from embedsvc.encoders.sequence import PaddedBatch, SequenceInputs
@@ -117,8 +117,9 @@ def _open_session(path: Path, threads: int) -> ort.InferenceSession:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     # Spinning threads keep every core busy for a second after each request.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Without VNNI, products of int8 weights would saturate; ORT then takes a slower kernel that is exact.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    # Without VNNI the fast kernel for int8 overflows; the exact one is no faster than float32.
+    exact = "0" if multiplies_int8_exactly() else "1"
+    options.add_session_config_entry("session.x64quantprecision", exact)
     options.enable_mem_pattern = False  # one plan is kept for every shape ever seen
     options.log_severity_level = 3
     try:

@@ -99,7 +99,7 @@ def test_a_plain_transformer_gets_its_modules_written(
         onnx_graph, "write_graph", lambda _, path: shutil.copytree(bert / "onnx", path.parent)
     )
     report = export_onnx(bert, tmp_path / "out")
-    assert (report.kind, report.dimension) == ("onnx", HIDDEN)
+    assert (report.kind, report.dimension) == ("onnx float32", HIDDEN)
     assert report.parity.max_difference < parity.MAX_DIFFERENCE
     kinds = [
         entry["type"].rsplit(".", 1)[-1] for entry in json.loads((tmp_path / "out/modules.json").read_text())
