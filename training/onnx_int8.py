@@ -228,4 +228,8 @@ def is_product(node: NodeProto, constants: Constants) -> bool:
 
 
 def made_by_kind(name: str, made_by: Mapping[str, NodeProto]) -> str:
-    return made_by[name].op_type if name in made_by else ""
+    """Return the operator that made a value, not counting the Reshape that makes rows of it."""
+    node = made_by.get(name)
+    if node is not None and node.op_type == "Reshape":
+        node = made_by.get(node.input[0])
+    return "" if node is None else node.op_type
