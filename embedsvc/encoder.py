@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.errors import InvalidInputError, NotFoundError
-from embedsvc.model_folder import BUNDLED, ModelFolder, open_model_folder
+from embedsvc.model_folder import BUNDLED, ModelFolder, Precision, open_model_folder
 from embedsvc.options import EncodeOptions, InputType, OutputDtype
 from embedsvc.postprocess import finish_vectors
 from embedsvc.runtime import (
-    Precision,
     PreparedText,
     Runtime,
     RuntimeName,
