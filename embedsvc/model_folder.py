@@ -25,7 +25,8 @@ from safetensors import SafetensorError, deserialize
 from embedsvc.errors import ModelError, NotFoundError
 
 BUNDLED = Path(__file__).parent / "models" / "default"
-_NOT_MODEL = {"run", "evaluation"}  # what training and evaluation may leave beside the model
+# What may lie beside the model without changing its float32 vectors.
+_NOT_MODEL = {"run", "evaluation", "calibration.json"}
 _HASHED_SUFFIXES = {".json", ".safetensors", ".onnx", ".bin", ".txt", ".model", ".onnx_data", ".data"}
 
 
