@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from embedsvc.errors import InvalidInputError, MissingExtraError, ModelError, NotFoundError
 from embedsvc.model_folder import BUNDLED, ModelFolder, open_model_folder
-from embedsvc.options import OutputDtype
-from embedsvc.postprocess import finish_vectors
+from embedsvc.postprocess import VectorDtype, finish_vectors
 from embedsvc.scheduling.plan import plan_batches
 from embedsvc.tokens import Truncate, check_unicode, fit_tokens
 
@@ -97,7 +96,7 @@ class Encoder:
         prompt: str | None = None,
         dimensions: int | None = None,
         normalize: bool = True,
-        dtype: OutputDtype = "float32",
+        dtype: VectorDtype = "float32",
         truncate: Truncate = "none",
         batch_tokens: int | None = None,
         progress: bool | None = None,
@@ -131,7 +130,7 @@ class Encoder:
         prompt: str | None = None,
         dimensions: int | None = None,
         normalize: bool = True,
-        dtype: OutputDtype = "float32",
+        dtype: VectorDtype = "float32",
         truncate: Truncate = "none",
         batch_tokens: int | None = None,
         progress: bool | None = None,
@@ -161,7 +160,7 @@ class Encoder:
                         raw,
                         dimensions=dimensions,
                         normalize=normalize,
-                        output_dtype=dtype,
+                        dtype=dtype,
                         positions=begin + rows,
                     )
                     bar.update(len(rows))

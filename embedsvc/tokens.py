@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,17 @@ from tokenizers import Tokenizer, normalizers
 from embedsvc.errors import InvalidInputError, ModelError, TextTooLongError
 
 Truncate = Literal["none", "start", "end"]
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of a text; begin and end count its characters."""
+
+    id: int
+    text: str
+    special: bool
+    begin: int
+    end: int
 
 
 class TextTokenizer:
@@ -52,6 +64,24 @@ class TextTokenizer:
         """Return the ids of each text (valid Unicode), without special tokens and without any limit."""
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encoded]
+
+    def tokens(self, text: str, *, special_tokens: bool = True) -> list[Token]:
+        """Return the tokens of a text (valid Unicode), with or without the model's special ones."""
+        encoded = self._tokenizer.encode(text, add_special_tokens=special_tokens)
+        return [
+            Token(id_, piece, bool(special), *span)
+            for id_, piece, special, span in zip(
+                encoded.ids, encoded.tokens, encoded.special_tokens_mask, encoded.offsets, strict=True
+            )
+        ]
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Return the text that tokens stand for; raise InvalidInputError for an unknown id."""
+        for position, id_ in enumerate(ids):
+            if self._tokenizer.id_to_token(id_) is None:
+                raise InvalidInputError(f"token id {id_} at position {position} is not in the vocabulary")
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        return text
 
 
 def check_unicode(text: str, name: str, *, param: str | None = None) -> None:

@@ -15,7 +15,7 @@ from embedsvc.errors import EmbedsvcError
 from embedsvc.server.errors import install_error_handlers
 from embedsvc.server.metrics import Metrics
 from embedsvc.server.middleware import RequestGuard
-from embedsvc.server.routes import bitext, collections, embeddings, health
+from embedsvc.server.routes import bitext, cohere, collections, embeddings, health, tei
 from embedsvc.server.schemas import ErrorBody
 from embedsvc.server.state import ServerState
 from embedsvc.settings import Settings, load_settings
@@ -63,7 +63,7 @@ def create_app(settings: Settings | None = None, *, encoder: Encoder | None = No
         timeout_s=settings.request_timeout_s,
         metrics=metrics,
     )
-    for routes in (embeddings, collections, bitext, health):
+    for routes in (embeddings, collections, bitext, tei, cohere, health):
         app.include_router(routes.router)
     return app
 

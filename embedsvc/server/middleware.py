@@ -57,16 +57,21 @@ class RequestGuard:
         except _ClientGoneError:
             status = status or _CLIENT_GONE
         except asyncio.CancelledError:  # uvicorn, when the grace of a shutdown has passed
-            answer = error_response(UnavailableError("the server shut down before the request was done"))
+            answer = error_response(
+                UnavailableError("the server shut down before the request was done"), scope["path"]
+            )
         except TimeoutError:
             answer = error_response(
-                RequestTimeoutError(f"the request took longer than request_timeout_s = {self._timeout_s:g} s")
+                RequestTimeoutError(
+                    f"the request took longer than request_timeout_s = {self._timeout_s:g} s"
+                ),
+                scope["path"],
             )
         except EmbedsvcError as error:
-            answer = error_response(error)
+            answer = error_response(error, scope["path"])
         except Exception:
             _log.exception("%s %s failed", scope["method"], scope["path"])
-            answer = internal_error_response()
+            answer = internal_error_response(scope["path"])
         if answer is not None and status is None:
             answer.headers["Connection"] = "close"  # unread input may be left
             await answer(scope, receive, noting_send)
