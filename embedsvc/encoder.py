@@ -5,52 +5,76 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsvc.errors import InvalidInputError, MissingExtraError, ModelError, NotFoundError
+from embedsvc.errors import InvalidInputError, NotFoundError
 from embedsvc.model_folder import BUNDLED, ModelFolder, open_model_folder
-from embedsvc.postprocess import VectorDtype, finish_vectors
+from embedsvc.options import EncodeOptions, InputType, OutputDtype
+from embedsvc.postprocess import finish_vectors
+from embedsvc.quantize import CALIBRATED, Calibration, learn_calibration, read_calibration, typical_texts
+from embedsvc.runtime import (
+    Precision,
+    PreparedText,
+    Runtime,
+    RuntimeName,
+    RuntimeOptions,
+    open_runtime,
+    torch_installed,
+)
 from embedsvc.scheduling.plan import plan_batches
-from embedsvc.tokens import Truncate, check_unicode, fit_tokens
+from embedsvc.tokens import TextTokenizer, Truncate, check_unicode, fit_tokens
 
-RuntimeName = Literal["auto", "static", "onnx", "torch"]
 _WINDOW_TEXTS = 16_384  # texts tokenized and sorted together: bounds memory, long enough to sort well
 _PROGRESS_TEXTS = 20_000  # fewer texts than this show no bar unless asked
+# What models call the prompts of the two roles, best first.
+_ROLES = {
+    "query": ("query", "search_query", "retrieval.query"),
+    "document": ("document", "passage", "search_document", "retrieval.passage"),
+}
+
+__all__ = [
+    "Encoder",
+    "Encoding",
+    "Prepared",
+    "PreparedText",
+    "Timings",
+    "check_texts",
+    "load_encoder",
+    "locate_model",
+    "torch_installed",
+]
 
 
 @dataclass(frozen=True)
-class PreparedText:
-    """One tokenized text: ids without special tokens; the first ``prompt_tokens`` of them are the prompt."""
+class Timings:
+    """Where the time of one request went, in seconds; total_s runs from its arrival to its vectors."""
 
-    ids: list[int]
-    prompt_tokens: int = 0
-
-
-class Runtime(Protocol):
-    """What a runtime must provide; one file each under `encoders`."""
-
-    name: str
-    dimension: int
-    max_tokens: int | None  # limit for a text without special tokens; None = no limit
-    special_tokens: int  # added to each text by `embed`, counted in usage
-    batch_tokens: int  # default padded-token budget of one batch
-
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each text, without special tokens and without any limit."""
-
-    def embed(self, batch: Sequence[PreparedText]) -> NDArray[np.float32]:
-        """Return (n, dimension) pooled vectors, before the final normalisation."""
+    tokenize_s: float = 0.0
+    queue_s: float = 0.0
+    inference_s: float = 0.0
+    total_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """Vectors (n, dim) with the true token count of each text and whether it was cut."""
+    """Vectors (n, width) with the true token count of each text and whether it was cut."""
 
     vectors: NDArray[Any]
+    tokens: list[int]
+    truncated: list[bool]
+    timings: Timings = Timings()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Tokenized texts, cut to the limit, with their true token counts before that."""
+
+    texts: list[PreparedText]
     tokens: list[int]
     truncated: list[bool]
 
@@ -73,127 +97,179 @@ class Encoder:
     @property
     def query_prompt_name(self) -> str | None:
         """The model's prompt for search queries; None where it has none: its default applies."""
-        return self._first_prompt("query")
+        return self._role_prompt("query")
 
     @property
     def document_prompt_name(self) -> str | None:
         """The model's prompt for passages; None where it has none: its default applies."""
-        return self._first_prompt("document", "passage")
+        return self._role_prompt("document")
 
-    def _first_prompt(self, *names: str) -> str | None:
-        return next((name for name in names if name in self.folder.prompts), None)
+    def _role_prompt(self, role: InputType) -> str | None:
+        return next((name for name in _ROLES[role] if name in self.folder.prompts), None)
 
     @property
     def fingerprint(self) -> str:
         """Identifies the vectors this encoder makes; stored with every index."""
         return self.folder.fingerprint
 
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The scale of int8 vectors: the one in the model folder, else learnt now from typical passages."""
+        shipped = read_calibration(self.folder.path)
+        return shipped or learn_calibration(self.encode(typical_texts(), truncate="end", progress=False))
+
+    @cached_property
+    def tokenizer(self) -> TextTokenizer:
+        """The folder's tokenizer, for looking at tokens; the runtime has its own."""
+        lowercase = bool(self.folder.modules[0].config.get("do_lower_case", False))
+        return TextTokenizer(self.folder.tokenizer_file, lowercase=lowercase)
+
     def encode(
         self,
         texts: Sequence[str],
         *,
+        input_type: InputType | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         dimensions: int | None = None,
+        force_dimensions: bool = False,
         normalize: bool = True,
-        dtype: VectorDtype = "float32",
         truncate: Truncate = "none",
+        max_tokens: int | None = None,
+        output_dtype: OutputDtype = "float32",
         batch_tokens: int | None = None,
         progress: bool | None = None,
     ) -> NDArray[Any]:
         """Return one vector per text, in order: (n, dimensions or dimension), unit rows by default.
 
-        prompt_name picks one of the model's prompts, prompt gives the text itself; it is put
-        before every text. dimensions cuts Matryoshka vectors (then renormalises). truncate says
-        what happens to a text longer than the model takes: "none" raises, "end" and "start" cut
-        there. batch_tokens is the padded-token budget of one batch. progress shows a bar on
-        standard error (default: for long work on a terminal).
+        What is put before every text: input_type "query" or "document" takes the model's prompt for
+        that role, prompt_name any of its prompts, prompt gives the text itself. dimensions cuts
+        Matryoshka vectors (then renormalises); force_dimensions allows it, to any length, for a model
+        that was not trained for it. truncate says what happens to a text longer than the model
+        takes, or than max_tokens (special tokens included): "none" raises, "end" and "start" cut there.
+        output_dtype: float32, float16, or quantised: int8, uint8; binary and ubinary pack eight
+        dimensions into a byte. batch_tokens is the padded-token budget of one batch. progress shows
+        a bar on standard error (default: for long work on a terminal).
         Raises InvalidInputError naming the position of the first bad text.
         """
-        return self.encode_with_usage(
-            texts,
+        options = EncodeOptions(
+            input_type=input_type,
             prompt_name=prompt_name,
             prompt=prompt,
             dimensions=dimensions,
+            force_dimensions=force_dimensions,
             normalize=normalize,
-            dtype=dtype,
             truncate=truncate,
-            batch_tokens=batch_tokens,
-            progress=progress,
-        ).vectors
+            max_tokens=max_tokens,
+            output_dtype=output_dtype,
+        )
+        return self.encode_with_usage(texts, options, batch_tokens=batch_tokens, progress=progress).vectors
 
     def encode_with_usage(
         self,
         texts: Sequence[str],
+        options: EncodeOptions | None = None,
         *,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        dimensions: int | None = None,
-        normalize: bool = True,
-        dtype: VectorDtype = "float32",
-        truncate: Truncate = "none",
         batch_tokens: int | None = None,
         progress: bool | None = None,
     ) -> Encoding:
         """Like `encode`, and also say how many tokens each text has and which were cut."""
+        options = options or EncodeOptions()
         check_texts(texts)
-        self.check_dimensions(dimensions)
+        self.check(options)
         if batch_tokens is not None and batch_tokens < 1:
             raise InvalidInputError(
                 f"batch_tokens = {batch_tokens}; it must be at least 1", param="batch_tokens"
             )
-        lead = self.resolve_prompt(prompt_name, prompt)
-        vectors = np.empty((len(texts), dimensions or self.dimension), dtype=dtype)
+        parts = [self.finish(np.empty((0, self.dimension), np.float32), options)]
         tokens: list[int] = []
         truncated: list[bool] = []
         with _progress_bar(len(texts), progress) as bar:
             for begin in range(0, len(texts), _WINDOW_TEXTS):
-                window = texts[begin : begin + _WINDOW_TEXTS]
-                prepared, counts = self._prepare(window, lead, truncate, first=begin)
-                tokens += counts
-                limit = self.runtime.max_tokens
-                truncated += [limit is not None and count > limit for count in counts]
-                lengths = [len(text.ids) + self.runtime.special_tokens for text in prepared]
-                for rows in plan_batches(lengths, batch_tokens or self.runtime.batch_tokens):
-                    raw = self.runtime.embed([prepared[row] for row in rows])
-                    vectors[begin + rows] = finish_vectors(
-                        raw,
-                        dimensions=dimensions,
-                        normalize=normalize,
-                        dtype=dtype,
-                        positions=begin + rows,
-                    )
+                prepared = self.prepare(texts[begin : begin + _WINDOW_TEXTS], options, first=begin)
+                tokens += prepared.tokens
+                truncated += prepared.truncated
+                raw = np.empty((len(prepared.texts), self.dimension), np.float32)
+                for rows in plan_batches(self.lengths(prepared), batch_tokens or self.runtime.batch_tokens):
+                    raw[rows] = self.runtime.embed([prepared.texts[row] for row in rows])
                     bar.update(len(rows))
-        return Encoding(vectors, [count + self.runtime.special_tokens for count in tokens], truncated)
+                parts.append(self.finish(raw, options, first=begin))
+        return Encoding(np.concatenate(parts), tokens, truncated)
 
-    def _prepare(
-        self, texts: Sequence[str], lead: str, truncate: Truncate, *, first: int
-    ) -> tuple[list[PreparedText], list[int]]:
-        """Tokenize a window; return the texts cut to the limit and their true lengths."""
+    def prepare(self, texts: Sequence[str], options: EncodeOptions, *, first: int = 0) -> Prepared:
+        """Tokenize checked texts and cut them to the limit; errors count positions from ``first``."""
+        lead = self.lead(options)
         ids = self.runtime.tokenize([lead + text for text in texts] if lead else texts)
         prompt_tokens = len(self.runtime.tokenize([lead])[0]) if lead else 0
-        limit = self.runtime.max_tokens
+        special, limit = self.runtime.special_tokens, self._limit(options)
         counts = [len(row) for row in ids]
-        if limit is not None:
+        if limit is None:
+            cut = [False] * len(counts)
+        else:
             if prompt_tokens >= limit:
                 raise InvalidInputError(
                     f"the prompt has {prompt_tokens} tokens; the limit is {limit}, text included",
                     param="prompt",
                 )
             ids = [
-                fit_tokens(row, limit, truncate, first + position, keep=prompt_tokens)
+                fit_tokens(row, limit, options.truncate, first + position, keep=prompt_tokens)
                 for position, row in enumerate(ids)
             ]
-        return [PreparedText(row, prompt_tokens) for row in ids], counts
+            cut = [count > limit for count in counts]
+        prepared = [PreparedText(row, prompt_tokens) for row in ids]
+        return Prepared(prepared, [count + special for count in counts], cut)
 
-    def resolve_prompt(self, prompt_name: str | None, prompt: str | None) -> str:
+    def lengths(self, prepared: Prepared) -> list[int]:
+        """Return the tokens that the model sees of each text, special ones included."""
+        return [len(text.ids) + self.runtime.special_tokens for text in prepared.texts]
+
+    def finish(self, raw: NDArray[np.float32], options: EncodeOptions, *, first: int = 0) -> NDArray[Any]:
+        """Return what was asked for, from the runtime's vectors (n, dimension)."""
+        return finish_vectors(
+            raw,
+            dimensions=options.dimensions,
+            normalize=options.normalize,
+            output_dtype=options.output_dtype,
+            calibration=self.calibration if options.output_dtype in CALIBRATED else None,
+            positions=range(first, first + len(raw)),
+        )
+
+    def check(self, options: EncodeOptions) -> None:
+        """Raise InvalidInputError for options that this model does not take."""
+        self.check_dimensions(options.dimensions, force=options.force_dimensions)
+        self.lead(options)
+        if options.output_dtype in CALIBRATED and not options.normalize:
+            raise InvalidInputError(
+                f"output_dtype {options.output_dtype} is for unit vectors; leave normalize = true",
+                param="normalize",
+            )
+        least = self.runtime.special_tokens + 1
+        if options.max_tokens is not None and options.max_tokens < least:
+            raise InvalidInputError(
+                f"max_tokens = {options.max_tokens}; at least {least} expected", param="max_tokens"
+            )
+
+    def _limit(self, options: EncodeOptions) -> int | None:
+        """Return the most tokens of a text without special ones: the model's limit or a lower one."""
+        limits = [self.runtime.max_tokens]
+        if options.max_tokens is not None:
+            limits.append(options.max_tokens - self.runtime.special_tokens)
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def lead(self, options: EncodeOptions) -> str:
         """Return the text to put before each input; raise InvalidInputError for an unknown name."""
-        if prompt is not None and prompt_name is not None:
-            raise InvalidInputError("give prompt or prompt_name, not both", param="prompt")
-        if prompt is not None:
-            check_unicode(prompt, "prompt")
-            return prompt
-        name = prompt_name if prompt_name is not None else self.folder.default_prompt_name
+        exclusive = ("input_type", "prompt_name", "prompt")
+        given = [name for name in exclusive if getattr(options, name) is not None]
+        if len(given) > 1:
+            raise InvalidInputError(f"give {given[0]} or {given[1]}, not both", param=given[1])
+        if options.prompt is not None:
+            check_unicode(options.prompt, "prompt")
+            return options.prompt
+        name = options.prompt_name
+        if options.input_type is not None:
+            name = self._role_prompt(options.input_type)
+        if name is None:
+            name = self.folder.default_prompt_name
         if name is None:
             return ""
         if name not in self.folder.prompts:
@@ -204,7 +280,7 @@ class Encoder:
             )
         return self.folder.prompts[name]
 
-    def check_dimensions(self, dimensions: int | None) -> None:
+    def check_dimensions(self, dimensions: int | None, *, force: bool = False) -> None:
         """Raise InvalidInputError unless the model can give vectors of this length."""
         if dimensions is None or dimensions == self.dimension:
             return
@@ -213,12 +289,15 @@ class Encoder:
                 f"dimensions = {dimensions}; model {self.name!r} has 1 to {self.dimension}",
                 param="dimensions",
             )
-        if not self.folder.matryoshka_dimensions:
-            raise InvalidInputError(
-                f"dimensions = {dimensions}: model {self.name!r} was not trained for shorter vectors "
-                f"(Matryoshka); ask for {self.dimension}",
-                param="dimensions",
-            )
+        trained = self.folder.matryoshka_dimensions
+        if force or dimensions in trained:
+            return
+        allowed = ", ".join(str(size) for size in sorted({*trained, self.dimension}))
+        raise InvalidInputError(
+            f"dimensions = {dimensions}: model {self.name!r} was trained for {allowed} "
+            "(force_dimensions = true cuts anyway)",
+            param="dimensions",
+        )
 
 
 def check_texts(texts: Sequence[str], *, name: str = "input") -> None:
@@ -238,32 +317,18 @@ def load_encoder(
     *,
     runtime: RuntimeName = "auto",
     device: str | None = None,
+    precision: Precision = "float32",
     revision: str | None = None,
 ) -> Encoder:
     """Open a model: the bundled one (None), a sentence-transformers folder, or a hub id.
 
     runtime: "auto" takes the static table for static models, then ONNX Runtime where the folder
-    has an ONNX file, then torch. device is for torch ("cpu", "cuda"); revision for hub ids.
+    has an ONNX file, then torch. device is for torch ("cpu", "cuda"); precision picks the ONNX file;
+    revision is for hub ids.
     Raises NotFoundError, ModelError, or MissingExtraError naming what to install.
     """
     folder = open_model_folder(locate_model(model, revision))
-    chosen = _choose_runtime(folder, runtime)
-    if chosen != "torch" and device not in (None, "cpu"):
-        raise InvalidInputError(
-            f"device {device!r} is for the torch runtime; {folder.name!r} runs on {chosen}, on the CPU",
-            param="device",
-        )
-    if chosen == "static":
-        from embedsvc.encoders.static_table import StaticTableRuntime
-
-        return Encoder(folder, StaticTableRuntime(folder))
-    if chosen == "onnx":
-        from embedsvc.encoders.onnx_runtime import OnnxRuntime
-
-        return Encoder(folder, OnnxRuntime(folder))
-    from embedsvc.encoders.pytorch import TorchRuntime
-
-    return Encoder(folder, TorchRuntime(folder, device=device))
+    return Encoder(folder, open_runtime(folder, RuntimeOptions(runtime, device, precision)))
 
 
 def locate_model(model: str | Path | None, revision: str | None = None) -> Path:
@@ -278,33 +343,6 @@ def locate_model(model: str | Path | None, revision: str | None = None) -> Path:
     from embedsvc.hub import download_model
 
     return download_model(model, revision)
-
-
-def _choose_runtime(folder: ModelFolder, wanted: RuntimeName) -> RuntimeName:
-    if wanted not in ("auto", "static", "onnx", "torch"):
-        raise InvalidInputError(
-            f"runtime {wanted!r} is unknown; choose auto, static, onnx or torch", param="runtime"
-        )
-    if wanted == "static" and not folder.is_static:
-        raise ModelError(f"{folder.path} is not a static model; use runtime onnx or torch")
-    if wanted == "onnx" and folder.onnx_file is None:
-        raise ModelError(f"{folder.path} has no ONNX file; make one: embedsvc export {folder.path} --out DIR")
-    if wanted != "auto":
-        return wanted
-    if folder.is_static:
-        return "static"
-    if folder.onnx_file is not None:
-        return "onnx"
-    if not torch_installed():
-        raise MissingExtraError(f"{folder.path} has no ONNX file; running it with torch", "torch")
-    return "torch"
-
-
-def torch_installed() -> bool:
-    """True when the torch extra is present; torch itself is not imported."""
-    from importlib.util import find_spec
-
-    return find_spec("torch") is not None and find_spec("sentence_transformers") is not None
 
 
 class _SilentBar:

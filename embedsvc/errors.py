@@ -9,8 +9,11 @@
     │   └── ModelMismatchError  409  model_mismatch       stored vectors are of another model
     ├── StorageError            500  storage_error        a file or database that cannot be trusted
     ├── MissingExtraError       501  missing_extra        a feature whose optional package is absent
+    ├── ModelFailedError        500  model_failed         the model failed on one text
     ├── OverloadedError         429  overloaded           the queue is full; try again
     └── UnavailableError        503  unavailable          starting, draining or unhealthy
+        ├── ModelLostError      503  model_lost           the model's process died or hangs; it is replaced
+        └── DeadlineError       503  timeout              not done within the time given
 
 The CLI prints the message on one line and exits with 1 (2 for usage errors); the server
 answers with the status and ``{"error": {"message", "type", "code", "param"}}``.
@@ -88,6 +91,12 @@ class MissingExtraError(EmbedsvcError):
         )
 
 
+class ModelFailedError(EmbedsvcError):
+    """The model failed on one text, others of the same batch went well."""
+
+    code = "model_failed"
+
+
 class OverloadedError(EmbedsvcError):
     """The queue is full; the caller should wait ``retry_after`` seconds."""
 
@@ -104,3 +113,22 @@ class UnavailableError(EmbedsvcError):
 
     status = 503
     code = "unavailable"
+
+
+class ModelLostError(UnavailableError):
+    """The process or thread that ran the model died or hangs; another one takes its place.
+
+    ``fatal``: the texts are not worth another try.
+    """
+
+    code = "model_lost"
+
+    def __init__(self, message: str, *, fatal: bool = False) -> None:
+        super().__init__(message)
+        self.fatal = fatal
+
+
+class DeadlineError(UnavailableError):
+    """The request was not done within the time it or the server allows."""
+
+    code = "timeout"

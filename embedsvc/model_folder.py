@@ -25,6 +25,7 @@ from safetensors import SafetensorError, deserialize
 from embedsvc.errors import ModelError, NotFoundError
 
 BUNDLED = Path(__file__).parent / "models" / "default"
+SAMPLE_FILE = Path(__file__).parent / "models" / "sample" / "documents.jsonl"
 # What may lie beside the model without changing its float32 vectors.
 _NOT_MODEL = {"run", "evaluation", "calibration.json"}
 _HASHED_SUFFIXES = {".json", ".safetensors", ".onnx", ".bin", ".txt", ".model", ".onnx_data", ".data"}
@@ -81,6 +82,11 @@ class ModelFolder:
         """The full-precision ONNX file, if there is one."""
         candidates = (self.path / "onnx" / "model.onnx", self.path / "model.onnx")
         return next((path for path in candidates if path.is_file()), None)
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        """The size of the largest file: the weights that are run, near enough."""
+        return max((path.stat().st_size for path in self.path.rglob("*") if path.is_file()), default=0)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,4 +1,4 @@
-"""What can be asked of an encoding; the same names in the library, the commands, the settings and HTTP."""
+"""What a caller may ask of an encoding. The same names in the library, the commands and over HTTP."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Literal
 
 from embedsvc.tokens import Truncate
 
-Priority = Literal["interactive", "bulk"]
 InputType = Literal["query", "document"]
 OutputDtype = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
+Priority = Literal["interactive", "bulk"]
 
 
 @dataclass(frozen=True)
 class EncodeOptions:
+    """How texts become vectors; each field is explained at `Encoder.encode`."""
+
     input_type: InputType | None = None
     prompt_name: str | None = None
     prompt: str | None = None

@@ -1,4 +1,4 @@
-"""Vectors as small codes: one byte or one bit per dimension, made so that inner products of codes keep cosines."""
+"""Vectors as small codes: a byte or a bit per dimension; inner products of byte codes keep cosines."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.errors import EmbedsvcError, InvalidInputError, ModelError
-from embedsvc.model_folder import read_json
+from embedsvc.model_folder import SAMPLE_FILE, read_json
 from embedsvc.options import OutputDtype
 
+CALIBRATED: tuple[OutputDtype, ...] = ("int8", "uint8")
 CALIBRATION_FILE = "calibration.json"
 _QUANTILE = 0.99999  # of |coordinates|; clipping more costs the cosine more than finer steps give back
 
@@ -30,11 +31,17 @@ class Calibration:
 
 
 def learn_calibration(vectors: NDArray[np.float32]) -> Calibration:
-    """Return the scale that suits unit vectors (n, dim) of typical texts; raise InvalidInputError for none."""
+    """Return the scale from unit vectors (n, dim) of typical texts; raise InvalidInputError for none."""
     if not vectors.size or not vectors.any():
         raise InvalidInputError("a calibration is learnt from at least one text that has known tokens")
     limit = np.quantile(np.abs(vectors), _QUANTILE) * np.sqrt(vectors.shape[1])
     return Calibration(float(limit))
+
+
+def typical_texts() -> list[str]:
+    """Return the sample passages, in 16 languages: what a calibration is learnt from by default."""
+    lines = SAMPLE_FILE.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["text"] for line in lines]
 
 
 def read_calibration(folder: Path) -> Calibration | None:
@@ -65,10 +72,10 @@ def quantize(
     if output_dtype in ("float32", "float16"):
         return np.ascontiguousarray(vectors, dtype=output_dtype)
     if output_dtype in ("binary", "ubinary"):
-        bits = np.packbits(vectors > 0, axis=1)
-        return bits if output_dtype == "ubinary" else (bits ^ 0x80).view(np.int8)
+        bits: NDArray[np.uint8] = np.packbits(vectors > 0, axis=1)
+        return bits if output_dtype == "ubinary" else (bits ^ np.uint8(0x80)).view(np.int8)
     if calibration is None:
         raise EmbedsvcError(f"output_dtype {output_dtype} needs a calibration")
     scale = np.float32(127 * np.sqrt(vectors.shape[1]) / calibration.limit)
-    codes = np.clip(np.rint(vectors * scale), -127, 127).astype(np.int8)
-    return codes if output_dtype == "int8" else codes.view(np.uint8) ^ 0x80
+    codes: NDArray[np.int8] = np.clip(np.rint(vectors * scale), -127, 127).astype(np.int8)
+    return codes if output_dtype == "int8" else codes.view(np.uint8) ^ np.uint8(0x80)

@@ -23,9 +23,16 @@ class Settings(BaseSettings):
         validate_default=True, env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
     )
 
-    model: str | None = Field(None, description="Model folder or hub id; none is the bundled model.")
+    model: tuple[str, ...] = Field((), description="Model folder or hub id; none is the bundled model.")
     runtime: Literal["auto", "static", "onnx", "torch"] = Field("auto", description="What runs the model.")
     device: str | None = Field(None, description="Device for torch models: cpu, cuda, cuda:1 …")
+    precision: Literal["float32", "int8"] = Field("float32", description="Which ONNX file is run.")
+    revision: str | None = Field(None, description="Revision of hub models.")
+    workers: int | None = Field(None, ge=1, description="Batches side by side; none measures.")
+    isolation: Literal["auto", "process", "thread"] = Field("auto", description="Where models run.")
+    batch_timeout_s: float = Field(60.0, gt=0, allow_inf_nan=False, description="A batch hangs after it.")
+    max_model_bytes: int | None = Field(None, ge=1, description="Memory of all loaded models.")
+    interactive_texts: int = Field(32, ge=1, description="Larger requests are bulk.")
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every interface.")
     port: int = Field(8080, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one.")
     data_dir: Path = Field(Path("~/.local/share/embedsvc"), description="Folder of the collections.")

@@ -116,19 +116,19 @@ def test_without_normalisation_the_mean_itself_is_given(tiny: Encoder) -> None:
 
 
 def test_half_precision_is_the_rounded_float32(tiny: Encoder) -> None:
-    found = tiny.encode(TEXTS, dtype="float16")
+    found = tiny.encode(TEXTS, output_dtype="float16")
     assert found.dtype == np.float16
     np.testing.assert_array_equal(found, tiny.encode(TEXTS).astype(np.float16))
 
 
 def test_finished_vectors_have_the_type_that_was_asked_for() -> None:
     raw = np.array([[3.0, 4.0, 12.0]], np.float32)
-    found = finish_vectors(raw, dimensions=2, normalize=True, dtype="float16")
+    found = finish_vectors(raw, dimensions=2, normalize=True, output_dtype="float16")
     assert found.dtype == np.float16
     np.testing.assert_array_equal(found, np.array([[0.6, 0.8]], np.float16))
     with pytest.raises(EmbedsvcError, match=r"not finite for input\[1\]"):
         finish_vectors(
-            np.array([[1.0], [np.inf]], np.float32), dimensions=None, normalize=True, dtype="float32"
+            np.array([[1.0], [np.inf]], np.float32), dimensions=None, normalize=True, output_dtype="float32"
         )
 
 

@@ -1,8 +1,6 @@
-"""Codes against hand-computed values, against sentence-transformers, and against the floats they stand for."""
+"""Codes against values by hand, against sentence-transformers, and against the floats they stand for."""
 
 from __future__ import annotations
-
-import json
 
 import numpy as np
 import pytest
@@ -16,8 +14,8 @@ from embedsvc.quantize import (
     learn_calibration,
     quantize,
     read_calibration,
+    typical_texts,
 )
-from embedsvc.server.sample import SAMPLE_FILE
 
 ROWS = np.array([[0.6, -0.8, 0.0, 0.0], [0.5, 0.5, -0.5, 0.5]], np.float32)
 
@@ -29,8 +27,7 @@ def encoder() -> Encoder:
 
 @pytest.fixture(scope="module")
 def passages(encoder: Encoder) -> np.ndarray:
-    texts = [json.loads(line)["text"] for line in SAMPLE_FILE.read_text(encoding="utf-8").splitlines()]
-    return encoder.encode(texts)
+    return encoder.encode(typical_texts())
 
 
 def test_codes_by_hand():
@@ -62,7 +59,7 @@ def test_bits_are_padded_with_zeros_to_whole_bytes():
 
 
 @pytest.mark.parametrize("dimensions", [None, 64])
-def test_int8_codes_keep_cosines_and_ranking(encoder, passages, dimensions):
+def test_int8_codes_keep_cosines_and_ranking(passages, dimensions):
     floats = finish_vectors(passages, dimensions=dimensions, normalize=True)
     calibration = learn_calibration(passages)
     codes = finish_vectors(

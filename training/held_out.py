@@ -58,5 +58,5 @@ def ranking_accuracy(table: NDArray[np.float32], held_out: HeldOut) -> float:
 
 def _vectors(table: NDArray[np.float32], bags: TokenBags) -> NDArray[np.float32]:
     means = mean_rows(table, bags.ids.astype(np.int64), np.diff(bags.starts))
-    unit: NDArray[np.float32] = finish_vectors(means, dimensions=None, normalize=True, dtype="float32")
+    unit: NDArray[np.float32] = finish_vectors(means, dimensions=None, normalize=True, output_dtype="float32")
     return unit

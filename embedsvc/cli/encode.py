@@ -24,7 +24,9 @@ from embedsvc.cli.options import (
 @prompt_options
 @encode_options
 @click.option("--normalize/--no-normalize", default=True, show_default=True, help="Unit vectors.")
-@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
+@click.option(
+    "--output-dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True
+)
 def encode(
     file: Path, out: Path, model: str | None, runtime: Any, device: str | None, **options: Any
 ) -> None:

@@ -1,1 +1,1 @@
-"""One file per runtime; `embedsvc.encoder.load_encoder` is the only place that imports them."""
+"""One file per runtime; `embedsvc.runtime.open_runtime` is the only place that imports them."""

@@ -10,11 +10,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from embedsvc.cpu import effective_cpus
-from embedsvc.encoder import PreparedText
 from embedsvc.encoders.head import Head
 from embedsvc.encoders.sequence import PaddedBatch, SequenceInputs
 from embedsvc.errors import EmbedsvcError, ModelError
 from embedsvc.model_folder import ModelFolder
+from embedsvc.runtime import PreparedText
 
 _STATE_OUTPUTS = ("last_hidden_state", "token_embeddings", "hidden_states")
 _VECTOR_OUTPUTS = ("sentence_embedding",)  # the whole chain is in the graph
@@ -25,16 +25,18 @@ class OnnxRuntime:
     """A transformer in ONNX Runtime on the processor. Safe to call from several threads."""
 
     name = "onnx"
-    batch_tokens = 2048  # on a processor larger batches are not faster, only more padded
+    workers = 1
+    pads = True
+    batch_tokens = 512  # on a processor larger batches are not faster, only more padded
 
-    def __init__(self, folder: ModelFolder) -> None:
+    def __init__(self, folder: ModelFolder, *, threads: int | None = None) -> None:
         if folder.onnx_file is None:
             raise ModelError(f"{folder.path} has no ONNX file")
         self._path = folder.onnx_file
         self._inputs = SequenceInputs(folder)
         self.max_tokens = self._inputs.max_tokens
         self.special_tokens = self._inputs.special_tokens
-        self._session = _open_session(self._path)
+        self._session = _open_session(self._path, threads or effective_cpus())
         self._wanted = [_known_input(node.name, self._path) for node in self._session.get_inputs()]
         self._output = _choose_output(self._session, self._path)
         self._head = None if self._output in _VECTOR_OUTPUTS else Head(folder)
@@ -77,9 +79,9 @@ class OnnxRuntime:
         return int(vectors.shape[1])
 
 
-def _open_session(path: Path) -> ort.InferenceSession:
+def _open_session(path: Path, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = effective_cpus()
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.cpu import effective_cpus
-from embedsvc.encoder import PreparedText
 from embedsvc.encoders.sequence import SequenceInputs
 from embedsvc.encoders.static_table import StaticTableRuntime
 from embedsvc.errors import EmbedsvcError, InvalidInputError, MissingExtraError, ModelError
 from embedsvc.model_folder import ModelFolder
+from embedsvc.runtime import PreparedText
 
 try:
     import torch
@@ -29,6 +29,8 @@ class TorchRuntime:
     """A sentence-transformers model in float32; tokens and limits are ours, as in every runtime."""
 
     name = "torch"
+    workers = 1  # torch spreads each batch over the processors itself
+    pads = True
 
     def __init__(self, folder: ModelFolder, device: str | None = None) -> None:
         torch.set_num_threads(min(torch.get_num_threads(), effective_cpus()))

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsvc.encoder import PreparedText
 from embedsvc.errors import ModelError
 from embedsvc.model_folder import ModelFolder, read_json
+from embedsvc.runtime import PreparedText
 from embedsvc.tokens import TextTokenizer
 
 _NO_LIMIT = 1_000_000  # transformers writes 1e30 for "no limit"

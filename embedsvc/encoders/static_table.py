@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsvc.encoder import PreparedText
 from embedsvc.errors import ModelError
 from embedsvc.model_folder import ModelFolder, read_tensors
+from embedsvc.runtime import PreparedText
 from embedsvc.tokens import TextTokenizer
 
 WEIGHT_NAMES = ("embedding.weight", "embeddings")  # sentence-transformers; model2vec
@@ -24,6 +24,8 @@ class StaticTableRuntime:
     """Mean of table rows, computed per batch as one gather and one segmented sum."""
 
     name = "static"
+    workers = 1  # tokenization keeps the other processors busy
+    pads = False
     max_tokens: int | None = None
     special_tokens = 0
     batch_tokens = 262_144

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from embedsvc import __version__
-from embedsvc.encoder import Encoder, load_encoder
+from embedsvc.encoder import Encoder
 from embedsvc.errors import EmbedsvcError
 from embedsvc.server.errors import install_error_handlers
 from embedsvc.server.metrics import Metrics
@@ -38,8 +37,7 @@ def create_app(settings: Settings | None = None, *, encoder: Encoder | None = No
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            served = encoder if encoder is not None else await asyncio.to_thread(_load_encoder, settings)
-            app.state.server = await ServerState.open(settings, metrics, served)
+            app.state.server = await ServerState.open(settings, metrics, encoder)
         except EmbedsvcError as error:
             app.state.startup_error = error
             raise
@@ -66,7 +64,3 @@ def create_app(settings: Settings | None = None, *, encoder: Encoder | None = No
     for routes in (embeddings, collections, bitext, tei, cohere, health):
         app.include_router(routes.router)
     return app
-
-
-def _load_encoder(settings: Settings) -> Encoder:
-    return load_encoder(settings.model, runtime=settings.runtime, device=settings.device)

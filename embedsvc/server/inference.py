@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from fastapi import Request
 from embedsvc.encoder import Encoding
 from embedsvc.errors import InvalidInputError
 from embedsvc.options import EncodeOptions, Priority
+from embedsvc.quantize import CALIBRATED, Calibration
 from embedsvc.server.errors import EmptyBatchError
 from embedsvc.server.models import ServedModel
 from embedsvc.server.state import ServerState
@@ -49,6 +51,8 @@ async def encode_for(
     asked: Asked = Asked(),
 ) -> Encoding:
     """Return the encoding of texts for the client of a request; errors name the texts as it does."""
+    if options.output_dtype in CALIBRATED:
+        await calibration_of(served)
     try:
         return await served.encode(
             texts,
@@ -61,6 +65,11 @@ async def encode_for(
         message = _PLACE.sub(lambda match: asked.place.format(match[1]), error.message, count=1)
         param = asked.place.partition("[")[0] if error.param == "input" else error.param
         raise type(error)(message, param=param) from error
+
+
+async def calibration_of(served: ServedModel) -> Calibration:
+    """Return the model's scale of int8 vectors; learning it, once, takes long enough for a thread."""
+    return await asyncio.to_thread(lambda: served.encoder.calibration)
 
 
 def _client(request: Request) -> str:

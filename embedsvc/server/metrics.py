@@ -2,54 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import Scope
 
-from embedsvc.scheduling.batcher import Round
+from embedsvc.encoder import Timings
+from embedsvc.options import Priority
+from embedsvc.scheduling.scheduler import BatchReport, Observer
+
+if TYPE_CHECKING:
+    from embedsvc.server.models import ServedModel
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _POWERS_OF_TWO = tuple(2**power for power in range(13))
+_TOKENS = tuple(4**power for power in range(2, 11))
+_LANES: tuple[Priority, ...] = ("interactive", "bulk")
 
 
 class Metrics:
-    """The metrics of one app."""
+    """The metrics of one app; README's table explains each."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         self._requests = Counter(
             "embedsvc_requests",
             "Requests answered; status 499: the client went away.",
             ["method", "route", "status"],
-            registry=self.registry,
+            registry=registry,
         )
         self._request_seconds = Histogram(
             "embedsvc_request_seconds",
             "Time from the first byte of a request to the end of its answer.",
             ["route"],
             buckets=_SECONDS,
-            registry=self.registry,
+            registry=registry,
         )
-        self._texts = Counter("embedsvc_texts", "Texts encoded for requests.", registry=self.registry)
-        self._tokens = Counter("embedsvc_tokens", "Tokens encoded for requests.", registry=self.registry)
-        self._batch_texts = Histogram(
+        self.texts = Counter("embedsvc_texts", "Texts encoded.", ["model", "lane"], registry=registry)
+        self.tokens = Counter(
+            "embedsvc_tokens", "Tokens encoded, without padding.", ["model", "lane"], registry=registry
+        )
+        self.padding_tokens = Counter(
+            "embedsvc_padding_tokens", "Padding the model computed in vain.", ["model"], registry=registry
+        )
+        self.batch_texts = Histogram(
             "embedsvc_batch_texts",
-            "Texts encoded together.",
+            "Texts of one batch.",
+            ["model"],
             buckets=_POWERS_OF_TWO,
-            registry=self.registry,
+            registry=registry,
         )
-        self._batch_requests = Histogram(
-            "embedsvc_batch_requests",
-            "Requests encoded together.",
-            buckets=_POWERS_OF_TWO,
-            registry=self.registry,
+        self.batch_tokens = Histogram(
+            "embedsvc_batch_tokens",
+            "Tokens of one batch, padding included.",
+            ["model"],
+            buckets=_TOKENS,
+            registry=registry,
         )
-        self._batch_seconds = Histogram(
-            "embedsvc_batch_seconds", "Time of encoding together.", buckets=_SECONDS, registry=self.registry
+        self.batch_seconds = Histogram(
+            "embedsvc_batch_seconds", "Time of one batch.", ["model"], buckets=_SECONDS, registry=registry
+        )
+        self.stage_seconds = Histogram(
+            "embedsvc_stage_seconds",
+            "Time of a request in one stage: tokenize, queue, inference.",
+            ["model", "lane", "stage"],
+            buckets=_SECONDS,
+            registry=registry,
         )
         self._queue_texts = Gauge(
-            "embedsvc_queue_texts", "Texts waiting for the model.", registry=self.registry
+            "embedsvc_queue_texts", "Texts waiting for the model.", ["model", "lane"], registry=registry
+        )
+        self._loaded = Gauge(
+            "embedsvc_model_loaded", "1: the model is in memory.", ["model"], registry=registry
         )
 
     def observe_request(self, scope: Scope, status: int, seconds: float) -> None:
@@ -58,18 +83,48 @@ class Metrics:
         self._requests.labels(scope["method"], route, status).inc()
         self._request_seconds.labels(route).observe(seconds)
 
-    def observe_round(self, done: Round) -> None:
-        """Count what the batcher encoded at once."""
-        self._texts.inc(done.texts)
-        self._tokens.inc(done.tokens)
-        self._batch_texts.observe(done.texts)
-        self._batch_requests.observe(done.requests)
-        self._batch_seconds.observe(done.seconds)
+    def observer(self, model: str) -> Observer:
+        """Return what a scheduler tells about its batches and requests."""
+        return _ModelMetrics(self, model)
 
-    def watch_queue(self, waiting_texts: Callable[[], int]) -> None:
-        """Ask ``waiting_texts`` for the queue depth at every scrape."""
-        self._queue_texts.set_function(waiting_texts)
+    def watch_model(self, model: ServedModel) -> None:
+        """Ask the model for its queue depth at every scrape."""
+        self._loaded.labels(model.name).set_function(lambda: float(model.is_loaded))
+        for lane in _LANES:
+            self._queue_texts.labels(model.name, lane).set_function(partial(model.waiting_texts, lane))
 
     def exposition(self) -> bytes:
         """Return the text format that Prometheus scrapes."""
         return generate_latest(self.registry)
+
+
+class _ModelMetrics(Observer):
+    """Labels are looked up once: that costs more than counting."""
+
+    def __init__(self, metrics: Metrics, model: str) -> None:
+        self._padding = metrics.padding_tokens.labels(model)
+        self._batch_texts = metrics.batch_texts.labels(model)
+        self._batch_tokens = metrics.batch_tokens.labels(model)
+        self._batch_seconds = metrics.batch_seconds.labels(model)
+        self._texts = {lane: metrics.texts.labels(model, lane) for lane in _LANES}
+        self._tokens = {lane: metrics.tokens.labels(model, lane) for lane in _LANES}
+        self._stages = {
+            (lane, stage): metrics.stage_seconds.labels(model, lane, stage)
+            for lane in _LANES
+            for stage in ("tokenize", "queue", "inference")
+        }
+
+    def on_batch(self, report: BatchReport) -> None:
+        """A batch was encoded."""
+        self._texts[report.lane].inc(report.texts)
+        self._tokens[report.lane].inc(report.tokens)
+        self._padding.inc(report.padded_tokens - report.tokens)
+        self._batch_texts.observe(report.texts)
+        self._batch_tokens.observe(report.padded_tokens)
+        self._batch_seconds.observe(report.seconds)
+
+    def on_request(self, lane: Priority, timings: Timings) -> None:
+        """A request got its vectors."""
+        self._stages[lane, "tokenize"].observe(timings.tokenize_s)
+        self._stages[lane, "queue"].observe(timings.queue_s)
+        self._stages[lane, "inference"].observe(timings.inference_s)

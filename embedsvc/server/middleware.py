@@ -61,11 +61,9 @@ class RequestGuard:
                 UnavailableError("the server shut down before the request was done"), scope["path"]
             )
         except TimeoutError:
+            limit = f"request_timeout_s = {self._timeout_s:g} s"
             answer = error_response(
-                RequestTimeoutError(
-                    f"the request took longer than request_timeout_s = {self._timeout_s:g} s"
-                ),
-                scope["path"],
+                RequestTimeoutError(f"the request took longer than {limit}"), scope["path"]
             )
         except EmbedsvcError as error:
             answer = error_response(error, scope["path"])

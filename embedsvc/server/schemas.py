@@ -47,12 +47,15 @@ class ModelCard(BaseModel):
     object: Literal["model"] = "model"
     created: int = Field(description="Seconds since 1970; of the model's files.")
     owned_by: str = "embedsvc"
-    dimension: int
-    max_tokens: int | None = Field(description="Longest text; null: no limit.")
+    loaded: bool = Field(description="A model is loaded when it is first asked for.")
+    dimension: int | None = Field(description="Null until the model is loaded.")
+    max_tokens: int | None = Field(description="Longest text, special tokens included; null: no limit.")
     prompts: dict[str, str]
     default_prompt_name: str | None
     matryoshka_dimensions: list[int]
-    runtime: str
+    runtime: str | None
+    workers: int | None = Field(description="Batches that run side by side.")
+    memory_bytes: int = Field(description="An estimate until the model is loaded.")
     fingerprint: str = Field(description="Changes when the vectors change.")
 
 

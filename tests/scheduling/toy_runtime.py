@@ -25,6 +25,8 @@ class ToyRuntime:
     max_tokens: int | None = 12
     special_tokens = 2
     batch_tokens = 1_000
+    workers = 1
+    pads = True
 
     def __init__(self) -> None:
         self.open = threading.Event()  # cleared: `embed` waits

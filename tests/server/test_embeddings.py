@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 
 import numpy as np
 import pytest
@@ -105,7 +106,7 @@ def test_concurrent_requests_get_their_own_vectors(client, encoder):
         ({"input": "a", "dimensions": "64"}, "dimensions is a string, not a whole", "dimensions"),
         ({"input": "a", "dimensions": True}, "dimensions is a boolean, not", "dimensions"),
         ({"input": "a", "prompt_name": "x"}, "prompt_name 'x' is unknown to", "prompt_name"),
-        ({"input": "a", "prompt_name": "x", "prompt": "y"}, "give prompt or", "prompt"),
+        ({"input": "a", "prompt_name": "x", "prompt": "y"}, "give prompt_name or prompt, not both", "prompt"),
         ({"input": "a", "normalize": 1}, "normalize is a number, not true or", "normalize"),
         ({"input": "a", "truncate": "mid"}, "truncate is 'mid'; expected 'none'", "truncate"),
         ({"input": "a", "encoding_format": "hex"}, "encoding_format is 'hex'; ", "encoding_format"),
@@ -159,7 +160,7 @@ def test_a_full_queue_answers_429_with_retry_after(make_client, tmp_path):
         first = asyncio.create_task(post("/v1/embeddings", json={"input": "a"}))
         await asyncio.to_thread(runtime.entered.wait, 10)
         second = asyncio.create_task(post("/v1/embeddings", json={"input": ["b", "c"]}))
-        while client.app.state.server.batcher.waiting_texts < 2:
+        while client.app.state.server.models.default.waiting_texts("interactive") < 2:
             await asyncio.sleep(0)
         scrape = (await client.http.get("/metrics")).text
         refused = await post("/v1/embeddings", json={"input": "d"})
@@ -167,7 +168,7 @@ def test_a_full_queue_answers_429_with_retry_after(make_client, tmp_path):
         return scrape, refused, await first, await second
 
     scrape, refused, first, second = client.run(run())
-    assert "embedsvc_queue_texts 2.0" in scrape
+    assert re.search(r'embedsvc_queue_texts{lane="interactive",.*} 2.0', scrape)
     assert error_of(refused, 429, "overloaded")["type"] == "overloaded_error"
     assert int(refused.headers["retry-after"]) >= 1
     assert (first.status_code, second.status_code) == (200, 200)

@@ -54,7 +54,7 @@ def parse_json(content: bytes) -> Any:
 
 
 def _parse_leniently(content: bytes) -> Any:
-    """Parse with the standard library: it lets through lone surrogates and NaN, so that validation names them."""
+    """Parse with the standard library, which lets lone surrogates and NaN through: validation names them."""
     try:
         return json.loads(content)
     except json.JSONDecodeError as error:

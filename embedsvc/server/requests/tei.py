@@ -81,7 +81,7 @@ class SimilarityInputs(TeiRequest):
 
 class SimilarityRequest(TeiRequest):
     inputs: SimilarityInputs
-    parameters: PromptedFields | None = None
+    parameters: PromptedFields = PromptedFields.model_validate({})
 
 
 class RerankRequest(TruncationFields):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from uuid import uuid4
 
@@ -11,10 +10,9 @@ from fastapi import APIRouter, Request, Response
 
 from embedsvc.encoder import Encoding
 from embedsvc.errors import InvalidInputError
-from embedsvc.quantize import Calibration, quantize
+from embedsvc.quantize import CALIBRATED, Calibration, quantize
 from embedsvc.server.answers import base64_rows, json_response, matrix_json, timing_headers
-from embedsvc.server.inference import Asked, encode_for, state_of
-from embedsvc.server.models import ServedModel
+from embedsvc.server.inference import Asked, calibration_of, encode_for, state_of
 from embedsvc.server.requests.body import body_of, read_body
 from embedsvc.server.requests.cohere import (
     MAX_TEXTS,
@@ -51,7 +49,7 @@ async def _embed(request: Request, body: EmbedRequest, *, version: int) -> Respo
     options = body.options(served.folder.prompts)
     encoding = await encode_for(request, served, body.texts, options, Asked("texts[{}]"))
     types = body.embedding_types or (["float"] if version == 2 else None)
-    calibration = await _calibration(served, types or [])
+    calibration = await calibration_of(served) if set(CALIBRATED) & set(types or ()) else None
 
     def answer() -> bytes:
         head = {"id": str(uuid4()), "texts": body.texts, "meta": _meta(encoding, version)}
@@ -62,12 +60,6 @@ async def _embed(request: Request, body: EmbedRequest, *, version: int) -> Respo
         return b'%b,"response_type":"%b","embeddings":%b}' % (orjson.dumps(head)[:-1], kind.encode(), vectors)
 
     return await json_response(answer, encoding.vectors, timing_headers(encoding, body.texts))
-
-
-async def _calibration(served: ServedModel, types: Sequence[EmbeddingType]) -> Calibration | None:
-    if not {"int8", "uint8"} & set(types):
-        return None
-    return await asyncio.to_thread(lambda: served.encoder.calibration)  # learnt once
 
 
 def _by_type(encoding: Encoding, types: Sequence[EmbeddingType], calibration: Calibration | None) -> bytes:

@@ -12,7 +12,7 @@ from embedsvc.collections.collection import Collection, CollectionInfo, Document
 from embedsvc.collections.collection_set import CollectionSet
 from embedsvc.collections.document import check_documents
 from embedsvc.errors import InvalidInputError, ModelMismatchError, StorageError
-from embedsvc.scheduling.batcher import EncodeOptions
+from embedsvc.options import EncodeOptions
 from embedsvc.search import SearchRequest
 from embedsvc.server.schemas import (
     CollectionCard,
@@ -113,9 +113,7 @@ async def _query_vector(query: str, state: ServerState) -> NDArray[np.float32]:
     if not query.strip():
         raise InvalidInputError("query is empty", param="query")
     try:
-        encoding = await state.batcher.encode(
-            [query], EncodeOptions(prompt_name=state.encoder.query_prompt_name)
-        )
+        encoding = await state.models.default.encode([query], EncodeOptions(input_type="query"))
     except InvalidInputError as error:
         raise type(error)(error.message.replace("input[0]", "query", 1), param="query") from error
     vector: NDArray[np.float32] = encoding.vectors[0]

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from embedsvc.server.answers import embeddings_json, json_response, timing_headers
 from embedsvc.server.inference import Asked, check_batch, encode_for, state_of
+from embedsvc.server.models import ServedModel
 from embedsvc.server.requests.body import body_of, read_body
 from embedsvc.server.requests.openai import EmbeddingsRequest
 from embedsvc.server.schemas import EmbeddingsResponse, ModelCard, ModelList
@@ -40,17 +41,25 @@ async def embeddings(request: Request) -> Response:
 
 @router.get("/v1/models")
 async def models(state: StateDep) -> ModelList:
-    """Describe the model that is served."""
-    encoder = state.encoder
-    card = ModelCard(
-        id=encoder.name,
-        created=int(encoder.folder.path.stat().st_mtime),
-        dimension=encoder.dimension,
-        max_tokens=encoder.runtime.max_tokens,
-        prompts=encoder.folder.prompts,
-        default_prompt_name=encoder.folder.default_prompt_name,
-        matryoshka_dimensions=list(encoder.folder.matryoshka_dimensions),
-        runtime=encoder.runtime.name,
-        fingerprint=await asyncio.to_thread(lambda: encoder.fingerprint),  # reads the weights once
+    """Describe the models that are served, the default one first."""
+    cards = [await asyncio.to_thread(_card, model) for model in state.models.all]  # reads the weights once
+    return ModelList(data=cards)
+
+
+def _card(model: ServedModel) -> ModelCard:
+    folder, loaded = model.folder, model.is_loaded
+    runtime = model.encoder.runtime if loaded else None
+    return ModelCard(
+        id=model.name,
+        created=int(folder.path.stat().st_mtime),
+        loaded=loaded,
+        dimension=runtime.dimension if runtime else None,
+        max_tokens=runtime.max_tokens + runtime.special_tokens if runtime and runtime.max_tokens else None,
+        prompts=folder.prompts,
+        default_prompt_name=folder.default_prompt_name,
+        matryoshka_dimensions=list(folder.matryoshka_dimensions),
+        runtime=runtime.name if runtime else None,
+        workers=runtime.workers if runtime else None,
+        memory_bytes=model.estimated_bytes(),
+        fingerprint=folder.fingerprint,
     )
-    return ModelList(data=[card])

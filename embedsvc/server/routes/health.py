@@ -26,8 +26,8 @@ async def health() -> Status:
 
 @router.get("/ready")
 async def ready(state: StateDep) -> Status:
-    """The model answers: one word is encoded. 503 when it does not."""
-    await state.check_ready()
+    """The default model works: a batch went well lately, or one word is encoded now; 503 otherwise."""
+    await state.models.default.check_ready()
     return Status(status="ready")
 
 

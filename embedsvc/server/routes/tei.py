@@ -1,4 +1,4 @@
-"""The routes of text-embeddings-inference, for its clients: one default model, texts cut unless told otherwise."""
+"""The routes of text-embeddings-inference: the default model, and texts are cut unless told otherwise."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def similarity(request: Request) -> Response:
     body = await read_body(request, SimilarityRequest)
     source, sentences = body.inputs.source_sentence, body.inputs.sentences
     check_batch(sentences, _limit(request), field="inputs.sentences")
-    parameters = body.parameters or PromptedFields()
+    parameters = body.parameters
     options = EncodeOptions(prompt_name=parameters.prompt_name, truncate=parameters.truncation())
     cosines, headers = await _cosines(
         request,

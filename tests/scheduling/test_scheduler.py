@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from embedsvc.scheduling.batcher import Batcher, EncodeOptions, Round
 
 from embedsvc.encoder import Encoder
 from embedsvc.errors import (
@@ -16,7 +17,6 @@ from embedsvc.errors import (
     TextTooLongError,
     UnavailableError,
 )
-from embedsvc.scheduling.batcher import Batcher, EncodeOptions, Round
 from tests.scheduling.toy_runtime import PANIC, POISON, STOP, ToyRuntime, toy_encoder
 
 PLAIN = EncodeOptions()
