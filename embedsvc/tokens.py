@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from tokenizers import Tokenizer, normalizers
+from tokenizers import Tokenizer, decoders, normalizers
 
 from embedsvc.errors import InvalidInputError, ModelError, TextTooLongError
 
@@ -40,6 +40,9 @@ class TextTokenizer:
             rest = [self._tokenizer.normalizer] if self._tokenizer.normalizer is not None else []
             self._tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])
         self.prefix, self.suffix = self._special_tokens()
+        mark = getattr(self._tokenizer.model, "continuing_subword_prefix", None)
+        if self._tokenizer.decoder is None and mark:
+            self._tokenizer.decoder = decoders.WordPiece(mark)
 
     def _special_tokens(self) -> tuple[list[int], list[int]]:
         """Return the ids put before and after every text, seen on the first text that has a token."""

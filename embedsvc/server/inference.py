@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from embedsvc.encoder import Encoding
-from embedsvc.errors import InvalidInputError
+from embedsvc.errors import InvalidInputError, ModelFailedError
 from embedsvc.options import EncodeOptions, Priority
 from embedsvc.quantize import CALIBRATED, Calibration
 from embedsvc.server.errors import EmptyBatchError
@@ -61,7 +61,7 @@ async def encode_for(
             timeout_s=None if asked.timeout_ms is None else asked.timeout_ms / 1000,
             client=_client(request),
         )
-    except InvalidInputError as error:
+    except (InvalidInputError, ModelFailedError) as error:
         message = _PLACE.sub(lambda match: asked.place.format(match[1]), error.message, count=1)
         param = asked.place.partition("[")[0] if error.param == "input" else error.param
         raise type(error)(message, param=param) from error

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from embedsvc import __version__
 from embedsvc.encoder import check_texts
+from embedsvc.errors import InvalidInputError
 from embedsvc.options import EncodeOptions
 from embedsvc.pooling import read_pooling
 from embedsvc.server.answers import json_response, matrix_json, number_rows, timing_headers
@@ -46,7 +47,7 @@ async def embed(request: Request) -> Response:
     body = await read_body(request, EmbedRequest)
     served = await _default(request)
     texts = await _texts(request, served, body.inputs)
-    encoding = await encode_for(request, served, texts, body.options())
+    encoding = await encode_for(request, served, texts, body.options(), Asked("inputs[{}]"))
     return await json_response(
         lambda: matrix_json(encoding.vectors), encoding.vectors, timing_headers(encoding, texts)
     )
@@ -111,12 +112,13 @@ async def tokenize(request: Request) -> Response:
 
 
 @router.post("/decode", responses={200: {"model": list[str]}}, openapi_extra=body_of(DecodeRequest))
-async def decode(request: Request) -> Response:
+async def decode_ids(request: Request) -> Response:
     """Return the texts that lists of token ids stand for."""
     body = await read_body(request, DecodeRequest)
     check_batch(body.ids, _limit(request), field="ids")
-    served = await _default(request)
-    texts = await asyncio.to_thread(_decoded, served, body.ids, skip_special_tokens=body.skip_special_tokens)
+    decode = (await _default(request)).encoder.tokenizer.decode
+    skip = body.skip_special_tokens
+    texts = await asyncio.to_thread(lambda: [decode(ids, skip_special_tokens=skip) for ids in body.ids])
     return Response(orjson.dumps(texts), media_type="application/json")
 
 
@@ -182,15 +184,25 @@ async def _texts(request: Request, served: ServedModel, inputs: list[str | list[
     check_batch(inputs, _limit(request), field="inputs")
     if all(isinstance(part, str) for part in inputs):
         return [str(part) for part in inputs]
-    decoded = iter(
-        await asyncio.to_thread(_decoded, served, [part for part in inputs if isinstance(part, list)])
-    )
-    return [part if isinstance(part, str) else next(decoded) for part in inputs]
-
-
-def _decoded(served: ServedModel, lists: list[list[int]], *, skip_special_tokens: bool = True) -> list[str]:
     tokenizer = served.encoder.tokenizer
-    return [tokenizer.decode(ids, skip_special_tokens=skip_special_tokens) for ids in lists]
+    return await asyncio.to_thread(
+        lambda: [
+            part if isinstance(part, str) else _text_of(tokenizer, part, f"inputs[{position}]")
+            for position, part in enumerate(inputs)
+        ]
+    )
+
+
+def _text_of(tokenizer: TextTokenizer, ids: list[int], name: str) -> str:
+    """Return the text of token ids; raise InvalidInputError when its tokens are others than these."""
+    text = tokenizer.decode(ids)
+    inner = tokenizer.ids([text])[0]
+    if ids not in (inner, tokenizer.prefix + inner + tokenizer.suffix):
+        raise InvalidInputError(
+            f"{name}: these token ids stand for {text!r}, which has other tokens; send the text",
+            param="inputs",
+        )
+    return text
 
 
 def _tokens(tokenizer: TextTokenizer, text: str, *, special: bool) -> list[dict[str, Any]]:
