@@ -14,7 +14,7 @@ from embedsvc.errors import EmbedsvcError
 from embedsvc.server.errors import install_error_handlers
 from embedsvc.server.metrics import Metrics
 from embedsvc.server.middleware import RequestGuard
-from embedsvc.server.routes import bitext, cohere, collections, embeddings, health, tei
+from embedsvc.server.routes import bitext, cohere, collections, embeddings, health, stream, tei
 from embedsvc.server.schemas import ErrorBody
 from embedsvc.server.state import ServerState
 from embedsvc.settings import Settings, load_settings
@@ -61,6 +61,6 @@ def create_app(settings: Settings | None = None, *, encoder: Encoder | None = No
         timeout_s=settings.request_timeout_s,
         metrics=metrics,
     )
-    for routes in (embeddings, collections, bitext, tei, cohere, health):
+    for routes in (embeddings, stream, collections, bitext, tei, cohere, health):
         app.include_router(routes.router)
     return app

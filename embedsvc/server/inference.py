@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastapi import Request
 
 from embedsvc.encoder import Encoding
-from embedsvc.errors import InvalidInputError, ModelFailedError
+from embedsvc.errors import EmbedsvcError, InvalidInputError, ModelFailedError
 from embedsvc.options import EncodeOptions, Priority
 from embedsvc.quantize import CALIBRATED, Calibration
 from embedsvc.server.errors import EmptyBatchError
@@ -22,9 +22,9 @@ _PLACE = re.compile(r"input\[(\d+)\]")
 
 @dataclass(frozen=True)
 class Asked:
-    """How a request names its texts ({} is the position), how long it may wait, and behind whom."""
+    """How a request names the text at a position, how long it may wait, and behind whom."""
 
-    place: str = "input[{}]"
+    place: Callable[[int], str] = "input[{}]".format
     priority: Priority | None = None
     timeout_ms: int | None = None
 
@@ -62,9 +62,16 @@ async def encode_for(
             client=_client(request),
         )
     except (InvalidInputError, ModelFailedError) as error:
-        message = _PLACE.sub(lambda match: asked.place.format(match[1]), error.message, count=1)
-        param = asked.place.partition("[")[0] if error.param == "input" else error.param
-        raise type(error)(message, param=param) from error
+        raise _renamed(error, asked.place) from error
+
+
+def _renamed(error: InvalidInputError | ModelFailedError, place: Callable[[int], str]) -> EmbedsvcError:
+    """Return the error with the request's own name for the text at fault; the scheduler says ``input[3]``."""
+    found = _PLACE.search(error.message)
+    if found is None:
+        return error
+    name = place(int(found[1]))
+    return type(error)(error.message.replace(found[0], name, 1), param=name.partition("[")[0])
 
 
 async def calibration_of(served: ServedModel) -> Calibration:

@@ -24,6 +24,10 @@ _DISCARDED_BODIES = 8  # a client sees its 413 only after it has sent its body; 
 _CLIENT_GONE = 499  # as nginx names it; seen in the metrics only
 
 
+# Read and answered piece by piece, for as long as pieces come: the route itself keeps the limits.
+STREAMED_PATHS = frozenset({"/v1/embeddings/stream"})
+
+
 class _ClientGoneError(Exception):
     """The client closed the connection before the answer."""
 
@@ -52,7 +56,8 @@ class RequestGuard:
 
         answer: Response | None = None
         try:
-            async with asyncio.timeout(self._timeout_s):
+            streamed = scope["path"] in STREAMED_PATHS
+            async with asyncio.timeout(None if streamed else self._timeout_s):
                 await self._handle(scope, receive, noting_send)
         except _ClientGoneError:
             status = status or _CLIENT_GONE
@@ -76,6 +81,9 @@ class RequestGuard:
         self._metrics.observe_request(scope, status or 500, time.perf_counter() - begin)
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] in STREAMED_PATHS:
+            await self._app(scope, receive, send)
+            return
         body = await self._read_body(scope, receive)
         delivered = False
 

@@ -3,10 +3,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+from dataclasses import fields
+from inspect import signature
 
 import numpy as np
 import pytest
 
+from embedsvc.encoder import Encoder
+from embedsvc.options import EncodeOptions
+from embedsvc.server.requests.openai import EncodeFields
 from tests.scheduling.toy_runtime import ToyRuntime, toy_encoder
 from tests.server.conftest import error_of
 
@@ -67,6 +72,58 @@ def test_prompt_names_and_cut_texts(make_client, tmp_path):
     assert error["message"].startswith("input[1] has 20 tokens; the limit is 12")
 
 
+def test_every_option_of_the_encoder_is_a_field(make_client, tmp_path):
+    encoder = toy_encoder(tmp_path)
+    client = make_client(encoder)
+    for options in (
+        {"input_type": "query"},
+        {"prompt": "x"},
+        {"dimensions": 2},
+        {"dimensions": 3, "force_dimensions": True, "normalize": False},
+        {"max_tokens": 3, "truncate": "end"},
+        {"output_dtype": "float16"},
+        {"output_dtype": "int8"},
+        {"output_dtype": "uint8", "dimensions": 2},
+        {"output_dtype": "binary"},
+        {"output_dtype": "ubinary", "normalize": False},
+    ):
+        expected = encoder.encode(["abc", "defghij"], **options)
+        for as_base64 in (False, True):
+            extra = {"encoding_format": "base64"} if as_base64 else {}
+            body = {"input": ["abc", "defghij"], **options, **extra}
+            rows = [item["embedding"] for item in client.post("/embeddings", body).json()["data"]]
+            if as_base64:
+                rows = [np.frombuffer(base64.b64decode(row), expected.dtype) for row in rows]
+            np.testing.assert_array_equal(np.array(rows, expected.dtype), expected)
+
+
+def test_fields_of_the_request_are_the_options_of_the_encoder():
+    assert {field.name for field in fields(EncodeOptions)} == set(EncodeFields.model_fields)
+    for field in fields(EncodeOptions):
+        assert EncodeFields.model_fields[field.name].default == field.default
+    assert set(EncodeFields.model_fields) < set(signature(Encoder.encode).parameters)
+
+
+def test_where_the_time_went(client):
+    response = client.post("/v1/embeddings", {"input": "ñandú", "timings": True})
+    timings = response.json()["timings"]
+    assert set(timings) == {"tokenize_ms", "queue_ms", "inference_ms", "total_ms"}
+    assert 0 < timings["inference_ms"] <= timings["total_ms"]
+    assert response.headers["x-compute-characters"] == "5"
+    assert response.headers["x-compute-tokens"] == str(response.json()["usage"]["total_tokens"])
+    assert f"inference;dur={timings['inference_ms']:g}," in response.headers["server-timing"]
+    assert "timings" not in client.post("/v1/embeddings", {"input": "a"}).json()
+
+
+def test_a_request_is_given_up_when_it_says_so(make_client, tmp_path):
+    runtime = ToyRuntime()
+    client = make_client(toy_encoder(tmp_path, runtime))
+    runtime.open.clear()
+    response = client.post("/v1/embeddings", {"input": "a", "timeout_ms": 50, "priority": "bulk"})
+    runtime.open.set()
+    assert error_of(response, 503, "timeout")["message"] == "the texts were not encoded within 0.05 s"
+
+
 def test_a_nul_inside_a_text_is_a_character_like_others(client, encoder):
     response = client.post("/v1/embeddings", {"input": ["be\0fore"]})
     np.testing.assert_array_equal(vectors_of(response), encoder.encode(["be\0fore"]))
@@ -108,6 +165,12 @@ def test_concurrent_requests_get_their_own_vectors(client, encoder):
         ({"input": "a", "prompt_name": "x"}, "prompt_name 'x' is unknown to", "prompt_name"),
         ({"input": "a", "prompt_name": "x", "prompt": "y"}, "give prompt_name or prompt, not both", "prompt"),
         ({"input": "a", "normalize": 1}, "normalize is a number, not true or", "normalize"),
+        ({"input": "a", "output_dtype": "int4"}, "output_dtype is 'int4'; expected", "output_dtype"),
+        ({"input": "a", "output_dtype": "int8", "normalize": False}, "output_dtype int8 is", "normalize"),
+        ({"input": "a", "input_type": "title"}, "input_type is 'title'; expected 'query'", "input_type"),
+        ({"input": "a", "max_tokens": 0}, "max_tokens = 0; at least 1", "max_tokens"),
+        ({"input": "a", "timeout_ms": 0}, "timeout_ms is 0; it must be at least 1", "timeout_ms"),
+        ({"input": "a", "priority": "high"}, "priority is 'high'; expected", "priority"),
         ({"input": "a", "truncate": "mid"}, "truncate is 'mid'; expected 'none'", "truncate"),
         ({"input": "a", "encoding_format": "hex"}, "encoding_format is 'hex'; ", "encoding_format"),
         ({"input": "a", "dimension": 5}, "unknown field 'dimension'; did you mean 'dim", None),

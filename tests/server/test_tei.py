@@ -29,9 +29,7 @@ def error_of(response, status: int, error_type: str) -> str:
 def test_vectors_are_those_of_the_encoder(client, encoder, path):
     response = client.post(path, {"inputs": TEXTS, "unheard_of": 1})
     np.testing.assert_array_equal(matrix(response), encoder.encode(TEXTS))
-    np.testing.assert_array_equal(
-        matrix(client.post(path, {"inputs": TEXTS[1]})), encoder.encode([TEXTS[1]])
-    )
+    np.testing.assert_array_equal(matrix(client.post(path, {"inputs": TEXTS[1]})), encoder.encode([TEXTS[1]]))
     options = {"normalize": False, "dimensions": 64}
     np.testing.assert_array_equal(
         matrix(client.post(path, {"inputs": TEXTS, **options})), encoder.encode(TEXTS, **options)
@@ -111,7 +109,9 @@ def test_special_tokens_have_no_place(make_client):
     assert bare == tokens[1:-1]
     ids = [token["id"] for token in tokens]
     assert client.post("/decode", {"ids": ids}).json() == ["hi there"]
-    assert client.post("/decode", {"ids": ids, "skip_special_tokens": False}).json() == ["[CLS] hi there [SEP]"]
+    assert client.post("/decode", {"ids": ids, "skip_special_tokens": False}).json() == [
+        "[CLS] hi there [SEP]"
+    ]
     information = client.get("/info").json()
     assert information["max_input_length"] == 256
     assert information["model_type"] == {"embedding": {"pooling": "mean"}}

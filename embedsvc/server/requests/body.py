@@ -36,8 +36,13 @@ async def read_body(request: Request, kind: type[Body]) -> Body:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content and media_type != "application/json" and not media_type.endswith("+json"):
         raise RequestValidationError([{"type": "dict_type", "loc": ("body",), "input": content}])
+    return validated(kind, parse_json(content))
+
+
+def validated(kind: type[Body], given: Any) -> Body:
+    """Return the value as ``kind``; raise RequestValidationError naming the first field that is wrong."""
     try:
-        return kind.model_validate(parse_json(content))
+        return kind.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise RequestValidationError([{**first, "loc": ("body", *first["loc"])}]) from error

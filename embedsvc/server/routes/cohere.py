@@ -47,7 +47,7 @@ async def _embed(request: Request, body: EmbedRequest, *, version: int) -> Respo
         )
     served = await state_of(request).models.get(body.model)
     options = body.options(served.folder.prompts)
-    encoding = await encode_for(request, served, body.texts, options, Asked("texts[{}]"))
+    encoding = await encode_for(request, served, body.texts, options, Asked("texts[{}]".format))
     types = body.embedding_types or (["float"] if version == 2 else None)
     calibration = await calibration_of(served) if set(CALIBRATED) & set(types or ()) else None
 

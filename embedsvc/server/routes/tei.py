@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
@@ -26,7 +27,6 @@ from embedsvc.server.requests.tei import (
     DecodeRequest,
     EmbedRequest,
     Info,
-    PromptedFields,
     Rank,
     RerankRequest,
     SimilarityRequest,
@@ -47,7 +47,7 @@ async def embed(request: Request) -> Response:
     body = await read_body(request, EmbedRequest)
     served = await _default(request)
     texts = await _texts(request, served, body.inputs)
-    encoding = await encode_for(request, served, texts, body.options(), Asked("inputs[{}]"))
+    encoding = await encode_for(request, served, texts, body.options(), Asked("inputs[{}]".format))
     return await json_response(
         lambda: matrix_json(encoding.vectors), encoding.vectors, timing_headers(encoding, texts)
     )
@@ -63,8 +63,8 @@ async def similarity(request: Request) -> Response:
     options = EncodeOptions(prompt_name=parameters.prompt_name, truncate=parameters.truncation())
     cosines, headers = await _cosines(
         request,
-        _Side([source], options, "inputs.source_sentence"),
-        _Side(sentences, options, "inputs.sentences[{}]"),
+        _Side([source], options, "inputs.source_sentence".format),
+        _Side(sentences, options, "inputs.sentences[{}]".format),
     )
     return Response(number_rows(cosines[None])[0], headers=headers, media_type="application/json")
 
@@ -80,8 +80,8 @@ async def rerank(request: Request) -> Response:
     cut = body.truncation()
     scores, headers = await _cosines(
         request,
-        _Side([body.query], EncodeOptions(input_type="query", truncate=cut), "query"),
-        _Side(body.texts, EncodeOptions(input_type="document", truncate=cut), "texts[{}]"),
+        _Side([body.query], EncodeOptions(input_type="query", truncate=cut), "query".format),
+        _Side(body.texts, EncodeOptions(input_type="document", truncate=cut), "texts[{}]".format),
     )
     ranks = [
         {"index": int(row), "score": float(scores[row])}
@@ -157,7 +157,7 @@ class _Side:
 
     texts: list[str]
     options: EncodeOptions
-    place: str
+    place: Callable[[int], str]
 
 
 async def _cosines(request: Request, one: _Side, many: _Side) -> tuple[NDArray[np.float32], dict[str, str]]:
