@@ -4,10 +4,10 @@ PORT ?= 8080
 SERVE = .venv
 TEST = .venv-test
 
-.PHONY: help serve test fast lint types slow bench clean
+.PHONY: help serve test fast lint types slow docker-replay bench clean
 
 help:  ## Show the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 serve: $(SERVE)/.ready  ## Set up (no torch) and serve the bundled model with a sample collection
 	$(SERVE)/bin/embedsvc serve --demo --port $(PORT)
@@ -26,6 +26,9 @@ fast: $(TEST)/.ready  ## The fast test suite
 
 slow: $(TEST)/.ready  ## The slow tests
 	$(TEST)/bin/pytest -m slow
+
+docker-replay: $(TEST)/.ready  ## Build and try the cpu image without a container engine
+	$(TEST)/bin/python docker/replay.py cpu
 
 clean:  ## Remove the virtual environments and caches
 	rm -rf $(SERVE) $(TEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis

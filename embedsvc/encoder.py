@@ -289,15 +289,12 @@ class Encoder:
                 f"dimensions = {dimensions}; model {self.name!r} has 1 to {self.dimension}",
                 param="dimensions",
             )
-        trained = self.folder.matryoshka_dimensions
-        if force or dimensions in trained:
-            return
-        allowed = ", ".join(str(size) for size in sorted({*trained, self.dimension}))
-        raise InvalidInputError(
-            f"dimensions = {dimensions}: model {self.name!r} was trained for {allowed} "
-            "(force_dimensions = true cuts anyway)",
-            param="dimensions",
-        )
+        if not force and not self.folder.matryoshka_dimensions:
+            raise InvalidInputError(
+                f"dimensions = {dimensions}: model {self.name!r} was not trained for shorter vectors "
+                f"(Matryoshka); ask for {self.dimension}, or set force_dimensions to cut anyway",
+                param="dimensions",
+            )
 
 
 def check_texts(texts: Sequence[str], *, name: str = "input") -> None:

@@ -3,42 +3,102 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from embedsvc.errors import InvalidInputError
 
 PREFIX = "EMBEDSVC_"
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s]+")
+
+# In a variable, and wherever one string is given, the entries are separated by commas.
+Texts = Annotated[tuple[str, ...], NoDecode]
 
 
 class Settings(BaseSettings):
-    """Options of the server; each is a variable ``EMBEDSVC_<NAME>`` and an option of `embedsvc serve` too."""
+    """Options of the server: each is an option of `embedsvc serve`, a variable ``EMBEDSVC_<NAME>`` and a
+    key of the settings file too.
+    """
 
     model_config = SettingsConfigDict(
         validate_default=True, env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
     )
 
-    model: tuple[str, ...] = Field((), description="Model folder or hub id; none is the bundled model.")
+    config: Path | None = Field(None, description="TOML file with any of these options as keys.")
+
+    model: Texts = Field(
+        (),
+        description="Model folder or hub id, or NAME=FOLDER_OR_ID for the name it is served under; "
+        "none is the bundled model.",
+    )
+    revision: str | None = Field(None, description="Revision of models that come from the hub.")
     runtime: Literal["auto", "static", "onnx", "torch"] = Field("auto", description="What runs the model.")
+    precision: Literal["float32", "int8"] = Field(
+        "float32",
+        description="Which ONNX file of the model is run: float32, or int8 where the folder has it.",
+    )
     device: str | None = Field(None, description="Device for torch models: cpu, cuda, cuda:1 …")
-    precision: Literal["float32", "int8"] = Field("float32", description="Which ONNX file is run.")
-    revision: str | None = Field(None, description="Revision of hub models.")
-    workers: int | None = Field(None, ge=1, description="Batches side by side; none measures.")
-    isolation: Literal["auto", "process", "thread"] = Field("auto", description="Where models run.")
-    batch_timeout_s: float = Field(60.0, gt=0, allow_inf_nan=False, description="A batch hangs after it.")
-    max_model_bytes: int | None = Field(None, ge=1, description="Memory of all loaded models.")
-    interactive_texts: int = Field(32, ge=1, description="Larger requests are bulk.")
+    workers: int | None = Field(
+        None,
+        ge=1,
+        description="Batches that the model works on side by side; none measures at the start.",
+    )
+    isolation: Literal["auto", "process", "thread"] = Field(
+        "auto",
+        description="Where models run: auto puts all but static tables into a process of their own, "
+        "which is restarted when it dies or hangs.",
+    )
+    batch_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds after which one batch of the model is taken for hung and its process is "
+        "replaced.",
+    )
+    max_model_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="Memory in bytes that loaded models may take together; the least recently used is "
+        "unloaded above it.",
+    )
+
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every interface.")
     port: int = Field(8080, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one.")
+    tls_cert: Path | None = Field(None, description="PEM file of the certificate chain; with it: HTTPS.")
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
+    keys_file: Path | None = Field(
+        None, description="File of API keys (embedsvc keys); none lets everybody in."
+    )
+    cors_origins: Texts = Field(
+        (),
+        description="Origin whose pages may call the server from a browser, as https://app.example; "
+        "* is every one.",
+    )
+
     data_dir: Path = Field(Path("~/.local/share/embedsvc"), description="Folder of the collections.")
     demo: bool = Field(False, description="Load the sample documents into the collection 'sample'.")
+
     batch_tokens: int | None = Field(
         None, ge=1, description="Padded tokens that the model sees at once; none is the runtime's own."
+    )
+    interactive_texts: int = Field(
+        32,
+        ge=0,
+        description="Requests with at most this many texts are interactive unless they say otherwise; "
+        "larger ones are bulk.",
     )
     max_batch_texts: int = Field(2048, ge=1, description="Most texts or documents of one request.")
     max_queue_texts: int = Field(
@@ -54,35 +114,77 @@ class Settings(BaseSettings):
     shutdown_grace_s: int = Field(
         30, ge=1, description="Seconds that running requests get to end on SIGTERM."
     )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log lines shown."
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Log lines for people, or one JSON object per line and a line per request."
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description="OpenTelemetry collector that gets a trace per request, as http://127.0.0.1:4318.",
+    )
 
-    @model_validator(mode="before")
     @classmethod
-    def _refuse_misspelt_variables(cls, given: dict[str, Any]) -> dict[str, Any]:
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given goes before variables before the settings file."""
         check_variables(os.environ)
+        config = init_settings().get("config") or env_settings().get("config")
+        values = read_config(Path(config).expanduser()) if config else {}
+        return init_settings, env_settings, InitSettingsSource(settings_cls, values)
+
+    @field_validator("model", "cors_origins", mode="before")
+    @classmethod
+    def _split_at_commas(cls, given: object) -> object:
+        return tuple(given.split(",")) if isinstance(given, str) else given
+
+    @field_validator("model", "cors_origins")
+    @classmethod
+    def _no_empty_entry(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        stripped = tuple(entry.strip() for entry in given)
+        if "" in stripped:
+            raise ValueError(f"has an empty entry at position {stripped.index('')}")
+        return stripped
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in given:
+            if not _ORIGIN.fullmatch(entry):
+                raise ValueError(f"has {entry!r}; an origin is scheme://host[:port] without a path, or *")
         return given
 
-    @field_validator("data_dir")
+    @field_validator("config", "data_dir", "keys_file", "tls_cert", "tls_key")
     @classmethod
-    def _expand_home(cls, given: Path) -> Path:
-        return given.expanduser()
+    def _expand_home(cls, given: Path | None) -> Path | None:
+        return given.expanduser() if given else None
 
     @model_validator(mode="after")
-    def _queue_holds_a_request(self) -> Settings:
+    def _fit_together(self) -> Settings:
         if self.max_queue_texts < self.max_batch_texts:
             raise ValueError(
                 f"max_queue_texts = {self.max_queue_texts} cannot hold one request of "
                 f"max_batch_texts = {self.max_batch_texts}"
             )
+        if (self.tls_cert is None) != (self.tls_key is None):
+            given, other = ("tls_cert", "tls_key") if self.tls_cert else ("tls_key", "tls_cert")
+            raise ValueError(f"{given} is given without {other}; HTTPS needs both")
         return self
 
 
 def load_settings(**given: Any) -> Settings:
-    """Return the settings: what is given, else the environment, else the default.
+    """Return the settings: what is given, else the environment, else the settings file, else the default.
 
-    Raises InvalidInputError naming the option or the variable that is wrong.
+    Raises InvalidInputError naming the option, the variable or the file's key that is wrong.
     """
     try:
         return Settings(**given)
@@ -91,9 +193,21 @@ def load_settings(**given: Any) -> Settings:
         if not first["loc"]:
             raise InvalidInputError(first["msg"].removeprefix("Value error, ")) from error
         name = str(first["loc"][0])
-        origin = name if name in given else f"the variable {PREFIX}{name.upper()}"
-        reason = first["msg"].removeprefix("Input ")
-        raise InvalidInputError(f"{origin} is {first['input']!r}: it {reason}", param=name) from error
+        if first["type"] == "value_error":
+            raise InvalidInputError(f"{_origin(name, given)} {first['ctx']['error']}", param=name) from error
+        reason = first["msg"].removeprefix("Input ").replace("tuple", "list")
+        raise InvalidInputError(
+            f"{_origin(name, given)} is {first['input']!r}: it {reason}", param=name
+        ) from error
+
+
+def _origin(name: str, given: Mapping[str, Any]) -> str:
+    variables = {variable.upper(): value for variable, value in os.environ.items()}
+    if name in given:
+        return name
+    if variables.get(f"{PREFIX}{name.upper()}"):
+        return f"the variable {PREFIX}{name.upper()}"
+    return f"{name} in {given.get('config') or variables[f'{PREFIX}CONFIG']}"
 
 
 def check_variables(environment: Mapping[str, str]) -> None:
@@ -101,5 +215,27 @@ def check_variables(environment: Mapping[str, str]) -> None:
     known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
     for name in sorted(environment):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
-            nearest = get_close_matches(name.upper(), known, n=1, cutoff=0)[0]
+            nearest = _nearest(name.upper(), known)
             raise InvalidInputError(f"no option has the variable {name}; the nearest is {nearest}")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the options in a settings file; raise InvalidInputError naming the file and what is wrong."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInputError(f"config {path} cannot be read: {error.strerror}", param="config") from error
+    except ValueError as error:  # also bytes that are not UTF-8
+        raise InvalidInputError(f"config {path} is not TOML: {error}", param="config") from error
+    known = set(Settings.model_fields) - {"config"}
+    for name in values:
+        if name not in known:
+            nearest = _nearest(name, known)
+            raise InvalidInputError(
+                f"config {path}: no option is called {name}; the nearest is {nearest}", param="config"
+            )
+    return values
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    return get_close_matches(name, list(known), n=1, cutoff=0)[0]

@@ -11,10 +11,19 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from embedsvc import encoder as encoder_module
+from embedsvc import runtime as runtime_module
 from embedsvc.encoder import Encoder, PreparedText, check_texts, load_encoder
 from embedsvc.encoders.static_table import StaticTableRuntime
-from embedsvc.errors import EmbedsvcError, InvalidInputError, MissingExtraError, ModelError, NotFoundError
+from embedsvc.errors import (
+    EmbedsvcError,
+    InvalidInputError,
+    MissingExtraError,
+    ModelError,
+    NotFoundError,
+    TextTooLongError,
+)
 from embedsvc.model_folder import BUNDLED, ModelFolder, Module, open_model_folder
+from embedsvc.options import EncodeOptions
 from embedsvc.postprocess import finish_vectors
 
 WORDS = ["[UNK]", "query", "passage", ":", *(f"w{number}" for number in range(50))]
@@ -153,6 +162,8 @@ def test_fewer_dimensions_are_for_matryoshka_models(opened: ModelFolder) -> None
     plain = replace(opened, matryoshka_dimensions=())
     with pytest.raises(InvalidInputError, match=r"'tiny' was not trained for shorter vectors .*ask for 8"):
         Encoder(plain, StaticTableRuntime(plain)).encode(["w1"], dimensions=4)
+    forced = Encoder(plain, StaticTableRuntime(plain)).encode(["w1"], dimensions=4, force_dimensions=True)
+    np.testing.assert_allclose(np.linalg.norm(forced, axis=1), 1, atol=1e-6)
 
 
 def test_prompts_by_name_and_by_text_are_the_same(tiny: Encoder) -> None:
@@ -174,7 +185,9 @@ def test_the_default_prompt_is_used_and_can_be_turned_off(opened: ModelFolder) -
 @pytest.mark.parametrize(
     ("options", "message", "param"),
     [
-        ({"prompt": "a", "prompt_name": "query"}, "give prompt or prompt_name, not both", "prompt"),
+        ({"prompt": "a", "prompt_name": "query"}, "give prompt_name or prompt, not both", "prompt"),
+        ({"prompt": "a", "input_type": "query"}, "give input_type or prompt, not both", "prompt"),
+        ({"max_tokens": 0}, "max_tokens = 0; at least 1 expected", "max_tokens"),
         (
             {"prompt_name": "quest"},
             "'quest' is unknown to model 'tiny'; it has: passage, query",
@@ -233,11 +246,33 @@ def test_a_nul_character_is_text_like_any_other(tiny: Encoder) -> None:
 
 def test_texts_are_cut_where_asked(limited: Encoder) -> None:
     text = "w1 w2 w3 w4 w5 w6 w7"
-    end = limited.encode_with_usage([text], truncate="end")
-    start = limited.encode_with_usage([text], truncate="start")
+    end = limited.encode_with_usage([text], EncodeOptions(truncate="end"))
+    start = limited.encode_with_usage([text], EncodeOptions(truncate="start"))
     np.testing.assert_allclose(end.vectors, expected_rows(["w1 w2 w3 w4 w5"]), atol=1e-6)
     np.testing.assert_allclose(start.vectors, expected_rows(["w3 w4 w5 w6 w7"]), atol=1e-6)
     assert (end.tokens, end.truncated) == ([9], [True])
+
+
+def test_max_tokens_lowers_the_limit_of_the_model(limited: Encoder) -> None:
+    text = "w1 w2 w3 w4"
+    options = EncodeOptions(max_tokens=4, truncate="end")  # two of them are special
+    found = limited.encode_with_usage([text, "w9"], options)
+    np.testing.assert_allclose(found.vectors, expected_rows(["w1 w2", "w9"]), atol=1e-6)
+    assert (found.tokens, found.truncated) == ([6, 3], [True, False])
+    with pytest.raises(TextTooLongError, match=r"input\[0\] has 4 tokens; the limit is 2"):
+        limited.encode([text], max_tokens=4)
+
+
+def test_input_types_take_the_prompts_of_their_role(tiny: Encoder, opened: ModelFolder) -> None:
+    np.testing.assert_array_equal(
+        tiny.encode(["w1"], input_type="query"), tiny.encode(["w1"], prompt_name="query")
+    )
+    np.testing.assert_array_equal(
+        tiny.encode(["w1"], input_type="document"), tiny.encode(["w1"], prompt_name="passage")
+    )
+    plain = replace(opened, prompts={})
+    without = Encoder(plain, StaticTableRuntime(plain))
+    np.testing.assert_array_equal(without.encode(["w1"], input_type="query"), without.encode(["w1"]))
 
 
 def test_the_prompt_survives_cutting_at_the_start(limited: Encoder) -> None:
@@ -325,7 +360,7 @@ def test_without_onnx_and_torch_the_missing_extra_is_named(
 
     (tmp_path / "config.json").write_text("{}")
     shutil.copy(folder / "tokenizer.json", tmp_path)
-    monkeypatch.setattr(encoder_module, "torch_installed", lambda: False)
+    monkeypatch.setattr(runtime_module, "torch_installed", lambda: False)
     with pytest.raises(
         MissingExtraError, match=r"has no ONNX file; running it with torch needs the \[torch\] extra"
     ):

@@ -23,7 +23,7 @@ def test_given_options_go_before_variables_before_defaults(monkeypatch):
     monkeypatch.setenv("EMBEDSVC_MODEL", "")  # empty is as if not set
     settings = load_settings(port=9001, max_batch_texts=5)
     assert (settings.port, settings.demo, settings.data_dir) == (9001, True, Path("/srv/data"))
-    assert (settings.model, settings.max_batch_texts, settings.max_queue_texts) == (None, 5, 8192)
+    assert (settings.model, settings.max_batch_texts, settings.max_queue_texts) == ((), 5, 8192)
     assert load_settings().port == 9000
 
 
@@ -89,3 +89,61 @@ def test_the_data_dir_is_in_the_home_unless_the_environment_says_otherwise(
     assert load_settings().data_dir == Path.home() / ".local" / "share" / "embedsvc"
     monkeypatch.setenv("EMBEDSVC_DATA_DIR", "/data/x")
     assert load_settings().data_dir == Path("/data/x")
+
+
+def test_the_file_goes_after_options_and_variables(tmp_path, monkeypatch):
+    file = tmp_path / "serve.toml"
+    file.write_text('model = ["a", "name=b"]\nport = 1\nmax_batch_texts = 2\nrequest_timeout_s = 3\n')
+    monkeypatch.setenv("EMBEDSVC_CONFIG", str(file))
+    monkeypatch.setenv("EMBEDSVC_MAX_BATCH_TEXTS", "20")
+    settings = load_settings(port=10)
+    assert settings.model == ("a", "name=b")
+    assert (settings.port, settings.max_batch_texts, settings.request_timeout_s) == (10, 20, 3.0)
+    other = tmp_path / "other.toml"
+    other.write_text("port = 4\n")
+    assert load_settings(config=other).port == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prot = 1", "config {file}: no option is called prot; the nearest is port"),
+        ("[server]\nport = 1", "config {file}: no option is called server; the nearest is "),
+        ("config = 'x'", "config {file}: no option is called config; the nearest is "),
+        ("port = 'x'", "port in {file} is 'x': it should be a valid integer"),
+        ("port = 70000", "port in {file} is 70000: it should be less than or equal to 65535"),
+        ("model = 3", "model in {file} is 3: it should be a valid list"),
+        ("port 1", "config {file} is not TOML: "),
+        ("tls_key = 'k.pem'", "tls_key is given without tls_cert; HTTPS needs both"),
+    ],
+)
+def test_a_wrong_file_is_refused_naming_it_and_the_key(tmp_path, text, message):
+    file = tmp_path / "serve.toml"
+    file.write_text(text)
+    with pytest.raises(InvalidInputError) as caught:
+        load_settings(config=file)
+    assert caught.value.message.startswith(message.format(file=file))
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InvalidInputError, match=r"nope.toml cannot be read: No such file or directory$"):
+        load_settings(config=tmp_path / "nope.toml")
+
+
+def test_lists_in_variables_are_separated_by_commas(monkeypatch):
+    monkeypatch.setenv("EMBEDSVC_MODEL", "models/a, b=org/name")
+    monkeypatch.setenv("EMBEDSVC_CORS_ORIGINS", "https://a.example,http://127.0.0.1:3000")
+    settings = load_settings()
+    assert settings.model == ("models/a", "b=org/name")
+    assert settings.cors_origins == ("https://a.example", "http://127.0.0.1:3000")
+    monkeypatch.setenv("EMBEDSVC_MODEL", "a,,b")
+    with pytest.raises(
+        InvalidInputError, match=r"^the variable EMBEDSVC_MODEL has an empty entry at position 1$"
+    ):
+        load_settings()
+
+
+@pytest.mark.parametrize("origin", ["app.example", "https://app.example/", "https://app.example/page", "**"])
+def test_an_origin_that_no_browser_sends_is_refused(origin):
+    with pytest.raises(InvalidInputError, match=r"^cors_origins has .*; an origin is scheme://host"):
+        load_settings(cors_origins=(origin,))

@@ -16,6 +16,7 @@ _COMMANDS = {
     "collections": ("embedsvc.cli.collections:collections", "List, describe and delete collections."),
     "mine": ("embedsvc.cli.mine:mine", "Find translation pairs in two monolingual files."),
     "serve": ("embedsvc.cli.serve:serve", "Start the HTTP server."),
+    "keys": ("embedsvc.cli.keys:keys", "Make, list and revoke API keys of the server."),
     "train": ("", "Train an encoder from a recipe (needs the [train] extra)."),
     "evaluate": ("", "Evaluate models on Tatoeba, xsim and more."),
     "export": ("", "Convert a model folder (ONNX, quantised or plain float32)."),

@@ -18,13 +18,15 @@ def settings_options(command: Command) -> Command:
     """Add one option per field of `Settings`; an option that is not given is left out of the settings."""
     for name, field in reversed(Settings.model_fields.items()):
         flag = f"--{name.replace('_', '-')}"
-        default = "" if field.default is None else f"  [default: {_default(field.default)}]"
+        default = "" if field.default in (None, ()) else f"  [default: {_default(field.default)}]"
+        repeatable = get_origin(field.annotation) is tuple
         command = click.option(
             f"{flag}/--no-{flag[2:]}" if field.annotation is bool else flag,
             name,
             type=_click_type(field.annotation),
             default=None,
-            help=f"{field.description}{default}",
+            multiple=repeatable,
+            help=f"{field.description}{' Can be repeated.' if repeatable else ''}{default}",
         )(command)
     return command
 
@@ -34,22 +36,28 @@ def _default(value: object) -> str:
 
 
 def _click_type(annotation: Any) -> Any:
-    """``int | None`` → int, ``Literal[...]`` → a choice, ``Path`` → a path; bounds are left to `Settings`."""
-    if isinstance(annotation, types.UnionType):
+    """``int | None`` and ``tuple[int, ...]`` → int, ``Literal[...]`` → a choice, ``Path`` → a path.
+
+    Bounds are left to `Settings`.
+    """
+    if isinstance(annotation, types.UnionType) or get_origin(annotation) is tuple:
         annotation = next(part for part in get_args(annotation) if part is not type(None))
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation))
     return click.Path(path_type=Path) if annotation is Path else annotation
 
 
-@click.command(epilog=f"Each option is also a variable: --data-dir is {PREFIX}DATA_DIR.")
+@click.command(
+    epilog=f"Each option is also a variable and a key of the settings file: --data-dir is {PREFIX}DATA_DIR "
+    "and data_dir. Options go before variables before the file."
+)
 @settings_options
 def serve(**options: Any) -> None:
     """Start the HTTP server; Ctrl-C or SIGTERM ends it after the requests in flight."""
     from embedsvc.errors import InvalidInputError
     from embedsvc.settings import load_settings
 
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value not in (None, ())}
     try:
         settings = load_settings(**given)
     except InvalidInputError as error:

@@ -142,7 +142,7 @@ class _ModelProcess:
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr.fileno() if _has_fileno() else subprocess.DEVNULL,
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, [_PYTHONPATH])])},
+            env=os.environ | {"PYTHONPATH": _python_path()},
         )
         self.pid = self._popen.pid
         theirs.close()
@@ -209,9 +209,13 @@ class _ModelProcess:
         return 0
 
 
-_ROOT = Path(__file__).parents[2]
-_PYTHONPATH = os.environ.get("PYTHONPATH")
 _MAIN = "from embedsvc.scheduling.model_process import main; main()"
+
+
+def _python_path() -> str:
+    """Return where the process finds this very package, wherever it runs."""
+    here = str(Path(__file__).parents[2])
+    return os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
 
 
 def _has_fileno() -> bool:

@@ -13,6 +13,7 @@ from embedsvc.encoder import Encoding, Prepared
 from embedsvc.options import EncodeOptions, Priority
 from embedsvc.scheduling.plan import plan_batches
 
+_LEAST_TOKENS = 64  # a smaller batch costs more in overhead than a second worker gains
 _TURN_TOKENS = 512  # what one client gets before the next one has its turn
 
 
@@ -108,7 +109,7 @@ class Lane:
         if not rows:
             return
         lengths = [job.lengths[row] for job, row in rows]
-        share = -(-sum(lengths) // workers)
+        share = -(-sum(lengths) // workers) if workers > 1 else batch_tokens
         budget = min(batch_tokens, max(share, _LEAST_TOKENS))
         for picked in reversed(plan_batches(lengths, budget)):
             self._window.append(Batch([rows[place] for place in picked.tolist()], self._priority))
@@ -132,6 +133,3 @@ class Lane:
             if requests:
                 self._clients[client] = requests  # at the end of the line
         return taken
-
-
-_LEAST_TOKENS = 64  # a batch smaller than this costs more in overhead than a second worker gains

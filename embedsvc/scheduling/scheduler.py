@@ -98,7 +98,8 @@ class Scheduler:
         self._streak = 0
         self._closing = False
         self._seconds_per_text = 0.0
-        self.last_success: float | None = None  # of time.monotonic
+        self._last_success = -math.inf  # of time.monotonic
+        self._last_failure = -math.inf
         self._tokenizers = ThreadPoolExecutor(2, thread_name_prefix="tokenize")
 
     def start(self) -> None:
@@ -122,6 +123,11 @@ class Scheduler:
     def waiting_texts(self, lane: Priority) -> int:
         """Return the texts of a lane that no batch has taken yet."""
         return self._waiting[lane]
+
+    def worked_within(self, seconds: float) -> bool:
+        """True when a batch went well in the last ``seconds`` and none has failed since."""
+        fresh = time.monotonic() - self._last_success < seconds
+        return fresh and self._last_success > self._last_failure
 
     @property
     def idle(self) -> bool:
@@ -297,8 +303,10 @@ class Scheduler:
             if raw.shape != (len(texts), self._encoder.dimension):
                 raise ModelFailedError(f"the model gave vectors of shape {raw.shape} for {len(texts)} texts")
         except ModelLostError as error:
+            self._last_failure = time.monotonic()
             self._isolate(batch, error)
         except BaseException as error:
+            self._last_failure = time.monotonic()
             self._split(batch, error)
         else:
             self._deliver(batch, raw, time.perf_counter() - begin)
@@ -332,7 +340,7 @@ class Scheduler:
 
     def _deliver(self, batch: Batch, raw: NDArray[np.float32], seconds: float) -> None:
         """Give every request its vectors of this batch, and the finished ones their answer."""
-        self.last_success = time.monotonic()
+        self._last_success = time.monotonic()
         broken = set(np.flatnonzero(~np.isfinite(raw).all(axis=1)).tolist())
         places: dict[Job, tuple[list[int], list[int]]] = {}
         for place, (job, row) in enumerate(batch.rows):

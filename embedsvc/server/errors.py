@@ -45,15 +45,46 @@ class WrongModelError(EmbedsvcError):
     code = "wrong_model"
 
 
+class HeadTooLargeError(InvalidInputError):
+    """The request's line and headers have more bytes than the server takes."""
+
+    status = 431
+    code = "head_too_large"
+
+
 class RequestTimeoutError(UnavailableError):
     """The request took longer than the server allows."""
 
     code = "timeout"
 
 
+class InvalidKeyError(EmbedsvcError):
+    """The request has no API key, or one that the server does not know."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
+class ForbiddenError(EmbedsvcError):
+    """The API key's scope does not include what the request does."""
+
+    status = 403
+    code = "forbidden"
+
+
+class RateLimitedError(OverloadedError):
+    """The API key has used up what it may ask for in a minute."""
+
+    code = "rate_limited"
+
+
 def error_response(error: EmbedsvcError, path: str = "") -> Response:
     """Return the answer of a path to an error raised on purpose."""
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, OverloadedError) else {}
+    headers = {}
+    if isinstance(error, OverloadedError):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, InvalidKeyError):
+        headers["WWW-Authenticate"] = "Bearer"
     return _response(path, Problem(error.status, error.message, error.code, error.param), headers)
 
 

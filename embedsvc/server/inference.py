@@ -13,6 +13,7 @@ from embedsvc.encoder import Encoding
 from embedsvc.errors import EmbedsvcError, InvalidInputError, ModelFailedError
 from embedsvc.options import EncodeOptions, Priority
 from embedsvc.quantize import CALIBRATED, Calibration
+from embedsvc.server.auth import charge_texts
 from embedsvc.server.errors import EmptyBatchError
 from embedsvc.server.models import ServedModel
 from embedsvc.server.state import ServerState
@@ -50,7 +51,15 @@ async def encode_for(
     options: EncodeOptions,
     asked: Asked = Asked(),
 ) -> Encoding:
-    """Return the encoding of texts for the client of a request; errors name the texts as it does."""
+    """Charge the client for its texts and return their encoding; errors name them as the request does."""
+    charge_texts(request, len(texts))
+    return await encode_charged(request, served, texts, options, asked)
+
+
+async def encode_charged(
+    request: Request, served: ServedModel, texts: Sequence[str], options: EncodeOptions, asked: Asked
+) -> Encoding:
+    """Like `encode_for`, for texts that the client has been charged for."""
     if options.output_dtype in CALIBRATED:
         await calibration_of(served)
     try:
@@ -59,7 +68,7 @@ async def encode_for(
             options,
             priority=asked.priority,
             timeout_s=None if asked.timeout_ms is None else asked.timeout_ms / 1000,
-            client=_client(request),
+            client=request.state.client,
         )
     except (InvalidInputError, ModelFailedError) as error:
         raise _renamed(error, asked.place) from error
@@ -77,9 +86,3 @@ def _renamed(error: InvalidInputError | ModelFailedError, place: Callable[[int],
 async def calibration_of(served: ServedModel) -> Calibration:
     """Return the model's scale of int8 vectors; learning it, once, takes long enough for a thread."""
     return await asyncio.to_thread(lambda: served.encoder.calibration)
-
-
-def _client(request: Request) -> str:
-    """Return the name of the API key, else the address, by which clients take turns."""
-    named = request.scope.get("state", {}).get("client")
-    return str(named) if named else request.client.host if request.client else ""

@@ -1,11 +1,11 @@
-"""What holds for every request: limits of size and time, clients that go away, unexpected errors, metrics."""
+"""What holds for every request: limits of size and time, clients that go away, unexpected errors."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable
+from urllib.parse import quote
 
 from fastapi import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,11 +17,9 @@ from embedsvc.server.errors import (
     error_response,
     internal_error_response,
 )
-from embedsvc.server.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 _DISCARDED_BODIES = 8  # a client sees its 413 only after it has sent its body; more than this is cut off
-_CLIENT_GONE = 499  # as nginx names it; seen in the metrics only
 
 
 # Read and answered piece by piece, for as long as pieces come: the route itself keeps the limits.
@@ -33,34 +31,32 @@ class _ClientGoneError(Exception):
 
 
 class RequestGuard:
-    """The outermost ASGI layer. The body is read here, whole, before the route runs."""
+    """ASGI layer that answers whatever goes wrong within it, and new requests while the server drains."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, timeout_s: float, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, timeout_s: float) -> None:
         self._app = app
-        self._max_body_bytes = max_body_bytes
         self._timeout_s = timeout_s
-        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begin = time.perf_counter()
-        status: int | None = None
+        begun = False
 
         async def noting_send(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
+            nonlocal begun
+            begun = True
             await send(message)
 
         answer: Response | None = None
         try:
+            if scope["app"].state.draining and scope["path"] != "/health":
+                raise UnavailableError("the server is shutting down")
             streamed = scope["path"] in STREAMED_PATHS
             async with asyncio.timeout(None if streamed else self._timeout_s):
-                await self._handle(scope, receive, noting_send)
+                await self._app(scope, receive, noting_send)
         except _ClientGoneError:
-            status = status or _CLIENT_GONE
+            return
         except asyncio.CancelledError:  # uvicorn, when the grace of a shutdown has passed
             answer = error_response(
                 UnavailableError("the server shut down before the request was done"), scope["path"]
@@ -73,15 +69,22 @@ class RequestGuard:
         except EmbedsvcError as error:
             answer = error_response(error, scope["path"])
         except Exception:
-            _log.exception("%s %s failed", scope["method"], scope["path"])
+            _log.exception("%s %s failed", scope["method"], quote(scope["path"]))
             answer = internal_error_response(scope["path"])
-        if answer is not None and status is None:
+        if answer is not None and not begun:
             answer.headers["Connection"] = "close"  # unread input may be left
-            await answer(scope, receive, noting_send)
-        self._metrics.observe_request(scope, status or 500, time.perf_counter() - begin)
+            await answer(scope, receive, send)
 
-    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] in STREAMED_PATHS:
+
+class WholeBody:
+    """ASGI layer that reads the whole body before the route runs, and ends the route when the client goes."""
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in STREAMED_PATHS:
             await self._app(scope, receive, send)
             return
         body = await self._read_body(scope, receive)

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)=(.+)")
 _LOADED_PER_FILE = 1.5  # memory of a model before it is loaded, as a multiple of its weight files
 _FRESH_S = 10.0  # a batch that went well so lately is proof enough that the model works
-_PROBE_S = 10.0
+_PROBE_S = 5.0
 
 
 @dataclass(eq=False)
@@ -96,14 +96,13 @@ class ServedModel:
 
     async def check_ready(self) -> None:
         """Return when a batch went well lately or one word can be encoded; else raise UnavailableError."""
-        last = self.scheduler.last_success
-        if last is not None and time.monotonic() - last < _FRESH_S:
+        if self.scheduler.worked_within(_FRESH_S):
             return
         self.scheduler.replace_hung()
         try:
             await self.scheduler.encode(["ready"], EncodeOptions(), timeout_s=_PROBE_S)
         except Exception as error:
-            raise UnavailableError(f"model {self.name!r} does not encode: {error}") from error
+            raise UnavailableError(f"model {self.name!r} does not encode one word: {error}") from error
 
     def estimated_bytes(self) -> int:
         """Return the memory the model takes: its process's if it has one, else a multiple of its weights."""

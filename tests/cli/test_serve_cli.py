@@ -100,7 +100,7 @@ def test_the_options_are_those_of_the_settings():
     for name, field in Settings.model_fields.items():
         assert f"--{name.replace('_', '-')}" in shown
         assert field.description in plain, name
-        if field.default is not None:
+        if field.default not in (None, ()):
             assert f"[default: {str(field.default).lower()}]" in plain, name
     assert "--demo / --no-demo" in plain
     assert "--runtime [auto|static|onnx|torch]" in plain
@@ -112,6 +112,8 @@ def test_the_options_are_those_of_the_settings():
         (["--port", "70000"], "--port: port is 70000: it should be less than or equal to 65535"),
         (["--port", "x"], "Invalid value for '--port': 'x' is not a valid integer."),
         (["--prot", "1"], "No such option '--prot'."),
+        (["--config", "/no/file"], "--config: config /no/file cannot be read: No such file or directory"),
+        (["--model", "a", "--model", ""], "--model: model has an empty entry at position 1"),
         (["--max-batch-texts", "0"], "--max-batch-texts: max_batch_texts is 0: it should be greater"),
     ],
 )
@@ -211,16 +213,24 @@ def test_what_stops_the_start_is_one_line(monkeypatch, capsys, arguments, variab
 
 
 def test_sigterm_answers_what_is_in_flight_refuses_the_rest_and_exits_with_0(server):
+    kept = httpx.Client(base_url=server.url)
+    assert kept.get("/ready").status_code == 200
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(httpx.post, f"{server.url}/v1/embeddings", json={"input": "slow"}, timeout=30)
         time.sleep(0.3)
         assert not slow.done()
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
-        with pytest.raises(httpx.TransportError):
-            httpx.get(f"{server.url}/health", timeout=5)
+        for client in (kept, httpx):
+            url = "/ready" if client is kept else f"{server.url}/ready"
+            refused = client.get(url)
+            assert refused.status_code == 503
+            assert refused.json()["error"]["message"] == "the server is shutting down"
+            assert refused.headers["connection"] == "close"
+        assert httpx.get(f"{server.url}/health").status_code == 200
         assert slow.result(20).status_code == 200
         assert len(slow.result().json()["data"]) == 1
+    kept.close()
     output, errors = server.process.communicate(timeout=20)
     assert server.process.returncode == 0
     assert "Traceback" not in errors

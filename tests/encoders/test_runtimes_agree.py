@@ -11,6 +11,7 @@ from tiny_models import HIDDEN, TEXTS, with_head
 
 from embedsvc.encoder import Encoder, load_encoder
 from embedsvc.errors import TextTooLongError
+from embedsvc.options import EncodeOptions
 from embedsvc.pooling import POOLING_MODES
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -72,7 +73,7 @@ def test_too_long_text_is_reported_not_hidden(encoder: Encoder) -> None:
 
 
 def test_usage_counts_every_token_and_marks_the_cut_text(encoder: Encoder) -> None:
-    found = encoder.encode_with_usage(SENTENCES[:3], truncate="end")
+    found = encoder.encode_with_usage(SENTENCES[:3], EncodeOptions(truncate="end"))
     assert found.tokens == [3, 15, 402]
     assert found.truncated == [False, False, True]
 

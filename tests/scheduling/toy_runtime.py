@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.encoder import Encoder, PreparedText
+from embedsvc.errors import ModelLostError
 from embedsvc.model_folder import ModelFolder, Module
 
-POISON, PANIC, STOP = "☠", "💥", "🛑"
+POISON, PANIC, STOP, KILL, NAN = "☠", "💥", "🛑", "🔪", "∞"
 
 
 class Panic(BaseException):
@@ -33,6 +35,10 @@ class ToyRuntime:
         self.open.set()
         self.entered = threading.Event()
         self.batches: list[set[str]] = []
+        self.sizes: list[int] = []
+        self.alone = True  # nothing ever ran beside the first repetition of a batch that killed
+        self._inside = 0
+        self._killed = False
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [[ord(character) for character in text] for text in texts]
@@ -40,9 +46,18 @@ class ToyRuntime:
     def embed(self, batch: Sequence[PreparedText]) -> NDArray[np.float32]:
         texts = ["".join(map(chr, text.ids)) for text in batch]
         self.batches.append(set(texts))
+        self.sizes.append(len(texts))
         self.entered.set()
+        self._inside += 1
+        time.sleep(0.001)
+        if self._killed and KILL in texts and self._inside > 1:
+            self.alone = False
+        self._inside -= 1
         assert self.open.wait(20)
         joined = "".join(texts)
+        if KILL in texts:
+            self._killed = True
+            raise ModelLostError("the process died")
         if POISON in joined:
             raise RuntimeError("the runtime broke: secret details")
         if PANIC in joined:
@@ -50,7 +65,9 @@ class ToyRuntime:
         if STOP in joined:
             raise StopIteration
         rows = [[len(text.ids), sum(text.ids) % 97, text.ids[0] % 89, text.ids[-1] % 83] for text in batch]
-        return np.array(rows, np.float32)
+        vectors = np.array(rows, np.float32)
+        vectors[[NAN in text for text in texts]] = np.nan
+        return vectors
 
 
 def toy_encoder(path: Path, runtime: ToyRuntime | None = None) -> Encoder:

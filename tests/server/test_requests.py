@@ -26,14 +26,14 @@ def test_unexpected_errors_say_nothing_about_their_cause_but_are_logged(make_cli
     client = make_client(toy_encoder(tmp_path), request_timeout_s=5)
     for text in (POISON, PANIC):
         response = client.post("/v1/embeddings", {"input": ["a", text]})
-        assert error_of(response, 500, "internal_error")["type"] == "server_error"
+        assert error_of(response, 500, "model_failed")["message"] == "the model failed to encode input[1]"
         assert "secret" not in response.text
     assert "secret details" in caplog.text
 
     async def fail(*_args, **_options):
         raise ZeroDivisionError("secret thing")
 
-    client.app.state.server.batcher.encode = fail
+    client.app.state.server.models.default.encode = fail
     response = client.post("/v1/embeddings", {"input": "a"})
     assert error_of(response, 500, "internal_error")["message"] == (
         "an internal error; the server's log has the details"
@@ -71,8 +71,7 @@ def test_a_request_that_takes_too_long_is_given_up(make_client, tmp_path):
     try:
         error = error_of(client.post("/v1/embeddings", {"input": "a"}), 503, "timeout")
         assert error["message"] == "the request took longer than request_timeout_s = 0.2 s"
-        ready = error_of(client.get("/ready"), 503, "unavailable")
-        assert ready["message"].startswith("the model has been busy with one batch for ")
+        error_of(client.get("/ready"), 503, "timeout")
         assert client.get("/health").status_code == 200
     finally:
         runtime.open.set()
@@ -114,11 +113,11 @@ def test_work_for_a_client_that_went_away_is_dropped(make_client, tmp_path):
         first = asyncio.create_task(request(b"first", never))
         await asyncio.to_thread(runtime.entered.wait, 10)
         second = asyncio.create_task(request(b"second", gone))
-        while not client.app.state.server.batcher.waiting_texts:
+        while not client.app.state.server.models.default.waiting_texts("interactive"):
             await asyncio.sleep(0)
         gone.set()
         assert await second == []
-        assert client.app.state.server.batcher.waiting_texts == 0
+        assert client.app.state.server.models.default.waiting_texts("interactive") == 0
         runtime.open.set()
         assert (await first)[0]["status"] == 200
 
@@ -136,19 +135,22 @@ def test_ready_runs_the_model_and_health_does_not(make_client, tmp_path):
     assert client.get("/health").json() == {"status": "ok"}
     assert not runtime.batches
     assert client.get("/ready").json() == {"status": "ready"}
-    assert runtime.batches
+    assert client.get("/ready").json() == {"status": "ready"}
+    assert len(runtime.batches) == 1  # the second time the last batch was proof enough
 
     def broken(_batch):
         raise RuntimeError("gone")
 
     runtime.embed = broken
+    assert client.get("/ready").status_code == 200  # the last batch went well
+    error_of(client.post("/v1/embeddings", {"input": "a"}), 500, "model_failed")
     error = error_of(client.get("/ready"), 503, "unavailable")
-    assert error["message"] == "the model fails to encode"
+    assert error["message"].endswith("does not encode one word: the model failed to encode input[0]")
     assert client.get("/health").status_code == 200
 
 
 def test_metrics_count_requests_texts_and_tokens(make_client, tmp_path):
-    client = make_client(toy_encoder(tmp_path))
+    client = make_client(toy_encoder(tmp_path / "toy"))
     client.post("/v1/embeddings", {"input": ["abc", "de"]})
     client.post("/v1/embeddings", {"input": []})
     client.get("/v1/collections/unknown-one")
@@ -160,20 +162,22 @@ def test_metrics_count_requests_texts_and_tokens(make_client, tmp_path):
         'embedsvc_requests_total{method="GET",route="/v1/collections/{name}",status="404"} 1.0',
         'embedsvc_requests_total{method="GET",route="unknown",status="404"} 1.0',
         'embedsvc_request_seconds_count{route="/v1/embeddings"} 2.0',
-        "embedsvc_texts_total 2.0",
-        "embedsvc_tokens_total 9.0",
-        'embedsvc_batch_texts_bucket{le="1.0"} 0.0',
-        'embedsvc_batch_texts_bucket{le="2.0"} 1.0',
-        "embedsvc_queue_texts 0.0",
+        'embedsvc_texts_total{lane="interactive",model="toy"} 2.0',
+        'embedsvc_tokens_total{lane="interactive",model="toy"} 9.0',
+        'embedsvc_padding_tokens_total{model="toy"} 1.0',
+        'embedsvc_stage_seconds_count{lane="interactive",model="toy",stage="queue"} 1.0',
+        'embedsvc_batch_texts_bucket{le="1.0",model="toy"} 0.0',
+        'embedsvc_batch_texts_bucket{le="2.0",model="toy"} 1.0',
+        'embedsvc_queue_texts{lane="bulk",model="toy"} 0.0',
     ):
         assert line in lines
 
 
 def test_every_app_has_its_own_metrics(make_client, tmp_path):
-    one, other = make_client(toy_encoder(tmp_path)), make_client(toy_encoder(tmp_path))
+    one, other = (make_client(toy_encoder(tmp_path / "toy")) for _ in range(2))
     one.post("/v1/embeddings", {"input": "abc"})
-    assert "embedsvc_texts_total 1.0" in one.get("/metrics").text
-    assert "embedsvc_texts_total 0.0" in other.get("/metrics").text
+    assert 'embedsvc_texts_total{lane="interactive",model="toy"} 1.0' in one.get("/metrics").text
+    assert 'embedsvc_texts_total{lane="interactive",model="toy"} 0.0' in other.get("/metrics").text
 
 
 def test_the_api_description_tells_the_truth_about_errors(client):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -14,13 +15,15 @@ from starlette.types import Receive, Scope, Send
 from embedsvc.encoder import Encoding
 from embedsvc.errors import EmbedsvcError, InvalidInputError, OverloadedError
 from embedsvc.server.answers import base64_rows, number_rows
+from embedsvc.server.auth import charge_texts
 from embedsvc.server.errors import RequestTimeoutError, error_response, internal_error_response
-from embedsvc.server.inference import Asked, encode_for, state_of
+from embedsvc.server.inference import Asked, encode_charged, state_of
 from embedsvc.server.models import ServedModel
 from embedsvc.server.requests.body import validated
 from embedsvc.server.requests.lines import Limits, StreamQuery, Window, windows
 from embedsvc.settings import Settings
 
+Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
 _WINDOW_TEXTS = 512
 _WINDOWS = 2  # read and not yet answered: one is encoded while the other is sent
@@ -140,15 +143,24 @@ class _Stream(Response):
         return _Piece(await asyncio.to_thread(_lines, window, encoding, as_base64=as_base64))
 
     async def _encode(self, window: Window) -> Encoding:
-        """Encode a window; a full queue makes it wait, and so the client."""
+        """Encode a window; a full queue, or a used up rate, makes it wait, and so the client."""
+        request, options = self._request, self._query.options()
         asked = Asked(lambda position: f"line {window.lines[position]}", self._query.priority)
-        while True:
-            try:
-                return await encode_for(
-                    self._request, self._served, window.texts, self._query.options(), asked
-                )
-            except OverloadedError as error:
-                await asyncio.sleep(error.retry_after)
+        await _patiently(lambda: _charge(request, window))
+        return await _patiently(lambda: encode_charged(request, self._served, window.texts, options, asked))
+
+
+async def _patiently(attempt: Callable[[], Awaitable[Result]]) -> Result:
+    """Return what ``attempt`` returns; as long as it is refused as too much, wait and try again."""
+    while True:
+        try:
+            return await attempt()
+        except OverloadedError as error:
+            await asyncio.sleep(error.retry_after)
+
+
+async def _charge(request: Request, window: Window) -> None:
+    charge_texts(request, len(window.texts))
 
 
 async def _done(piece: _Piece) -> _Piece:

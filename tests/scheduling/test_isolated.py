@@ -1,0 +1,178 @@
+"""A model in a process of its own, for real: killed, hung, crashing on one text, left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from embedsvc.encoder import Encoder, load_encoder
+from embedsvc.errors import ModelError, ModelFailedError, ModelLostError
+from embedsvc.model_folder import BUNDLED, open_model_folder
+from embedsvc.options import EncodeOptions
+from embedsvc.runtime import PreparedText, RuntimeOptions
+from embedsvc.scheduling.isolated import IsolatedRuntime
+from embedsvc.scheduling.scheduler import Scheduler, SchedulerOptions
+
+# What the model's process runs first: its runtime then obeys certain words.
+OBEDIENT = """
+import os, signal, time
+from embedsvc.encoders import static_table
+from embedsvc.model_folder import BUNDLED
+from embedsvc.tokens import TextTokenizer
+ids = TextTokenizer(BUNDLED / "tokenizer.json").ids
+die, hang, fail = (tuple(row) for row in ids(["die", "hang", "fail"]))
+embed = static_table.StaticTableRuntime.embed
+def obey(self, batch):
+    given = [tuple(text.ids) for text in batch]
+    if die in given:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if hang in given:
+        time.sleep(1000)
+    if fail in given:
+        raise RuntimeError("no such thing")
+    return embed(self, batch)
+static_table.StaticTableRuntime.embed = obey
+"""
+STATIC = RuntimeOptions("static")
+
+
+@pytest.fixture
+def make_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., IsolatedRuntime]]:
+    (tmp_path / "sitecustomize.py").write_text(OBEDIENT)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with ExitStack() as stack:
+
+        def make(**options: Any) -> IsolatedRuntime:
+            runtime = IsolatedRuntime(open_model_folder(BUNDLED), STATIC, **options)
+            stack.callback(runtime.close)
+            return runtime
+
+        yield make
+
+
+def texts_of(runtime: IsolatedRuntime, *texts: str) -> list[PreparedText]:
+    return [PreparedText(ids) for ids in runtime.tokenize(texts)]
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+    except OSError:
+        return True
+
+
+def test_it_gives_the_same_vectors_and_facts_as_the_runtime_it_holds(make_runtime):
+    runtime, own = make_runtime(workers=2), load_encoder()
+    texts = ["one", "a longer text of many words", "три"]
+    np.testing.assert_array_equal(Encoder(own.folder, runtime).encode(texts), own.encode(texts))
+    for name in ("name", "dimension", "max_tokens", "special_tokens", "batch_tokens", "pads"):
+        assert getattr(runtime, name) == getattr(own.runtime, name)
+    assert runtime.workers == 2
+    assert runtime.resident_bytes > 20_000_000
+
+
+def test_a_killed_process_is_replaced(make_runtime):
+    runtime = make_runtime()
+    before = runtime.embed(texts_of(runtime, "one"))
+    first = runtime.pid
+    os.kill(first, signal.SIGKILL)
+    with pytest.raises(ModelLostError, match=f"the model's process {first} died"):
+        runtime.embed(texts_of(runtime, "one"))
+    np.testing.assert_array_equal(runtime.embed(texts_of(runtime, "one")), before)
+    assert runtime.pid != first
+    assert runtime.restarts == 1
+    assert is_gone(first)
+
+
+def test_a_hung_process_is_killed_and_replaced(make_runtime):
+    runtime = make_runtime(batch_timeout_s=0.5)
+    first = runtime.pid
+    with pytest.raises(ModelLostError, match=r"did not finish 1 texts in batch_timeout_s = 0\.5 s") as caught:
+        runtime.embed(texts_of(runtime, "hang"))
+    assert caught.value.fatal
+    assert runtime.embed(texts_of(runtime, "one")).shape == (1, runtime.dimension)
+    assert is_gone(first)
+
+
+def test_an_exception_in_the_process_is_one_here_and_leaves_it_running(make_runtime):
+    runtime = make_runtime()
+    with pytest.raises(RuntimeError, match="no such thing"):
+        runtime.embed(texts_of(runtime, "fail"))
+    runtime.embed(texts_of(runtime, "one"))
+    assert runtime.restarts == 0
+
+
+def test_only_the_text_that_kills_the_process_gets_an_error(make_runtime):
+    runtime = make_runtime(workers=2)
+    encoder = Encoder(open_model_folder(BUNDLED), runtime)
+    groups = [[f"word {i}", f"other word {i}"] for i in range(8)]
+    groups[5][1] = "die"
+
+    async def run() -> list[Any]:
+        scheduler = Scheduler(encoder, SchedulerOptions(batch_tokens=64))
+        scheduler.start()
+        tasks = [asyncio.create_task(scheduler.encode(texts, EncodeOptions())) for texts in groups]
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(scheduler.close, 5)
+        return outcomes
+
+    outcomes = asyncio.run(run())
+    culprit = outcomes.pop(5)
+    assert isinstance(culprit, ModelFailedError)
+    assert culprit.message == "the model died on input[1]"
+    del groups[5]
+    own = load_encoder()
+    for texts, outcome in zip(groups, outcomes, strict=True):
+        np.testing.assert_array_equal(outcome.vectors, own.encode(texts))
+    assert 2 <= runtime.restarts <= 8
+
+
+def test_a_folder_that_cannot_be_opened_is_the_same_error_as_without_a_process(tmp_path):
+    import shutil
+
+    shutil.copytree(BUNDLED, tmp_path / "broken")
+    folder = open_model_folder(tmp_path / "broken")
+    runtime = IsolatedRuntime(folder, STATIC)
+    weights = next(folder.path.rglob("model.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    os.kill(runtime.pid, signal.SIGKILL)
+    with pytest.raises(ModelLostError):
+        runtime.embed(texts_of(runtime, "one"))
+    with pytest.raises(ModelLostError, match=r"cannot be started: .*cannot be read") as caught:
+        runtime.embed(texts_of(runtime, "one"))
+    assert isinstance(caught.value.__cause__, ModelError)
+    runtime.close()
+
+
+def test_the_process_ends_with_its_server_even_if_that_is_killed():
+    code = (
+        "import sys, time\n"
+        "from embedsvc.model_folder import BUNDLED, open_model_folder\n"
+        "from embedsvc.runtime import RuntimeOptions\n"
+        "from embedsvc.scheduling.isolated import IsolatedRuntime\n"
+        "runtime = IsolatedRuntime(open_model_folder(BUNDLED), RuntimeOptions('static'))\n"
+        "print(runtime.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    server = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    pid = int(server.stdout.readline())
+    assert not is_gone(pid)
+    server.kill()
+    server.wait()
+    server.stdout.close()
+    deadline = time.monotonic() + 10
+    while not is_gone(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
