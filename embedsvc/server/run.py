@@ -27,6 +27,8 @@ from embedsvc.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+_IDLE_THREAD_S = 0.5  # an idle thread of a closed pool ends within milliseconds
+
 
 def run_server(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; the requests in flight are answered first.
@@ -152,7 +154,11 @@ def _greeting(listener: socket.socket, app: FastAPI, settings: Settings) -> list
 
 def _leave() -> None:
     """End the process now if a thread still works on a request that was given up after the grace."""
-    if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    for thread in others:
+        if not thread.daemon:
+            thread.join(_IDLE_THREAD_S)
+            if thread.is_alive():
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
@@ -12,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,55 +22,29 @@ from embedsvc.cli import main
 from embedsvc.cli.serve import serve
 from embedsvc.encoder import load_encoder
 from embedsvc.settings import Settings
+from tests.server_process import MAIN, ROOT, Server, clean_environment
 
-ROOT = Path(__file__).parents[2]
-MAIN = "from embedsvc.cli import main; main()"
 # A server whose model needs a second for the text "slow"; at its end it says which modules it had loaded.
 SLOW = """
 import sys, time
 from embedsvc.encoders.static_table import StaticTableRuntime
-embed = StaticTableRuntime.tokenize
-def slow(self, texts):
-    if "slow" in texts:
+tokenize, embed = StaticTableRuntime.tokenize, StaticTableRuntime.embed
+slow_ids = []
+def note(self, texts):
+    ids = tokenize(self, texts)
+    slow_ids.extend(row for text, row in zip(texts, ids) if text == "slow")
+    return ids
+def slow(self, batch):
+    if any(text.ids in slow_ids for text in batch):
         time.sleep(1.0)
-    return embed(self, texts)
-StaticTableRuntime.tokenize = slow
+    return embed(self, batch)
+StaticTableRuntime.tokenize, StaticTableRuntime.embed = note, slow
 from embedsvc.cli import main
 try:
     main()
 finally:
     print("MODULES", *sorted({name.split(".")[0] for name in sys.modules}))
 """
-
-
-def clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("EMBEDSVC_")}
-
-
-class Server:
-    """A server process; `url` is known once it has greeted."""
-
-    def __init__(self, *options: str, code: str = MAIN) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code, "serve", "--port", "0", *options],
-            cwd=ROOT,
-            env=clean_environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.greeting: list[str] = []
-        for line in self.process.stderr or ():
-            self.greeting.append(line)
-            if line.startswith("Page: "):
-                break
-        self.url = self.greeting[-1].split()[1].rstrip("/") if self.greeting else ""
-
-    def stop(self) -> tuple[int, str]:
-        """End it as an init system would; return exit status and standard output."""
-        self.process.send_signal(signal.SIGTERM)
-        output, _ = self.process.communicate(timeout=20)
-        return self.process.returncode, output
 
 
 @pytest.fixture(scope="module")
