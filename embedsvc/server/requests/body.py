@@ -77,6 +77,12 @@ def body_of(kind: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def query_of(kind: type[BaseModel]) -> dict[str, Any]:
+    """Return the part of the OpenAPI document that describes options in the query."""
+    fields = kind.model_json_schema()["properties"]
+    return {"parameters": [{"name": name, "in": "query", "schema": fields[name]} for name in fields]}
+
+
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
     """Return the schema without references: the document has no place of its own for these definitions."""
     if isinstance(schema, list):

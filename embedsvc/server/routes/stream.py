@@ -19,18 +19,25 @@ from embedsvc.server.auth import charge_texts
 from embedsvc.server.errors import RequestTimeoutError, error_response, internal_error_response
 from embedsvc.server.inference import Asked, encode_charged, state_of
 from embedsvc.server.models import ServedModel
-from embedsvc.server.requests.body import validated
+from embedsvc.server.requests.body import query_of, validated
 from embedsvc.server.requests.lines import Limits, StreamQuery, Window, windows
 from embedsvc.settings import Settings
 
 Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
+_NDJSON = "application/x-ndjson"
 _WINDOW_TEXTS = 512
 _WINDOWS = 2  # read and not yet answered: one is encoded while the other is sent
 router = APIRouter(tags=["embeddings"])
 
 
-@router.post("/v1/embeddings/stream")
+@router.post(
+    "/v1/embeddings/stream",
+    response_class=Response,
+    responses={200: {"content": {_NDJSON: {"schema": {"type": "string"}}}}},
+    openapi_extra=query_of(StreamQuery)
+    | {"requestBody": {"required": True, "content": {_NDJSON: {"schema": {"type": "string"}}}}},
+)
 async def embeddings_stream(request: Request) -> Response:
     """Encode lines into lines, in order: NDJSON in, NDJSON out, options in the query.
 
@@ -65,7 +72,7 @@ class _Stream(Response):
     """The answer, written while the body is read: one task reads, one per window encodes, one writes."""
 
     def __init__(self, request: Request, query: StreamQuery, served: ServedModel, settings: Settings) -> None:
-        super().__init__(media_type="application/x-ndjson")
+        super().__init__(media_type=_NDJSON)
         del self.headers["content-length"]
         self._request = request
         self._query = query
