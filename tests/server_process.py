@@ -32,7 +32,7 @@ class Server:
         self.greeting: list[str] = []
         for line in self.process.stderr or ():
             self.greeting.append(line)
-            if line.startswith("Page: ") or line.startswith("{"):
+            if line.startswith("Page: ") or (line.startswith("{") and " on http" in line):
                 break
         shown = re.search(r" on (https?://[\w.:]+)", "".join(self.greeting))
         self.url = shown[1] if shown else ""

@@ -39,7 +39,7 @@ def test_the_log_of_an_error_carries_the_id(make_client, tmp_path, caplog, monke
     answer = client.request(
         "POST", "/v1/embeddings", json={"input": [POISON]}, headers={"x-request-id": "the-one"}
     )
-    error_of(answer, 500, "internal_error")
+    error_of(answer, 500, "model_failed")
     logged = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert [record.request_id for record in logged if record.name.startswith("embedsvc.server")] == [
         "the-one"
