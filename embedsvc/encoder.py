@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsvc.errors import InvalidInputError, NotFoundError
+from embedsvc.errors import InvalidInputError, ModelFailedError, NotFoundError
 from embedsvc.model_folder import BUNDLED, ModelFolder, open_model_folder
 from embedsvc.options import EncodeOptions, InputType, OutputDtype
 from embedsvc.postprocess import finish_vectors
@@ -68,6 +68,15 @@ class Encoding:
     tokens: list[int]
     truncated: list[bool]
     timings: Timings = Timings()
+
+
+@dataclass(frozen=True)
+class TokenEncoding:
+    """Vectors (tokens, dim) of each text, with its true token count and whether it was cut."""
+
+    vectors: list[NDArray[np.float32]]
+    tokens: list[int]
+    truncated: list[bool]
 
 
 @dataclass(frozen=True)
@@ -195,6 +204,30 @@ class Encoder:
                     bar.update(len(rows))
                 parts.append(self.finish(raw, options, first=begin))
         return Encoding(np.concatenate(parts), tokens, truncated)
+
+    def encode_tokens(
+        self, texts: Sequence[str], options: EncodeOptions | None = None, *, most_tokens: int | None = None
+    ) -> TokenEncoding:
+        """Return the vectors of each text's tokens before pooling, special ones included.
+
+        Of the options those count that decide what the model reads. Raises InvalidInputError for more
+        than ``most_tokens`` in all, and ModelError for a model with vectors of whole texts only.
+        """
+        options = options or EncodeOptions()
+        check_texts(texts)
+        self.check(options)
+        prepared = self.prepare(texts, options)
+        lengths = self.lengths(prepared)
+        if most_tokens is not None and sum(lengths) > most_tokens:
+            raise InvalidInputError(
+                f"the texts have {sum(lengths)} tokens; the limit for token vectors is {most_tokens}",
+                param="input",
+            )
+        vectors = self.runtime.embed_tokens(prepared.texts)
+        for position, states in enumerate(vectors):
+            if not np.isfinite(states).all():
+                raise ModelFailedError(f"the model gave a vector that is not finite for input[{position}]")
+        return TokenEncoding(vectors, prepared.tokens, prepared.truncated)
 
     def prepare(self, texts: Sequence[str], options: EncodeOptions, *, first: int = 0) -> Prepared:
         """Tokenize checked texts and cut them to the limit; errors count positions from ``first``."""

@@ -6,10 +6,11 @@ import asyncio
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import Request
 
-from embedsvc.encoder import Encoding
+from embedsvc.encoder import Encoding, TokenEncoding
 from embedsvc.errors import EmbedsvcError, InvalidInputError, ModelFailedError
 from embedsvc.options import EncodeOptions, Priority
 from embedsvc.quantize import CALIBRATED, Calibration
@@ -18,6 +19,7 @@ from embedsvc.server.errors import EmptyBatchError
 from embedsvc.server.models import ServedModel
 from embedsvc.server.state import ServerState
 
+_MOST_TOKENS = 16_384  # of one request for token vectors: its answer is held in memory
 _PLACE = re.compile(r"input\[(\d+)\]")
 
 
@@ -72,6 +74,22 @@ async def encode_charged(
         )
     except (InvalidInputError, ModelFailedError) as error:
         raise _renamed(error, asked.place) from error
+
+
+async def encode_tokens_for(
+    request: Request,
+    served: ServedModel,
+    texts: Sequence[str],
+    options: EncodeOptions,
+    place: Callable[[int], str],
+) -> TokenEncoding:
+    """Charge the client for its texts and return the vectors of their tokens; one request at a time."""
+    charge_texts(request, len(texts))
+    encode = partial(served.encoder.encode_tokens, most_tokens=_MOST_TOKENS)
+    try:
+        return await state_of(request).token_vectors.run(encode, texts, options)
+    except (InvalidInputError, ModelFailedError) as error:
+        raise _renamed(error, place) from error
 
 
 def _renamed(error: InvalidInputError | ModelFailedError, place: Callable[[int], str]) -> EmbedsvcError:

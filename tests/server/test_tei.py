@@ -67,6 +67,20 @@ def test_too_long_texts_are_cut_unless_told_otherwise(make_client, tmp_path):
     assert message.startswith("inputs[1] has 20 tokens; the limit is 12")
 
 
+def test_token_vectors_are_what_is_pooled(client, encoder):
+    response = client.post("/embed_all", {"inputs": TEXTS})
+    assert response.status_code == 200
+    means = np.array([np.mean(states, axis=0) for states in response.json()], np.float32)
+    np.testing.assert_allclose(means, encoder.encode(TEXTS, normalize=False), atol=1e-6)
+    tokens = encoder.encode_with_usage(TEXTS).tokens
+    assert [len(states) for states in response.json()] == tokens
+    assert response.headers["x-compute-tokens"] == str(sum(tokens))
+    refused = client.post("/embed_all", {"inputs": ["word " * 9_000, "word " * 9_000]})
+    assert error_of(refused, 422, "Validation").startswith("the texts have 18000 tokens; the limit")
+    message = error_of(client.post("/embed_all", {"inputs": ["a", " "]}), 422, "Validation")
+    assert message == "inputs[1] is empty"
+
+
 def test_similarity_is_the_cosine(client, encoder):
     body = {"inputs": {"source_sentence": TEXTS[0], "sentences": TEXTS[1:]}, "parameters": {"truncate": True}}
     vectors = encoder.encode(TEXTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -59,6 +60,10 @@ class PromptedFields(TruncationFields):
 class EmbedAllRequest(PromptedFields):
     inputs: Inputs
 
+    def options(self) -> EncodeOptions:
+        """Return the options that the request asks for."""
+        return EncodeOptions(prompt_name=self.prompt_name, truncate=self.truncation())
+
 
 class EmbedRequest(EmbedAllRequest):
     normalize: bool = True
@@ -66,12 +71,7 @@ class EmbedRequest(EmbedAllRequest):
 
     def options(self) -> EncodeOptions:
         """Return the options that the request asks for."""
-        return EncodeOptions(
-            prompt_name=self.prompt_name,
-            dimensions=self.dimensions,
-            normalize=self.normalize,
-            truncate=self.truncation(),
-        )
+        return replace(super().options(), dimensions=self.dimensions, normalize=self.normalize)
 
 
 class SimilarityInputs(TeiRequest):

@@ -20,11 +20,12 @@ from embedsvc.options import EncodeOptions
 from embedsvc.pooling import read_pooling
 from embedsvc.server.answers import json_response, matrix_json, number_rows, timing_headers
 from embedsvc.server.errors import WrongModelError
-from embedsvc.server.inference import Asked, check_batch, encode_for, state_of
+from embedsvc.server.inference import Asked, check_batch, encode_for, encode_tokens_for, state_of
 from embedsvc.server.models import ServedModel
 from embedsvc.server.requests.body import body_of, read_body
 from embedsvc.server.requests.tei import (
     DecodeRequest,
+    EmbedAllRequest,
     EmbedRequest,
     Info,
     Rank,
@@ -51,6 +52,22 @@ async def embed(request: Request) -> Response:
     return await json_response(
         lambda: matrix_json(encoding.vectors), encoding.vectors, timing_headers(encoding, texts)
     )
+
+
+@router.post(
+    "/embed_all", responses={200: {"model": list[list[list[float]]]}}, openapi_extra=body_of(EmbedAllRequest)
+)
+async def embed_all(request: Request) -> Response:
+    """Return the vectors of each text's tokens, special ones included, before they are pooled."""
+    body = await read_body(request, EmbedAllRequest)
+    served = await _default(request)
+    texts = await _texts(request, served, body.inputs)
+    encoding = await encode_tokens_for(request, served, texts, body.options(), "inputs[{}]".format)
+    content = await asyncio.to_thread(
+        lambda: b"[%b]" % b",".join(matrix_json(states) for states in encoding.vectors)
+    )
+    headers = {"x-compute-tokens": str(sum(encoding.tokens))}
+    return Response(content, headers=headers, media_type="application/json")
 
 
 @router.post("/similarity", responses={200: {"model": list[float]}}, openapi_extra=body_of(SimilarityRequest))
