@@ -27,7 +27,9 @@ from embedsvc.errors import ModelError, NotFoundError
 Precision = Literal["float32", "int8"]
 
 BUNDLED = Path(__file__).parent / "models" / "default"
-_NOT_MODEL = {"run", "evaluation"}  # what training and evaluation may leave beside the model
+SAMPLE_FILE = Path(__file__).parent / "models" / "sample" / "documents.jsonl"
+# What may lie beside the model without changing its float32 vectors.
+_NOT_MODEL = {"run", "evaluation", "calibration.json"}
 # int8: our own, transformers.js and optimum, sentence-transformers (one for each kind of processor).
 _ONNX_NAMES: dict[Precision, tuple[str, ...]] = {
     "float32": ("model.onnx",),

@@ -41,6 +41,12 @@ class Runtime(Protocol):
     def embed(self, batch: Sequence[PreparedText]) -> NDArray[np.float32]:
         """Return (n, dimension) pooled vectors, before the final normalisation."""
 
+    def embed_tokens(self, batch: Sequence[PreparedText]) -> list[NDArray[np.float32]]:
+        """Return (tokens, dim) for each text: its tokens' vectors before pooling, special ones included.
+
+        Raises ModelError when the model has vectors of whole texts only.
+        """
+
 
 @dataclass(frozen=True)
 class RuntimeOptions:

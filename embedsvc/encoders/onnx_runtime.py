@@ -76,6 +76,12 @@ class OnnxRuntime:
             raise EmbedsvcError(f"{self._path} failed on a batch of {padded.ids.shape}: {error}") from error
         return np.asarray(outputs[0], np.float32)
 
+    def embed_tokens(self, batch: Sequence[PreparedText]) -> list[NDArray[np.float32]]:
+        """Return the states of each text, one text at a time: nothing is padded."""
+        if self._head is None:
+            raise ModelError(f"{self._path} gives vectors of whole texts only, not of tokens")
+        return [self._run(self._inputs.padded([text]))[0] for text in batch]
+
     def _probe_dimension(self) -> int:
         """Run one short text: the width is known, and a graph that cannot run is found when it is opened."""
         try:
