@@ -110,7 +110,7 @@ def test_a_limit_without_room_for_text_is_refused(tmp_path: Path) -> None:
 def test_runtime_onnx_needs_an_onnx_file(tmp_path: Path) -> None:
     folder = write_graph_model(tmp_path / "m", inputs=PLAIN)
     (folder / "onnx" / "model.onnx").unlink()
-    with pytest.raises(ModelError, match="has no ONNX file; make one: embedsvc export"):
+    with pytest.raises(ModelError, match="has no float32 ONNX file; make one: embedsvc export"):
         load_encoder(folder, runtime="onnx")
 
 
