@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.errors import InvalidInputError, ModelFailedError, NotFoundError
-from embedsvc.model_folder import BUNDLED, ModelFolder, open_model_folder
+from embedsvc.model_folder import BUNDLED, ModelFolder, Precision, open_model_folder
 from embedsvc.options import EncodeOptions, InputType, OutputDtype
 from embedsvc.postprocess import finish_vectors
 from embedsvc.quantize import CALIBRATED, Calibration, learn_calibration, read_calibration, typical_texts
 from embedsvc.runtime import (
-    Precision,
     PreparedText,
     Runtime,
     RuntimeName,
