@@ -17,7 +17,7 @@ from embedsvc.errors import InvalidInputError
 from embedsvc.server.requests.lines import Limits, Window, windows
 from tests.scheduling.toy_runtime import POISON, ToyRuntime, toy_encoder
 from tests.server.conftest import AppClient, error_of
-from tests.server.live import live_server
+from tests.server_process import Server
 
 PATH = "/v1/embeddings/stream"
 
@@ -150,8 +150,9 @@ def test_windows_hold_a_bounded_number_of_texts_and_characters():
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with live_server("--data-dir", str(tmp_path_factory.mktemp("data")), "--request-timeout-s", "1.5") as url:
-        yield url
+    server = Server("--data-dir", str(tmp_path_factory.mktemp("data")), "--request-timeout-s", "1.5")
+    yield server.url
+    server.stop()
 
 
 def connect(url: str) -> socket.socket:
