@@ -11,9 +11,11 @@ import logging
 import os
 import queue
 import socket
+import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -33,6 +35,7 @@ from embedsvc.runtime import PreparedText, RuntimeOptions, choose_runtime
 _log = logging.getLogger(__name__)
 Work = Literal["embed", "embed_tokens"]
 _START_S = 600.0  # a large model on a slow disk
+_RETRY_S = 1.0  # a start that has failed is not tried again for so long: the queue fails at once
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,9 @@ class IsolatedRuntime:
         self._timeout_s = batch_timeout_s
         self._lock = threading.Lock()
         self._spec = ModelSpec(str(folder.path), options, workers)
-        self._process = _ModelProcess(self._spec)
+        self._process = _start(self._spec, batch_timeout_s)
+        self._no_start: ModelLostError | None = None
+        self._retry_at = 0.0  # of time.monotonic
         self._closed = False
         facts = self._process.facts
         self.name = facts.name
@@ -108,7 +113,7 @@ class IsolatedRuntime:
         return vectors
 
     def _ask(self, what: Work, batch: Sequence[PreparedText]) -> Any:
-        answer = self._living().ask(what, batch, self._timeout_s)
+        answer = self._living().ask(what, batch)
         if isinstance(answer, Refusal):
             raise _rebuilt(answer)
         return answer
@@ -117,6 +122,11 @@ class IsolatedRuntime:
     def resident_bytes(self) -> int:
         """Return the memory that the process holds, 0 where that cannot be known."""
         return self._process.resident_bytes()
+
+    @property
+    def lost(self) -> bool:
+        """True when the process has died; the next batch starts it anew."""
+        return self._process.lost
 
     @property
     def pid(self) -> int:
@@ -134,24 +144,37 @@ class IsolatedRuntime:
                 raise ModelLostError("the model was unloaded")
             if not self._process.lost:
                 return self._process
+            if self._no_start and time.monotonic() < self._retry_at:
+                raise self._no_start
             self._process.end()
-            self.restarts += 1
             _log.warning("starting the model's process anew")
+            spec = ModelSpec(self._spec.folder, self._spec.options, self.workers)
             try:
-                self._process = _ModelProcess(ModelSpec(self._spec.folder, self._spec.options, self.workers))
+                self._process = _start(spec, self._timeout_s)
             except EmbedsvcError as error:
-                raise ModelLostError(
-                    f"the model's process cannot be started: {error.message}", fatal=True
-                ) from error
+                message = f"the model's process cannot be started: {error.message}"
+                self._no_start = ModelLostError(message, fatal=True)
+                self._retry_at = time.monotonic() + _RETRY_S
+                raise self._no_start from error
+            self._no_start = None
+            self.restarts += 1
             return self._process
 
 
-class _ModelProcess:
-    """One life of the process. ``lost`` once it has died or was killed."""
+def _start(spec: ModelSpec, timeout_s: float) -> _ModelProcess:
+    try:
+        return _ModelProcess(spec, timeout_s)
+    except OSError as error:  # no file descriptors, no memory
+        raise ModelError(f"no process can be started for {spec.folder}: {error.strerror}") from error
 
-    def __init__(self, spec: ModelSpec) -> None:
+
+class _ModelProcess:
+    """One life of the process."""
+
+    def __init__(self, spec: ModelSpec, timeout_s: float) -> None:
         ours, theirs = socket.socketpair()
-        self.lost = False
+        self._timeout_s = timeout_s
+        self._killed = False
         # A session of its own: Ctrl-C is for the server, which then closes the control socket.
         self._popen = subprocess.Popen(
             [sys.executable, "-P", "-c", _MAIN, str(theirs.fileno())],
@@ -184,33 +207,38 @@ class _ModelProcess:
                 ours, theirs = socket.socketpair()
                 with theirs:
                     socket.send_fds(self._control_socket, [b"c"], [theirs.fileno()])
+                _limit_waiting(ours, self._timeout_s)
                 self._free.put(Connection(ours.detach()))
             return answer
-        except (EOFError, OSError) as error:
+        except (EOFError, ConnectionError) as error:
             code = self._popen.wait(10)
             raise ModelError(f"the process that opens {spec.folder} ended with code {code}") from error
 
-    def ask(self, what: Work, batch: Sequence[PreparedText], timeout_s: float) -> Any:
+    def ask(self, what: Work, batch: Sequence[PreparedText]) -> Any:
         connection = self._free.get()
         try:
             connection.send((what, [(text.ids, text.prompt_tokens) for text in batch]))
-            if not connection.poll(timeout_s):
-                self.kill()
-                raise ModelLostError(
-                    f"the model did not finish {len(batch)} texts in batch_timeout_s = {timeout_s:g} s; "
-                    "it is started anew",
-                    fatal=True,
-                )
             answer = connection.recv()
+        except BlockingIOError as error:
+            self.kill()
+            raise ModelLostError(
+                f"the model did not finish {len(batch)} texts in batch_timeout_s = {self._timeout_s:g} s; "
+                "it is started anew",
+                fatal=True,
+            ) from error
         except (EOFError, OSError) as error:
-            self.lost = True
+            self.kill()
             raise ModelLostError(f"the model's process {self.pid} died") from error
         finally:
             self._free.put(connection)
         return answer
 
+    @property
+    def lost(self) -> bool:
+        return self._killed or self._popen.poll() is not None
+
     def kill(self) -> None:
-        self.lost = True
+        self._killed = True
         self._popen.kill()
 
     def end(self) -> None:
@@ -224,6 +252,13 @@ class _ModelProcess:
             pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
             return pages * os.sysconf("SC_PAGE_SIZE")
         return 0
+
+
+def _limit_waiting(connection: socket.socket, seconds: float) -> None:
+    """Let reading and writing raise BlockingIOError after so long: a stopped process does not read either."""
+    whole, rest = divmod(max(round(seconds * 1e6), 1), 1_000_000)
+    for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", whole, rest))
 
 
 _MAIN = "from embedsvc.scheduling.model_process import main; main()"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -9,12 +10,15 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from embedsvc.errors import EmbedsvcError
 from embedsvc.model_folder import open_model_folder
 from embedsvc.runtime import PreparedText, Runtime
-from embedsvc.scheduling.isolated import ModelFacts, ModelSpec, Refusal
+from embedsvc.scheduling.isolated import ModelFacts, ModelSpec, Refusal, Work
 from embedsvc.scheduling.layout import open_laid_out
+
+_log = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -44,24 +48,28 @@ def main() -> None:
 
 def _answers(runtime: Runtime, connection: Connection) -> Callable[[], None]:
     def answer() -> None:
-        while True:
-            try:
+        try:
+            while True:
                 what, rows = connection.recv()
-            except EOFError:
-                return
-            try:
                 batch = [PreparedText(ids, prompt_tokens) for ids, prompt_tokens in rows]
-                tokens = what == "embed_tokens"
-                connection.send(runtime.embed_tokens(batch) if tokens else runtime.embed(batch))
-            except OSError:
-                return
-            except Exception as error:
-                connection.send(_told(error))
+                connection.send(_done(runtime, what, batch))
+        except (EOFError, OSError):  # the server has closed
+            return
+        except BaseException:
+            _log.exception("a batch could not be received or answered")
+            os._exit(1)  # half a message may be left in the socket
 
     return answer
 
 
-def _told(error: Exception) -> Refusal:
+def _done(runtime: Runtime, what: Work, batch: list[PreparedText]) -> Any:
+    try:
+        return runtime.embed_tokens(batch) if what == "embed_tokens" else runtime.embed(batch)
+    except BaseException as error:  # a panic in Rust is no Exception
+        return _told(error)
+
+
+def _told(error: BaseException) -> Refusal:
     message = error.message if isinstance(error, EmbedsvcError) else str(error)
     return Refusal(type(error).__name__, message)
 

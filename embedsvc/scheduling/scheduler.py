@@ -340,8 +340,11 @@ class Scheduler:
 
     def _deliver(self, batch: Batch, raw: NDArray[np.float32], seconds: float) -> None:
         """Give every request its vectors of this batch, and the finished ones their answer."""
-        self._last_success = time.monotonic()
         broken = set(np.flatnonzero(~np.isfinite(raw).all(axis=1)).tolist())
+        if broken:
+            self._last_failure = time.monotonic()
+        else:
+            self._last_success = time.monotonic()
         places: dict[Job, tuple[list[int], list[int]]] = {}
         for place, (job, row) in enumerate(batch.rows):
             if place in broken:

@@ -96,7 +96,9 @@ class ServedModel:
 
     async def check_ready(self) -> None:
         """Return when a batch went well lately or one word can be encoded; else raise UnavailableError."""
-        if self.scheduler.worked_within(_FRESH_S):
+        runtime = self.encoder.runtime
+        lost = isinstance(runtime, IsolatedRuntime) and runtime.lost
+        if self.scheduler.worked_within(_FRESH_S) and not lost:
             return
         self.scheduler.replace_hung()
         try:
@@ -136,6 +138,7 @@ class ModelSet:
         self._models: dict[str, ServedModel] = {}
         self._aliases: dict[str, str] = {}
         self._loading = asyncio.Lock()
+        self._loads: dict[ServedModel, asyncio.Task[None]] = {}
         for entry in settings.model if encoder is None else ():
             self._add(entry)
         if not self._models:
@@ -183,12 +186,24 @@ class ModelSet:
         return model
 
     async def load(self, model: ServedModel) -> None:
-        """Load a model if it is not; unload others where the budget asks for it."""
+        """Load a model if it is not; unload others where the budget asks for it.
+
+        All who wait share one attempt, which goes on when they give up.
+        """
         if model.is_loaded:
             return
+        if model not in self._loads:
+            self._loads[model] = asyncio.create_task(self._load(model))
+            self._loads[model].add_done_callback(lambda done: self._loaded(model, done))
+        await asyncio.shield(self._loads[model])
+
+    def _loaded(self, model: ServedModel, done: asyncio.Task[None]) -> None:
+        del self._loads[model]
+        if not done.cancelled():
+            done.exception()  # who waits has it; if nobody does, the next caller tries again
+
+    async def _load(self, model: ServedModel) -> None:
         async with self._loading:
-            if model.is_loaded:
-                return
             await self._make_room(model)
             _log.info("loading model %s", model.name)
             encoder = await asyncio.to_thread(self._open, model)
@@ -204,6 +219,8 @@ class ModelSet:
 
     async def close(self, grace_s: float) -> None:
         """Finish what waits, at most ``grace_s`` seconds long, and end the models' processes."""
+        for load in self._loads.values():
+            load.cancel()
         await asyncio.gather(*(self._unload(model, grace_s) for model in self.all))
 
     def bulk_encoder(self) -> ScheduledEncoder:
