@@ -240,4 +240,3 @@ def test_after_all_this_the_server_serves_and_ends(impatient):
     code, _, errors = impatient.stop()
     assert code == 0
     assert "Traceback" not in errors
-    assert " WARNING uvicorn.error [-]: Invalid HTTP request received.\n" in errors

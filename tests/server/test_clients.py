@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.server.live import live_server
+from tests.server_process import Server
 
 openai = pytest.importorskip("openai", reason="needs the openai package")
 cohere = pytest.importorskip("cohere", reason="needs the cohere package")
@@ -18,8 +18,9 @@ TEXTS = ["a", "Guten Morgen, liebe Sorgen", "صباح الخير", "今天天气
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with live_server("--data-dir", str(tmp_path_factory.mktemp("data"))) as url:
-        yield url
+    server = Server("--data-dir", str(tmp_path_factory.mktemp("data")))
+    yield server.url
+    server.stop()
 
 
 @pytest.fixture

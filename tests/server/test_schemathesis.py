@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from embedsvc.server.app import create_app
 from embedsvc.settings import Settings
-from tests.server.live import live_server
+from tests.server_process import Server
 
 schemathesis = pytest.importorskip("schemathesis", reason="needs the schemathesis package")
 from schemathesis.checks import not_a_server_error  # noqa: E402
@@ -41,8 +41,9 @@ def one_line(_context: object, text: str) -> bytes:
 @pytest.fixture(scope="module")
 def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     folder = str(tmp_path_factory.mktemp("data"))
-    with live_server("--data-dir", folder, "--max-batch-texts", "64", "--request-timeout-s", "5") as url:
-        yield schemathesis.openapi.from_url(f"{url}/openapi.json")
+    server = Server("--data-dir", folder, "--max-batch-texts", "64", "--request-timeout-s", "5")
+    yield schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    server.stop()
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import socket
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from urllib.parse import urlsplit
@@ -18,7 +17,7 @@ from embedsvc.errors import InvalidInputError
 from embedsvc.server.requests.lines import Limits, Window, windows
 from tests.scheduling.toy_runtime import POISON, ToyRuntime, toy_encoder
 from tests.server.conftest import AppClient, error_of
-from tests.server.live import live_server
+from tests.server_process import Server
 
 PATH = "/v1/embeddings/stream"
 
@@ -151,8 +150,9 @@ def test_windows_hold_a_bounded_number_of_texts_and_characters():
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with live_server("--data-dir", str(tmp_path_factory.mktemp("data")), "--request-timeout-s", "1.5") as url:
-        yield url
+    server = Server("--data-dir", str(tmp_path_factory.mktemp("data")), "--request-timeout-s", "1.5")
+    yield server.url
+    server.stop()
 
 
 def connect(url: str) -> socket.socket:
@@ -206,15 +206,21 @@ def test_a_body_that_stops_coming_is_given_up(url):
         assert time.monotonic() - begin < 5
 
 
-def test_a_client_that_goes_away_stops_the_work(make_client, tmp_path):
-    runtime = ToyRuntime()
-    client = make_client(toy_encoder(tmp_path, runtime), max_batch_texts=4)
-    runtime.open.clear()
-    gone = threading.Event()
+class Connection:
+    """The two ends of an ASGI call, by hand: what is received, and what has been sent."""
 
-    async def run():
-        messages: asyncio.Queue = asyncio.Queue()
-        await messages.put({"type": "http.request", "body": b'"a"\n"b"', "more_body": False})
+    def __init__(self, client: AppClient) -> None:
+        self._app = client.app
+        self.received: asyncio.Queue[dict] = asyncio.Queue()
+        self.sent: asyncio.Queue[dict] = asyncio.Queue()
+        self.readable = asyncio.Event()  # cleared: the client does not read
+        self.readable.set()
+
+    async def _send(self, message: dict) -> None:
+        await self.readable.wait()
+        await self.sent.put(message)
+
+    async def run(self) -> None:
         scope = {
             "type": "http",
             "method": "POST",
@@ -226,16 +232,43 @@ def test_a_client_that_goes_away_stops_the_work(make_client, tmp_path):
             "server": ("app", 80),
             "client": ("here", 1),
         }
+        await self._app(scope, self.received.get, self._send)
 
-        async def send(_message: object) -> None:
-            pass
 
-        task = asyncio.create_task(client.app(scope, messages.get, send))
+def test_no_more_than_two_windows_are_read_ahead(make_client, tmp_path):
+    client = make_client(toy_encoder(tmp_path), max_batch_texts=4)
+
+    async def run() -> int:
+        connection = Connection(client)
+        for _ in range(50):  # one window each
+            await connection.received.put({"type": "http.request", "body": b'"a"\n' * 4, "more_body": True})
+        task = asyncio.create_task(connection.run())
+        await connection.sent.get()  # the head
+        connection.readable.clear()
+        await asyncio.sleep(0.3)
+        left = connection.received.qsize()
+        task.cancel()
+        await asyncio.wait([task])
+        return 50 - left
+
+    assert 2 <= client.run(run()) <= 3
+
+
+def test_a_client_that_goes_away_stops_the_work(make_client, tmp_path):
+    runtime = ToyRuntime()
+    client = make_client(toy_encoder(tmp_path, runtime))
+    runtime.open.clear()
+    runtime.entered.clear()
+
+    async def run() -> bool:
+        connection = Connection(client)
+        await connection.received.put({"type": "http.request", "body": b'"a"\n"b"', "more_body": False})
+        task = asyncio.create_task(connection.run())
         await asyncio.to_thread(runtime.entered.wait, 10)
-        await messages.put({"type": "http.disconnect"})
-        await asyncio.wait_for(task, 5)
-        gone.set()
+        await connection.received.put({"type": "http.disconnect"})
+        done, _ = await asyncio.wait([task], timeout=2)
+        return bool(done)
 
-    client.run(run())
+    ended = client.run(run())
     runtime.open.set()
-    assert gone.is_set()
+    assert ended
