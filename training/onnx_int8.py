@@ -121,8 +121,8 @@ class _Rewriting:
             *(self._constant(1.0), self._constants.add(f"{name}/scales", scales)),
         ]
         if isinstance(steps, _Columns):
-            shift = ((_MIDDLE - steps.zeros)[:, None] * (rounded * scales.astype(np.float64))).sum(axis=0)
-            total = self._constants.add(f"{result}/bias", (bias + shift).astype(np.float32))
+            middle = (_MIDDLE - steps.zeros) @ weights  # what the middle steps stand for, with exact weights
+            total = self._constants.add(f"{result}/bias", (bias + middle).astype(np.float32))
             inputs += [self._zero(_MIDDLE), zero, total]
             yield helper.make_node("MatMulIntegerToFloat", inputs, [result], domain=_CONTRIB)
             return
