@@ -29,6 +29,7 @@ from embedsvc.scheduling.plan import plan_batches
 from embedsvc.tokens import TextTokenizer, Truncate, check_unicode, fit_tokens
 
 _WINDOW_TEXTS = 16_384  # texts tokenized and sorted together: bounds memory, long enough to sort well
+_MAX_PROMPT_CHARACTERS = 8192  # it is put before every text of a request
 _PROGRESS_TEXTS = 20_000  # fewer texts than this show no bar unless asked
 # What models call the prompts of the two roles, best first.
 _ROLES = {
@@ -295,6 +296,11 @@ class Encoder:
         if len(given) > 1:
             raise InvalidInputError(f"give {given[0]} or {given[1]}, not both", param=given[1])
         if options.prompt is not None:
+            if len(options.prompt) > _MAX_PROMPT_CHARACTERS:
+                raise InvalidInputError(
+                    f"prompt has {len(options.prompt)} characters; the limit is {_MAX_PROMPT_CHARACTERS}",
+                    param="prompt",
+                )
             check_unicode(options.prompt, "prompt")
             return options.prompt
         name = options.prompt_name

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -18,16 +20,27 @@ def clean_environment() -> dict[str, str]:
 
 
 class Server:
-    """A server process; `url` is known once it has greeted."""
+    """A server process; `url` is known once it has greeted. ``limits`` are of `resource`, hard and soft."""
 
-    def __init__(self, *options: str, code: str = MAIN) -> None:
+    def __init__(
+        self,
+        *options: str,
+        code: str = MAIN,
+        variables: Mapping[str, str] | None = None,
+        limits: Mapping[int, int] | None = None,
+    ) -> None:
+        def limit() -> None:
+            for kind, value in (limits or {}).items():
+                resource.setrlimit(kind, (value, value))
+
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, "serve", "--port", "0", *options],
             cwd=ROOT,
-            env=clean_environment(),
+            env=clean_environment() | dict(variables or {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=limit if limits else None,
         )
         self.greeting: list[str] = []
         for line in self.process.stderr or ():

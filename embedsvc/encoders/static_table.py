@@ -71,11 +71,25 @@ def mean_rows(
         first = int(ends[begin] - lengths[filled[begin]])
         end = max(int(np.searchsorted(ends, first + _GATHER_TOKENS, side="right")), begin + 1)
         rows = filled[begin:end]
-        gathered = table[ids[first : ends[end - 1]]]
+        taken = ids[first : ends[end - 1]]
         starts = ends[begin:end] - lengths[rows] - first
-        means[rows] = np.add.reduceat(gathered, starts, axis=0) / lengths[rows, None]
+        means[rows] = _sums(table, taken, starts) / lengths[rows, None]
         begin = end
     return means
+
+
+def _sums(
+    table: NDArray[np.float32], ids: NDArray[np.int64], starts: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return (texts, dim): the sums of ``table[ids]`` from each start to the next one."""
+    if len(ids) <= _GATHER_TOKENS:
+        return np.add.reduceat(table[ids], starts, axis=0)
+    (_,) = starts  # one text of its own: in pieces, for its rows may be gigabytes
+    pieces = (ids[begin : begin + _GATHER_TOKENS] for begin in range(0, len(ids), _GATHER_TOKENS))
+    total = np.zeros((1, table.shape[1]), np.float32)
+    for piece in pieces:
+        total += table[piece].sum(axis=0)
+    return total
 
 
 def read_table(folder: Path) -> NDArray[np.float32]:

@@ -154,7 +154,8 @@ class Scheduler:
         check_texts(texts)
         self._encoder.check(options)
         job = self._admit(list(texts), options, priority, client)
-        if sum(map(len, texts)) <= _INLINE_CHARACTERS:
+        lead = len(self._encoder.lead(options))
+        if sum(map(len, texts)) + lead * (len(texts) + 1) <= _INLINE_CHARACTERS:
             self._enqueue(job)
         else:
             self._tokenizers.submit(self._enqueue, job)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -16,6 +17,7 @@ from embedsvc.server.dialects import Problem, dialect_of
 
 _log = logging.getLogger(__name__)
 _SHOWN_CHARACTERS = 60
+_MESSAGE_CHARACTERS = 1000  # a message may quote what the client sent
 _HTTP_CODES = {404: "route_not_found", 405: "method_not_allowed"}
 
 
@@ -115,7 +117,7 @@ def install_error_handlers(app: FastAPI) -> None:
         elif error.status_code == 405:
             message = f"{request.url.path} does not take {request.method}"
         elif error.status_code == 400:
-            message = "the body is not valid JSON in UTF-8"
+            message = "the body is not valid JSON in UTF-8, or it is nested too deeply"
         else:
             message = str(error.detail)
         code = _HTTP_CODES.get(error.status_code, "invalid_input")
@@ -123,6 +125,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 def _response(path: str, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    if len(problem.message) > _MESSAGE_CHARACTERS:
+        problem = replace(problem, message=f"{problem.message[:_MESSAGE_CHARACTERS]}…")
     status, body = dialect_of(path)(problem)
     # A message may quote a lone surrogate, which UTF-8 cannot hold.
     content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")

@@ -10,7 +10,7 @@ from embedsvc.mining.extract import Retrieval
 from embedsvc.mining.margin import Margin
 from embedsvc.server.requests.body import StrictRequest
 
-Sentences = Annotated[list[str], Field(min_length=1)]
+Sentences = Annotated[list[str], Field(min_length=1, fail_fast=True)]
 
 
 class EmbeddingItem(BaseModel):
@@ -72,7 +72,7 @@ class DocumentBody(StrictRequest):
 
 
 class DocumentsRequest(StrictRequest):
-    documents: Annotated[list[DocumentBody], Field(min_length=1)]
+    documents: Annotated[list[DocumentBody], Field(min_length=1, fail_fast=True)]
 
 
 class DocumentsResponse(BaseModel):
@@ -101,7 +101,9 @@ class CollectionList(BaseModel):
 class SearchBody(StrictRequest):
     query: str = Field(description="A question in any language.")
     top_k: int = Field(10, description="Most hits.")
-    languages: list[str] | None = Field(None, description="Only documents in these languages.")
+    languages: list[str] | None = Field(
+        None, fail_fast=True, description="Only documents in these languages."
+    )
     offset: int = Field(0, description="Hits to skip.")
     min_score: float | None = Field(None, allow_inf_nan=False, description="Least cosine.")
 

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 Body = TypeVar("Body", bound=BaseModel)
+_SHOWN_CHARACTERS = 60
 
 
 class StrictRequest(BaseModel):
@@ -24,6 +25,7 @@ class StrictRequest(BaseModel):
     def _refuse_unknown_fields(cls, given: Any) -> Any:
         for name in given if isinstance(given, dict) else ():
             if name not in cls.model_fields:
+                name = name[:_SHOWN_CHARACTERS]  # comparing megabytes takes seconds
                 near = get_close_matches(name, cls.model_fields, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(cls.model_fields)}"
                 raise ValueError(f"unknown field {name!r}; {hint}")

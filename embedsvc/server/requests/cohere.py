@@ -23,7 +23,7 @@ class EmbedRequest(StrictRequest):
     """Both versions' fields; version 2 asks for input_type."""
 
     model: str | None = None
-    texts: list[str] = Field(min_length=1, description="At most 96.")
+    texts: list[str] = Field(min_length=1, fail_fast=True, description="At most 96.")
     input_type: Literal["search_document", "search_query", "classification", "clustering"] | None = None
     embedding_types: list[EmbeddingType] | None = Field(None, min_length=1)
     output_dimension: int | None = None

@@ -30,6 +30,7 @@ def _texts(given: Any) -> Any:
 
 Texts = Annotated[
     list[str],
+    Field(fail_fast=True),  # an error for each of millions of items takes gigabytes
     BeforeValidator(_texts),
     WithJsonSchema(
         {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}

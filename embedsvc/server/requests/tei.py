@@ -37,9 +37,11 @@ def _one_or_many(*kinds: dict[str, Any]) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [*kinds, many]})
 
 
-Inputs = Annotated[list[str | list[TokenId]], BeforeValidator(_batch), _one_or_many(_TEXT, _IDS)]
-Texts = Annotated[list[str], BeforeValidator(_batch), _one_or_many(_TEXT)]
-Ids = Annotated[list[list[TokenId]], BeforeValidator(_batch), _one_or_many(_IDS)]
+Inputs = Annotated[
+    list[str | list[TokenId]], Field(fail_fast=True), BeforeValidator(_batch), _one_or_many(_TEXT, _IDS)
+]
+Texts = Annotated[list[str], Field(fail_fast=True), BeforeValidator(_batch), _one_or_many(_TEXT)]
+Ids = Annotated[list[list[TokenId]], Field(fail_fast=True), BeforeValidator(_batch), _one_or_many(_IDS)]
 
 
 class TruncationFields(TeiRequest):

@@ -1,0 +1,136 @@
+"""A real server that is mistreated: a model that obeys certain words, a log that is read, raw sockets."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.server_process import MAIN, ROOT, Server
+
+# What a process with this folder in PYTHONPATH runs first, the model's own process too.
+OBEDIENT = """
+import os, signal, time
+from embedsvc.encoders import static_table
+from embedsvc.model_folder import BUNDLED
+from embedsvc.tokens import TextTokenizer
+words = ["die", "hang", "fail", "nan", "eat", "slow"]
+die, hang, fail, nan, eat, slow = map(tuple, TextTokenizer(BUNDLED / "tokenizer.json").ids(words))
+embed = static_table.StaticTableRuntime.embed
+def obey(self, batch):
+    given = [tuple(text.ids) for text in batch]
+    if die in given:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if hang in given:
+        time.sleep(1000)
+    if fail in given:
+        raise RuntimeError("secret details")
+    if eat in given:
+        bytearray(1 << 46)
+    time.sleep(0.01 * given.count(slow))
+    vectors = embed(self, batch)
+    vectors[[row == nan for row in given]] = float("nan")
+    return vectors
+static_table.StaticTableRuntime.embed = obey
+"""
+
+
+def obedient(folder: Path) -> dict[str, str]:
+    """Return the environment of a server whose model obeys: die, hang, fail, nan, eat (memory), slow."""
+    (folder / "sitecustomize.py").write_text(OBEDIENT)
+    return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+
+
+class TestedServer(Server):
+    """A server with its log, its model's processes, its metrics and its port at hand."""
+
+    __test__ = False
+
+    def __init__(
+        self,
+        *options: str,
+        code: str = MAIN,
+        variables: Mapping[str, str] | None = None,
+        limits: Mapping[int, int] | None = None,
+    ) -> None:
+        super().__init__(*options, code=code, variables=variables, limits=limits)
+        self.log: list[str] = []
+        self._reader = threading.Thread(target=self._read_log)  # a full pipe would stop the server
+        self._reader.start()
+        self._client = httpx.Client(base_url=self.url, timeout=30)
+
+    def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        self.log.extend(self.process.stderr)
+
+    def model_pids(self) -> list[int]:
+        """Return the pids of the models' processes."""
+        listings = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(pid) for listing in listings for pid in listing.read_text().split()]
+
+    def signal_model(self, which: signal.Signals) -> None:
+        (pid,) = self.model_pids()
+        os.kill(pid, which)
+
+    def get(self, path: str) -> httpx.Response:
+        return self._client.get(path)
+
+    def post(self, body: Any) -> httpx.Response:
+        """Send a body to /v1/embeddings, bytes as they are; from any thread."""
+        options = {"content": body} if isinstance(body, bytes) else {"json": body}
+        headers = {"Content-Type": "application/json"}
+        return self._client.post("/v1/embeddings", headers=headers, **options)
+
+    def embed(self, *texts: str, **options: Any) -> httpx.Response:
+        return self.post({"input": texts, "encoding_format": "base64", **options})
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def talk(self, data: bytes) -> bytes:
+        """Send bytes on a connection of their own; return all that comes until the server closes it."""
+        with self.connect() as connection:
+            connection.sendall(data)
+            return read_to_end(connection)
+
+    def metric(self, line: str) -> float:
+        """Return the value of a metric, named with its labels; 0 when nothing was counted yet."""
+        found = [row for row in self.get("/metrics").text.splitlines() if row.startswith(f"{line} ")]
+        return float(found[0].rpartition(" ")[2]) if found else 0.0
+
+    def stop(self) -> tuple[int, str, str]:
+        """End it as an init system would; return exit status, standard output and the log."""
+        self._client.close()
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        with self.process.stdout, self.process.stderr:
+            output = self.process.stdout.read()
+            self.process.wait(20)
+            self._reader.join(20)
+        return self.process.returncode, output, "".join(self.log)
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    received = b""
+    try:
+        while chunk := connection.recv(1 << 16):
+            received += chunk
+    except ConnectionResetError:  # the server did not read all that was sent
+        pass
+    return received
+
+
+def until(condition: Callable[[], object], *, seconds: float = 15.0) -> None:
+    """Wait for a condition; fail when it does not come."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
