@@ -93,3 +93,5 @@ def save_model(model: ModelProto, path: Path) -> None:
     """Write a graph; weights that a protobuf file cannot hold go into one file beside it."""
     large = sum(len(proto.raw_data) for proto in model.graph.initializer) > _INLINE_BYTES
     onnx.save(model, path, save_as_external_data=large, location=f"{path.name}_data" if large else None)
+    if large:  # saving left references in place of the weights
+        onnx.load_external_data_for_model(model, str(path.parent))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ import onnxruntime
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from embedsvc.errors import ModelError
+from training import onnx_edit
 from training.onnx_attention import split_heads_inside
 from training.onnx_int8 import ColumnRanges, bounded_inputs, column_steps, int8_columns, use_int8
 from training.onnx_rows import work_on_rows
 
 WIDTH, INNER, HEADS = 8, 16, 2
-NORMED = ColumnRanges(np.full(WIDTH, -6.0), np.full(WIDTH, 6.0))
+NORMED = ColumnRanges(np.full(WIDTH, -6.0), np.full(WIDTH, 10.0))
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +126,7 @@ def test_what_is_not_understood_stays_and_is_right() -> None:
     def build(add: Any) -> None:
         add("MatMul", ["x", constant(WIDTH, WIDTH)], "a")
         add("Softmax", ["a"], "b", axis=1)  # over the tokens: not row by row
-        add("Add", ["a", constant(1, 1, WIDTH)], "c")  # of another rank
+        add("Add", ["a", constant(3, WIDTH)], "c")  # a row for each token
         add("Reshape", ["c", np.array([0, 0, -1], np.int64)], "d")  # copies dimensions
         add("Transpose", ["d"], "e", perm=[0, 2, 1])
         add("MatMul", ["b", "e"], "y")  # without weights
@@ -235,3 +237,15 @@ def test_a_graph_that_cannot_be_int8_is_refused(opset: int, kind: str, message: 
 
     with pytest.raises(ModelError, match=message):
         use_int8(graph(build, opset=opset), {})
+
+
+def test_weights_too_large_for_one_file_go_beside_it_and_stay_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = graph(lambda add: add("MatMul", ["x", constant(WIDTH, 256)], "y"))
+    monkeypatch.setattr(onnx_edit, "_INLINE_BYTES", 100)
+    onnx_edit.save_model(model, tmp_path / "model.onnx")
+    x = constant(2, 3, WIDTH)
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    np.testing.assert_array_equal(session.run(["y"], {"x": x})[0], run(model, x))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx_data"]
