@@ -53,7 +53,7 @@ def test_revoking_takes_one_key_away(tmp_path):
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "x" * 65, "naïve"])
 def test_names_are_plain(tmp_path, name):
-    with pytest.raises(InvalidInputError, match="^name is "):
+    with pytest.raises(InvalidInputError, match=r"^name is "):
         create_key(tmp_path / "keys.json", name, KeyLimits())
     assert not (tmp_path / "keys.json").exists()
 

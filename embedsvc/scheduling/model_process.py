@@ -13,7 +13,7 @@ from pathlib import Path
 from embedsvc.errors import EmbedsvcError
 from embedsvc.model_folder import open_model_folder
 from embedsvc.runtime import PreparedText, Runtime
-from embedsvc.scheduling.isolated import ModelFacts, ModelSpec
+from embedsvc.scheduling.isolated import ModelFacts, ModelSpec, Refusal
 from embedsvc.scheduling.layout import open_laid_out
 
 
@@ -46,11 +46,13 @@ def _answers(runtime: Runtime, connection: Connection) -> Callable[[], None]:
     def answer() -> None:
         while True:
             try:
-                batch = [PreparedText(ids, prompt_tokens) for ids, prompt_tokens in connection.recv()]
+                what, rows = connection.recv()
             except EOFError:
                 return
             try:
-                connection.send(runtime.embed(batch))
+                batch = [PreparedText(ids, prompt_tokens) for ids, prompt_tokens in rows]
+                tokens = what == "embed_tokens"
+                connection.send(runtime.embed_tokens(batch) if tokens else runtime.embed(batch))
             except OSError:
                 return
             except Exception as error:
@@ -59,9 +61,9 @@ def _answers(runtime: Runtime, connection: Connection) -> Callable[[], None]:
     return answer
 
 
-def _told(error: Exception) -> tuple[str, str]:
+def _told(error: Exception) -> Refusal:
     message = error.message if isinstance(error, EmbedsvcError) else str(error)
-    return type(error).__name__, message
+    return Refusal(type(error).__name__, message)
 
 
 def _expendable() -> None:

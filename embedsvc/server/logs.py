@@ -29,7 +29,9 @@ def configure_logging(settings: Settings) -> None:
     as_json = settings.log_format == "json"
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_with_request_id)
-    handler.setFormatter(JsonFormatter() if as_json else logging.Formatter(_TEXT))
+    handler.setFormatter(
+        JsonFormatter() if as_json else logging.Formatter(_TEXT, defaults={"request_id": "-"})
+    )
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     logging.captureWarnings(as_json)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
@@ -107,5 +109,6 @@ def _given_id(scope: Scope) -> str | None:
 
 
 def _with_request_id(record: logging.LogRecord) -> bool:
-    record.request_id = _request_id.get()
+    if request_id := _request_id.get():
+        record.request_id = request_id
     return True

@@ -7,7 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from embedsvc.encoder import Encoder, Encoding, locate_model
@@ -236,10 +236,8 @@ class ModelSet:
 
     def _runtime_options(self, folder: ModelFolder) -> RuntimeOptions:
         settings = self._settings
-        options = RuntimeOptions(settings.runtime, settings.device)
-        if choose_runtime(folder, options) == "onnx":
-            return replace(options, precision=settings.precision)
-        return options
+        precision = "float32" if folder.is_static else settings.precision
+        return RuntimeOptions(settings.runtime, settings.device, precision)
 
     def _open(self, model: ServedModel) -> Encoder:
         encoder = self._given or Encoder(model.folder, self._open_runtime(model.folder))

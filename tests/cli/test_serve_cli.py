@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
@@ -12,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,9 +22,8 @@ from embedsvc.cli import main
 from embedsvc.cli.serve import serve
 from embedsvc.encoder import load_encoder
 from embedsvc.settings import Settings
+from tests.server_process import MAIN, ROOT, Server, clean_environment
 
-ROOT = Path(__file__).parents[2]
-MAIN = "from embedsvc.cli import main; main()"
 # A server whose model needs a second for the text "slow"; at its end it says which modules it had loaded.
 SLOW = """
 import sys, time
@@ -48,36 +45,6 @@ try:
 finally:
     print("MODULES", *sorted({name.split(".")[0] for name in sys.modules}))
 """
-
-
-def clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("EMBEDSVC_")}
-
-
-class Server:
-    """A server process; `url` is known once it has greeted."""
-
-    def __init__(self, *options: str, code: str = MAIN) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code, "serve", "--port", "0", *options],
-            cwd=ROOT,
-            env=clean_environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.greeting: list[str] = []
-        for line in self.process.stderr or ():
-            self.greeting.append(line)
-            if line.startswith("Page: "):
-                break
-        self.url = self.greeting[-1].split()[1].rstrip("/") if self.greeting else ""
-
-    def stop(self) -> tuple[int, str]:
-        """End it as an init system would; return exit status and standard output."""
-        self.process.send_signal(signal.SIGTERM)
-        output, _ = self.process.communicate(timeout=20)
-        return self.process.returncode, output
 
 
 @pytest.fixture(scope="module")

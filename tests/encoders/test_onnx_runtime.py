@@ -9,7 +9,8 @@ pytest.importorskip("onnx", reason="needs the train extra to make ONNX graphs")
 
 from tiny_models import write_graph_model, write_json
 
-from embedsvc.encoder import load_encoder
+from embedsvc.encoder import PreparedText, load_encoder
+from embedsvc.encoders import onnx_runtime
 from embedsvc.encoders.onnx_runtime import OnnxRuntime
 from embedsvc.errors import EmbedsvcError, ModelError, TextTooLongError
 from embedsvc.model_folder import open_model_folder
@@ -58,6 +59,8 @@ def test_threads_do_not_spin_and_fit_the_machine(tmp_path: Path) -> None:
     options = runtime._session.get_session_options()
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     assert options.intra_op_num_threads == effective_cpus()
+    one = OnnxRuntime(open_model_folder(tmp_path / "m"), threads=1)
+    assert one._session.get_session_options().intra_op_num_threads == 1
 
 
 def test_an_unknown_input_is_refused_by_name(tmp_path: Path) -> None:
@@ -93,8 +96,6 @@ def test_a_failure_inside_the_graph_names_the_file(tmp_path: Path) -> None:
     folder = write_graph_model(tmp_path / "m", inputs=PLAIN)
     write_json(folder / "config.json", {"vocab_size": 1000, "max_position_embeddings": 12})
     runtime = load_encoder(folder).runtime
-    from embedsvc.encoder import PreparedText
-
     with pytest.raises(EmbedsvcError, match=r"model\.onnx failed on a batch of \(1, 3\)"):
         runtime.embed([PreparedText([900])])
 
@@ -111,3 +112,54 @@ def test_runtime_onnx_needs_an_onnx_file(tmp_path: Path) -> None:
     (folder / "onnx" / "model.onnx").unlink()
     with pytest.raises(ModelError, match="has no ONNX file; make one: embedsvc export"):
         load_encoder(folder, runtime="onnx")
+
+
+def write_whole_batch_int8(folder: Path) -> None:
+    """Put a graph beside the model that rounds its states on one scale for the whole batch."""
+    import onnx
+    from onnx import helper
+
+    model = onnx.load(folder / "onnx" / "model.onnx")
+    model.graph.node[-1].output[0] = "exact"
+    model.graph.node.extend(
+        [
+            helper.make_node("DynamicQuantizeLinear", ["exact"], ["steps", "scale", "zero"]),
+            helper.make_node("DequantizeLinear", ["steps", "scale", "zero"], ["last_hidden_state"]),
+        ]
+    )
+    onnx.save(model, folder / "onnx" / "model_quantized.onnx")
+
+
+def test_a_graph_with_scales_of_the_whole_batch_runs_text_by_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_graph_model(tmp_path / "m", inputs=PLAIN)
+    write_whole_batch_int8(folder)
+    opened = open_model_folder(folder)
+    runtime = OnnxRuntime(opened, precision="int8")
+    batch = [PreparedText(ids) for ids in runtime.tokenize(["w0 w1", "w30 w31 w32", "w2"])]
+    alone = np.concatenate([runtime.embed([text]) for text in batch])
+    np.testing.assert_array_equal(runtime.embed(batch), alone)
+    monkeypatch.setattr(onnx_runtime, "_WHOLE_BATCH_SCALES", ())
+    mixed = OnnxRuntime(opened, precision="int8").embed(batch)
+    assert np.abs(mixed - alone).max() > 0.01, "the graph does depend on its batch"
+
+
+def test_each_precision_opens_its_own_file(tmp_path: Path) -> None:
+    folder = write_graph_model(tmp_path / "m", inputs=PLAIN)
+    with pytest.raises(ModelError, match=r"has no int8 ONNX file; make one: embedsvc export .* --onnx int8"):
+        OnnxRuntime(open_model_folder(folder), precision="int8")
+    (folder / "onnx" / "model.onnx").rename(folder / "onnx" / "model_int8.onnx")
+    assert OnnxRuntime(open_model_folder(folder), precision="int8").dimension == 2
+    with pytest.raises(ModelError, match="has no float32 ONNX file"):
+        OnnxRuntime(open_model_folder(folder))
+
+
+@pytest.mark.parametrize(("has_vnni", "entry"), [(True, "0"), (False, "1")])
+def test_int8_is_exact_on_processors_whose_fast_products_overflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_vnni: bool, entry: str
+) -> None:
+    monkeypatch.setattr(onnx_runtime, "multiplies_int8_exactly", lambda: has_vnni)
+    runtime = OnnxRuntime(open_model_folder(write_graph_model(tmp_path / "m", inputs=PLAIN)))
+    options = runtime._session.get_session_options()
+    assert options.get_session_config_entry("session.x64quantprecision") == entry

@@ -7,7 +7,7 @@ import json
 import pytest
 from fastapi import Request
 
-from embedsvc.api_keys import KeyLimits, create_key, revoke_key
+from embedsvc.api_keys import SCOPES, KeyLimits, create_key, read_keys, revoke_key
 from embedsvc.errors import NotFoundError, StorageError
 from embedsvc.server import auth
 from embedsvc.server.app import create_app
@@ -30,15 +30,11 @@ def keys_file(tmp_path, monkeypatch):
 
 @pytest.fixture
 def secrets(keys_file):
-    return {scope: create_key(keys_file, f"the-{scope}", KeyLimits(scope)) for scope in auth_scopes()}
-
-
-def auth_scopes():
-    return ("read", "write", "admin")
+    return {scope: create_key(keys_file, f"the-{scope}", KeyLimits(scope)) for scope in SCOPES}
 
 
 @pytest.fixture
-def keyed(make_client, tmp_path, keys_file, secrets):
+def keyed(make_client, tmp_path, keys_file, secrets):  # noqa: ARG001 - they are in the file
     return make_client(toy_encoder(tmp_path), keys_file=keys_file)
 
 
@@ -112,9 +108,9 @@ def test_scopes_decide_what_a_key_may_do(keyed, secrets):
     ]
     for method, path, needed in calls:
         body = {"json": document} if method == "PUT" else {}
-        for scope in auth_scopes():
+        for scope in SCOPES:
             answer = keyed.request(method, path, headers=bearer(secrets[scope]), **body)
-            if auth_scopes().index(scope) < auth_scopes().index(needed):
+            if SCOPES.index(scope) < SCOPES.index(needed):
                 message = error_of(answer, 403, "forbidden")["message"]
                 assert message == f"the key 'the-{scope}' has the scope {scope}; this needs {needed}"
             else:
@@ -242,7 +238,7 @@ def test_a_file_damaged_later_leaves_the_keys_and_is_logged_once(
 
 def test_a_file_that_is_missing_or_damaged_stops_the_start(tmp_path):
     file = tmp_path / "keys.json"
-    with pytest.raises(NotFoundError, match="^no keys_file at "):
+    with pytest.raises(NotFoundError, match=r"^no keys_file at "):
         create_app(Settings(keys_file=file))
     file.write_text(json.dumps({"keys": 3}))
     with pytest.raises(StorageError, match="is damaged: keys: "):
@@ -256,10 +252,9 @@ def test_the_api_description_asks_for_the_key_where_one_is_needed(keyed):
     assert "security" not in described["paths"]["/health"]["get"]
 
 
-def test_a_caller_is_charged_by_the_clock_of_its_key(keys_file, secrets):
-    from embedsvc.api_keys import read_keys
-
-    key = read_keys(keys_file).keys[0].model_copy(update={"requests_per_minute": 1})
+def test_a_caller_is_charged_by_the_clock_of_its_key(keys_file):
+    create_key(keys_file, "k", KeyLimits(requests_per_minute=1))
+    (key,) = read_keys(keys_file).keys
     caller = Caller(key, now=0.0)
     caller.charge_request(0.0)
     with pytest.raises(RateLimitedError) as caught:

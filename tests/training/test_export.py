@@ -168,6 +168,8 @@ def test_wrong_requests_are_refused(source: Path, tmp_path: Path) -> None:
         export_static(source, tmp_path / "out", dimensions=33)
     with pytest.raises(InvalidInputError, match="is a static model; it needs no ONNX"):
         export_onnx(source, tmp_path / "out")
+    with pytest.raises(InvalidInputError, match="this model is static: use dtype"):
+        export_model(source, tmp_path / "out", onnx=["int8"])
     with pytest.raises(NotFoundError, match="no model folder at"):
         export_model(tmp_path / "none", tmp_path / "out")
     assert not (tmp_path / "out").exists()
