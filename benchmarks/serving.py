@@ -32,7 +32,7 @@ from serve.speed import Peers, Shape, agreement, latency, static_model, throughp
 from serve.texts import many_languages, mixed_texts, short_texts
 
 from embedsvc import load_encoder
-from embedsvc.runtime import Precision
+from embedsvc.model_folder import Precision
 
 SECTIONS = ("throughput", "latency", "static", "interactive", "memory", "overload", "install")
 SHAPES = (Shape(32, 16), Shape(1, 64))
@@ -117,7 +117,7 @@ class Benchmark:
         for precision in self.precisions:
             with running(self.recipe(precision)) as server:
                 for workload in (self.short, self.mixed):
-                    rows = interactive_under_bulk(server, workload, seconds=300 * self.share, rate=4)
+                    rows = interactive_under_bulk(server, workload, seconds=80 * self.share, rate=5)
                     title = f"Interactive requests under bulk load, {server.name}, {workload.name} texts"
                     _print(f"{title}; bulk: 4 connections, 512 texts per request", rows)
 

@@ -113,6 +113,15 @@ class Server:
         rollups = [_rollup(pid) for pid in pids]
         return sum(rss for rss, _ in rollups) / 1024, sum(pss for _, pss in rollups) / 1024
 
+    def cpu_seconds(self) -> float:
+        """Return the processor time that the process and its children have used so far."""
+        pids = [self._process.pid, *_descendants(self._process.pid)]
+        ticks = 0
+        for pid in pids:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def wait_ready(self, log: Path) -> None:
         """Return when the server has given a vector; raise RuntimeError with the log's end."""
         begin = time.perf_counter()

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from embedsvc import Encoder
-from serve.in_process import InProcess
+from serve.in_process import InProcess, Rate
 from serve.load import StreamResult
 from serve.report import in_turns, milliseconds, ratios, spread, table
 from serve.servers import Server
@@ -57,32 +57,40 @@ def throughput(peers: Peers, workload: Workload, shape: Shape, *, texts: int, ro
     for server in peers.servers.values():
         server.texts_per_second(requests[: max(len(requests) // 8, 1)], shape.connections)
     answers: dict[str, list[StreamResult]] = {name: [] for name in peers.servers}
-    rates: dict[str, list[float]] = {name: [] for name in [*peers.servers, *peers.bare]}
 
-    def over_http(name: str) -> float:
-        answers[name].append(peers.servers[name].texts_per_second(requests, shape.connections))
-        return answers[name][-1].texts_per_second
+    def over_http(name: str) -> Rate:
+        server = peers.servers[name]
+        cpu_s = server.cpu_seconds()
+        answer = server.texts_per_second(requests, shape.connections)
+        answers[name].append(answer)
+        return Rate(answer.texts_per_second, (server.cpu_seconds() - cpu_s) / texts)
 
-    flat = workload.texts[:texts]
-    runs: dict[str, Callable[[], float]] = {name: partial(over_http, name) for name in peers.servers}
-    runs |= {name: partial(bare.texts_per_second, flat) for name, bare in peers.bare.items()}
+    runs: dict[str, Callable[[], Rate]] = {name: partial(over_http, name) for name in peers.servers}
+    runs |= {name: partial(bare.rate, workload.texts[:texts]) for name, bare in peers.bare.items()}
+    rates: dict[str, list[Rate]] = {name: [] for name in runs}
     for name, run in in_turns(runs, rounds):
         rates[name].append(run())
-    ours = [name for name in peers.servers if name.startswith("embedsvc")]
-    head = ["", "texts/s", "p50 ms", "p95 ms", "p99 ms", "client CPU", *(f"{name} / this" for name in ours)]
+    return _throughput_table(rates, answers)
+
+
+def _throughput_table(
+    rates: Mapping[str, Sequence[Rate]], answers: Mapping[str, Sequence[StreamResult]]
+) -> str:
+    per_s = {name: [rate.texts_per_s for rate in values] for name, values in rates.items()}
+    ours = [name for name in answers if name.startswith("embedsvc")]
     rows = []
-    for name, values in rates.items():
-        latency = [
+    for name, values in per_s.items():
+        cpu_s = statistics.median(rate.cpu_s_per_text for rate in rates[name])
+        quantiles = [
             milliseconds(statistics.median(answer.quantile(share) for answer in answers[name]))
-            for share in (0.5, 0.95, 0.99)
             if name in answers
+            else ""
+            for share in (0.5, 0.95, 0.99)
         ]
-        busy = (
-            [f"{statistics.median(a.client_cpu_s / a.seconds for a in answers[name]):.0%}"] if latency else []
-        )
-        against = ["" if name == our else ratios(rates[our], values) for our in ours]
-        rows.append([name, spread(values), *(latency + busy or [""] * 4), *against])
-    return table(head, rows)
+        against = ["" if name == our else ratios(per_s[our], values) for our in ours]
+        rows.append([name, spread(values), f"{1000 * cpu_s:.2f}", *quantiles, *against])
+    head = ["", "texts/s", "CPU ms per text", "p50 ms", "p95 ms", "p99 ms"]
+    return table([*head, *(f"{name} / this" for name in ours)], rows)
 
 
 def latency(peers: Peers, workload: Workload, *, texts: int, rounds: int) -> str:
@@ -117,14 +125,16 @@ def latency(peers: Peers, workload: Workload, *, texts: int, rounds: int) -> str
 def static_model(server: Server, workload: Workload, *, texts: int, rounds: int) -> str:
     """Return sentences per second of the bundled model over HTTP, beside `Encoder.encode` in process."""
     shapes = [Shape(256, 2), Shape(256, 4), Shape(1024, 4)]
-    flat = workload.texts[:texts]
     bare = InProcess(None)
 
     def over_http(shape: Shape) -> float:
         requests = workload.requests(shape.texts_per_request, texts=texts)
         return server.texts_per_second(requests, shape.connections).texts_per_second
 
-    runs: dict[str, Callable[[], float]] = {"in process": partial(bare.texts_per_second, flat)}
+    def in_process() -> float:
+        return bare.rate(workload.texts[:texts]).texts_per_s
+
+    runs: dict[str, Callable[[], float]] = {"in process": in_process}
     runs |= {f"HTTP, {shape}": partial(over_http, shape) for shape in shapes}
     for shape in shapes:
         over_http(shape)
