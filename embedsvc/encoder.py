@@ -22,6 +22,7 @@ from embedsvc.runtime import (
     Runtime,
     RuntimeName,
     RuntimeOptions,
+    choose_runtime,
     open_runtime,
     torch_installed,
 )
@@ -358,12 +359,26 @@ def load_encoder(
     """Open a model: the bundled one (None), a sentence-transformers folder, or a hub id.
 
     runtime: "auto" takes the static table for static models, then ONNX Runtime where the folder
-    has an ONNX file, then torch. device is for torch ("cpu", "cuda"); precision picks the ONNX file;
+    has an ONNX file, then torch; "onnx" exports a model without such a file once, into the user's
+    cache. device is for torch ("cpu", "cuda"); precision picks the ONNX file;
     revision is for hub ids.
     Raises NotFoundError, ModelError, or MissingExtraError naming what to install.
     """
+    options = RuntimeOptions(runtime, device, precision)
+    folder = find_folder(model, options, revision)
+    return Encoder(folder, open_runtime(folder, options))
+
+
+def find_folder(
+    model: str | Path | None, options: RuntimeOptions, revision: str | None = None
+) -> ModelFolder:
+    """Return the folder that is run: the model's own, or for runtime onnx its export in the cache."""
     folder = open_model_folder(locate_model(model, revision))
-    return Encoder(folder, open_runtime(folder, RuntimeOptions(runtime, device, precision)))
+    if choose_runtime(folder, options) != "onnx" or options.precision in folder.onnx_files:
+        return folder
+    from embedsvc.onnx_cache import exported_folder
+
+    return exported_folder(folder, options.precision)
 
 
 def locate_model(model: str | Path | None, revision: str | None = None) -> Path:

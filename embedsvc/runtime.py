@@ -83,9 +83,10 @@ def choose_runtime(folder: ModelFolder, options: RuntimeOptions) -> RuntimeName:
             "processor",
             param="device",
         )
-    if chosen != "onnx" and options.precision != "float32":
+    if chosen == "torch" and options.precision != "float32":
         raise InvalidInputError(
-            f"precision {options.precision!r} is for ONNX files; {folder.name!r} runs on {chosen}",
+            f"{folder.path} has no {options.precision} ONNX file; runtime onnx exports one, or: "
+            f"embedsvc export {folder.path} --onnx {options.precision} --out DIR",
             param="precision",
         )
     return chosen
@@ -99,11 +100,6 @@ def _choose(folder: ModelFolder, options: RuntimeOptions) -> RuntimeName:
         )
     if wanted == "static" and not folder.is_static:
         raise ModelError(f"{folder.path} is not a static model; use runtime onnx or torch")
-    if wanted == "onnx" and not has_onnx:
-        raise ModelError(
-            f"{folder.path} has no {options.precision} ONNX file; "
-            f"make one: embedsvc export {folder.path} --onnx {options.precision} --out DIR"
-        )
     if wanted != "auto":
         return wanted
     if folder.is_static:

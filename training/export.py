@@ -18,6 +18,7 @@ from embedsvc.encoders.onnx_runtime import OnnxRuntime
 from embedsvc.encoders.static_table import read_table
 from embedsvc.errors import InvalidInputError, MissingExtraError
 from embedsvc.model_folder import ModelFolder, Precision, open_model_folder, read_json
+from embedsvc.self_check import REFERENCE_FILE, write_reference
 from embedsvc.textfiles import write_json
 from training.parity import Parity, check_parity
 from training.static_export import TableDtype, write_static_folder
@@ -109,6 +110,7 @@ def export_onnx(
             )
             for precision in sorted(set(onnx))
         }
+        write_reference(expected, folder / REFERENCE_FILE)
         write_json(
             folder / "evaluation" / "onnx.json", {name: asdict(found) for name, found in parities.items()}
         )

@@ -55,6 +55,9 @@ class ModelCard(BaseModel):
     matryoshka_dimensions: list[int]
     runtime: str | None
     workers: int | None = Field(description="Batches that run side by side.")
+    agreement: float | None = Field(
+        description="Least cosine to the reference vectors at load; null: no reference."
+    )
     memory_bytes: int = Field(description="An estimate until the model is loaded.")
     fingerprint: str = Field(description="Changes when the vectors change.")
 

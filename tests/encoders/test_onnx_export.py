@@ -12,6 +12,7 @@ from embedsvc.encoder import Encoder, load_encoder
 from embedsvc.encoders.onnx_runtime import OnnxRuntime
 from embedsvc.errors import InvalidInputError, ModelError
 from embedsvc.model_folder import open_model_folder
+from embedsvc.self_check import REFERENCE_FILE
 from training import parity
 from training.export import export_model, export_onnx
 
@@ -43,7 +44,8 @@ def test_the_export_holds_what_servers_look_for_and_no_torch_weights(
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {"onnx/model.onnx", "config.json", "modules.json", "1_Pooling/config.json"} <= files
     assert {"tokenizer.json", "tokenizer_config.json", "vocab.txt", "README.md"} <= files
-    assert not any(name.endswith((".safetensors", ".bin", ".data")) for name in files)
+    weights = {name for name in files if name.endswith((".safetensors", ".bin", ".data"))}
+    assert weights == {REFERENCE_FILE}
     assert (folder / "README.md").read_bytes() == (minilm / "README.md").read_bytes()
     assert list(folder.parent.iterdir()) == [folder], "no temporary folder stays"
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tiny_models import write_graph_model, write_json
 from embedsvc.encoder import PreparedText, load_encoder
 from embedsvc.encoders import onnx_runtime
 from embedsvc.encoders.onnx_runtime import OnnxRuntime
-from embedsvc.errors import EmbedsvcError, ModelError, TextTooLongError
+from embedsvc.errors import EmbedsvcError, MissingExtraError, ModelError, TextTooLongError
 from embedsvc.model_folder import open_model_folder
 
 PLAIN = ("input_ids", "attention_mask")
@@ -107,11 +108,36 @@ def test_a_limit_without_room_for_text_is_refused(tmp_path: Path) -> None:
         load_encoder(folder)
 
 
-def test_runtime_onnx_needs_an_onnx_file(tmp_path: Path) -> None:
+def test_runtime_onnx_needs_an_onnx_file_or_the_means_to_make_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write_graph_model(tmp_path / "m", inputs=PLAIN)
     (folder / "onnx" / "model.onnx").unlink()
-    with pytest.raises(ModelError, match="has no float32 ONNX file; make one: embedsvc export"):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("embedsvc.onnx_cache.find_spec", lambda _: None)
+    with pytest.raises(
+        MissingExtraError, match=r"has no float32 ONNX file; exporting one needs the \[train\]"
+    ):
         load_encoder(folder, runtime="onnx")
+
+
+@pytest.mark.slow
+def test_a_model_without_an_onnx_file_is_exported_once(
+    bert_mean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    plain = tmp_path / "plain"
+    shutil.copytree(bert_mean, plain, ignore=shutil.ignore_patterns("onnx"))
+    texts = ["w1 w2", "w3"]
+    expected = load_encoder(plain, runtime="torch", device="cpu").encode(texts)
+    first = load_encoder(plain, runtime="onnx")
+    np.testing.assert_allclose(first.encode(texts), expected, atol=1e-5)
+    assert first.name == "plain"
+    made = first.folder.path.stat().st_mtime_ns
+    assert load_encoder(plain, runtime="onnx").folder.path == first.folder.path
+    assert first.folder.path.stat().st_mtime_ns == made
+    whole = load_encoder(plain, runtime="onnx", precision="int8").encode(texts)
+    assert (whole * expected).sum(axis=1).min() > 0.95
 
 
 def write_whole_batch_int8(folder: Path) -> None:

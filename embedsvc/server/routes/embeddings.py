@@ -60,6 +60,7 @@ def _card(model: ServedModel) -> ModelCard:
         matryoshka_dimensions=list(folder.matryoshka_dimensions),
         runtime=runtime.name if runtime else None,
         workers=runtime.workers if runtime else None,
+        agreement=model.agreement,
         memory_bytes=model.estimated_bytes(),
         fingerprint=folder.fingerprint,
     )
