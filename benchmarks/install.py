@@ -24,15 +24,22 @@ def megabytes(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
+def timed_install(venv: Path, *requirements: str | Path) -> tuple[float, float]:
+    """Install into a new virtual environment, without pip's cache; return seconds and megabytes."""
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    before = megabytes(venv)
+    begin = time.perf_counter()
+    pip = [str(venv / "bin" / "pip"), "install", "--quiet", "--no-cache-dir"]
+    subprocess.run([*pip, *map(str, requirements)], check=True)
+    return time.perf_counter() - begin, megabytes(venv) - before
+
+
 def main() -> None:
     """Run and print."""
     with tempfile.TemporaryDirectory() as temporary:
         venv = Path(temporary) / "venv"
-        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-        before = megabytes(venv)
-        begin = time.perf_counter()
-        subprocess.run([venv / "bin" / "pip", "install", "--quiet", "--no-cache-dir", ROOT], check=True)
-        print(f"pip install .: {time.perf_counter() - begin:.1f} s, {megabytes(venv) - before:.0f} MB")
+        install_s, size = timed_install(venv, ROOT)
+        print(f"pip install .: {install_s:.1f} s, {size:.0f} MB")
         seconds = []
         for _ in range(6):
             begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""How many processors this process may really use: affinity and container quota, not the machine's count."""
+"""What this process may really use: processors by affinity and container quota, and what they can do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 def effective_cpus() -> int:
@@ -28,3 +29,12 @@ def cgroup_quota(root: Path) -> float | None:
         return int(quota) / int(period)
     except (OSError, ValueError, ZeroDivisionError):
         return None
+
+
+def multiplies_int8_exactly() -> bool:
+    """True where the processor is known to have VNNI: older instructions overflow on large int8 products."""
+    try:
+        words = set(_CPUINFO.read_text().split())
+    except OSError:
+        return False
+    return bool(words & {"avx512_vnni", "avx_vnni"})

@@ -5,27 +5,29 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsvc.errors import InvalidInputError, NotFoundError
-from embedsvc.model_folder import BUNDLED, ModelFolder, open_model_folder
+from embedsvc.errors import InvalidInputError, ModelFailedError, NotFoundError
+from embedsvc.model_folder import BUNDLED, ModelFolder, Precision, open_model_folder
 from embedsvc.options import EncodeOptions, InputType, OutputDtype
 from embedsvc.postprocess import finish_vectors
+from embedsvc.quantize import CALIBRATED, Calibration, learn_calibration, read_calibration, typical_texts
 from embedsvc.runtime import (
-    Precision,
     PreparedText,
     Runtime,
     RuntimeName,
     RuntimeOptions,
+    choose_runtime,
     open_runtime,
     torch_installed,
 )
 from embedsvc.scheduling.plan import plan_batches
-from embedsvc.tokens import Truncate, check_unicode, fit_tokens
+from embedsvc.tokens import TextTokenizer, Truncate, check_unicode, fit_tokens
 
 _WINDOW_TEXTS = 16_384  # texts tokenized and sorted together: bounds memory, long enough to sort well
 _MAX_PROMPT_CHARACTERS = 8192  # it is put before every text of a request
@@ -70,6 +72,15 @@ class Encoding:
 
 
 @dataclass(frozen=True)
+class TokenEncoding:
+    """Vectors (tokens, dim) of each text, with its true token count and whether it was cut."""
+
+    vectors: list[NDArray[np.float32]]
+    tokens: list[int]
+    truncated: list[bool]
+
+
+@dataclass(frozen=True)
 class Prepared:
     """Tokenized texts, cut to the limit, with their true token counts before that."""
 
@@ -110,6 +121,18 @@ class Encoder:
     def fingerprint(self) -> str:
         """Identifies the vectors this encoder makes; stored with every index."""
         return self.folder.fingerprint
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The scale of int8 vectors: the one in the model folder, else learnt now from typical passages."""
+        shipped = read_calibration(self.folder.path)
+        return shipped or learn_calibration(self.encode(typical_texts(), truncate="end", progress=False))
+
+    @cached_property
+    def tokenizer(self) -> TextTokenizer:
+        """The folder's tokenizer, for looking at tokens; the runtime has its own."""
+        lowercase = bool(self.folder.modules[0].config.get("do_lower_case", False))
+        return TextTokenizer(self.folder.tokenizer_file, lowercase=lowercase)
 
     def encode(
         self,
@@ -183,6 +206,30 @@ class Encoder:
                 parts.append(self.finish(raw, options, first=begin))
         return Encoding(np.concatenate(parts), tokens, truncated)
 
+    def encode_tokens(
+        self, texts: Sequence[str], options: EncodeOptions | None = None, *, most_tokens: int | None = None
+    ) -> TokenEncoding:
+        """Return the vectors of each text's tokens before pooling, special ones included.
+
+        Of the options those count that decide what the model reads. Raises InvalidInputError for more
+        than ``most_tokens`` in all, and ModelError for a model with vectors of whole texts only.
+        """
+        options = options or EncodeOptions()
+        check_texts(texts)
+        self.check(options)
+        prepared = self.prepare(texts, options)
+        lengths = self.lengths(prepared)
+        if most_tokens is not None and sum(lengths) > most_tokens:
+            raise InvalidInputError(
+                f"the texts have {sum(lengths)} tokens; the limit for token vectors is {most_tokens}",
+                param="input",
+            )
+        vectors = self.runtime.embed_tokens(prepared.texts)
+        for position, states in enumerate(vectors):
+            if not np.isfinite(states).all():
+                raise ModelFailedError(f"the model gave a vector that is not finite for input[{position}]")
+        return TokenEncoding(vectors, prepared.tokens, prepared.truncated)
+
     def prepare(self, texts: Sequence[str], options: EncodeOptions, *, first: int = 0) -> Prepared:
         """Tokenize checked texts and cut them to the limit; errors count positions from ``first``."""
         lead = self.lead(options)
@@ -217,6 +264,7 @@ class Encoder:
             dimensions=options.dimensions,
             normalize=options.normalize,
             output_dtype=options.output_dtype,
+            calibration=self.calibration if options.output_dtype in CALIBRATED else None,
             positions=range(first, first + len(raw)),
         )
 
@@ -224,6 +272,11 @@ class Encoder:
         """Raise InvalidInputError for options that this model does not take."""
         self.check_dimensions(options.dimensions, force=options.force_dimensions)
         self.lead(options)
+        if options.output_dtype in CALIBRATED and not options.normalize:
+            raise InvalidInputError(
+                f"output_dtype {options.output_dtype} is for unit vectors; leave normalize = true",
+                param="normalize",
+            )
         least = self.runtime.special_tokens + 1
         if options.max_tokens is not None and options.max_tokens < least:
             raise InvalidInputError(
@@ -306,12 +359,26 @@ def load_encoder(
     """Open a model: the bundled one (None), a sentence-transformers folder, or a hub id.
 
     runtime: "auto" takes the static table for static models, then ONNX Runtime where the folder
-    has an ONNX file, then torch. device is for torch ("cpu", "cuda"); precision picks the ONNX file;
+    has an ONNX file, then torch; "onnx" exports a model without such a file once, into the user's
+    cache. device is for torch ("cpu", "cuda"); precision picks the ONNX file;
     revision is for hub ids.
     Raises NotFoundError, ModelError, or MissingExtraError naming what to install.
     """
+    options = RuntimeOptions(runtime, device, precision)
+    folder = find_folder(model, options, revision)
+    return Encoder(folder, open_runtime(folder, options))
+
+
+def find_folder(
+    model: str | Path | None, options: RuntimeOptions, revision: str | None = None
+) -> ModelFolder:
+    """Return the folder that is run: the model's own, or for runtime onnx its export in the cache."""
     folder = open_model_folder(locate_model(model, revision))
-    return Encoder(folder, open_runtime(folder, RuntimeOptions(runtime, device, precision)))
+    if choose_runtime(folder, options) != "onnx" or options.precision in folder.onnx_files:
+        return folder
+    from embedsvc.onnx_cache import exported_folder
+
+    return exported_folder(folder, options.precision)
 
 
 def locate_model(model: str | Path | None, revision: str | None = None) -> Path:

@@ -3,7 +3,7 @@
     modules.json                       the chain of modules, in order
     config_sentence_transformers.json  prompts, default prompt, Matryoshka dimensions
     tokenizer.json                     a `tokenizers` tokenizer
-    model.safetensors | onnx/model.onnx | model.onnx
+    model.safetensors | onnx/model.onnx | onnx/model_int8.onnx | model.onnx
 
 A folder with a plain transformers model and no modules.json is read as sentence-transformers reads
 it: the transformer, then mean pooling.
@@ -16,7 +16,7 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,17 @@ from safetensors import SafetensorError, deserialize
 
 from embedsvc.errors import ModelError, NotFoundError
 
+Precision = Literal["float32", "int8"]
+
 BUNDLED = Path(__file__).parent / "models" / "default"
-_NOT_MODEL = {"run", "evaluation"}  # what training and evaluation may leave beside the model
+SAMPLE_FILE = Path(__file__).parent / "models" / "sample" / "documents.jsonl"
+# What may lie beside the model without changing its float32 vectors.
+_NOT_MODEL = {"run", "evaluation", "calibration.json"}
+# int8: our own, transformers.js and optimum, sentence-transformers (one for each kind of processor).
+_ONNX_NAMES: dict[Precision, tuple[str, ...]] = {
+    "float32": ("model.onnx",),
+    "int8": ("model_int8.onnx", "model_quantized.onnx", "model_qint8_*.onnx", "model_quint8_*.onnx"),
+}
 _HASHED_SUFFIXES = {".json", ".safetensors", ".onnx", ".bin", ".txt", ".model", ".onnx_data", ".data"}
 
 
@@ -76,10 +85,20 @@ class ModelFolder:
         return inner if inner.is_file() else self.path / "tokenizer.json"
 
     @property
+    def onnx_files(self) -> dict[Precision, Path]:
+        """The ONNX file of each precision that there is one of, under the names that exporters give them."""
+        folders = (self.path / "onnx", self.path)
+        found: dict[Precision, Path] = {}
+        for precision, names in _ONNX_NAMES.items():
+            files = [path for folder in folders for name in names for path in sorted(folder.glob(name))]
+            if files:
+                found[precision] = files[0]
+        return found
+
+    @property
     def onnx_file(self) -> Path | None:
         """The full-precision ONNX file, if there is one."""
-        candidates = (self.path / "onnx" / "model.onnx", self.path / "model.onnx")
-        return next((path for path in candidates if path.is_file()), None)
+        return self.onnx_files.get("float32")
 
     @cached_property
     def weight_bytes(self) -> int:

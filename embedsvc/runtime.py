@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.errors import InvalidInputError, MissingExtraError, ModelError
-from embedsvc.model_folder import ModelFolder
+from embedsvc.model_folder import ModelFolder, Precision
 
 RuntimeName = Literal["auto", "static", "onnx", "torch"]
-Precision = Literal["float32", "int8"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,12 @@ class Runtime(Protocol):
     def embed(self, batch: Sequence[PreparedText]) -> NDArray[np.float32]:
         """Return (n, dimension) pooled vectors, before the final normalisation."""
 
+    def embed_tokens(self, batch: Sequence[PreparedText]) -> list[NDArray[np.float32]]:
+        """Return (tokens, dim) for each text: its tokens' vectors before pooling, special ones included.
+
+        Raises ModelError when the model has vectors of whole texts only.
+        """
+
 
 @dataclass(frozen=True)
 class RuntimeOptions:
@@ -63,7 +68,7 @@ def open_runtime(folder: ModelFolder, options: RuntimeOptions) -> Runtime:
     if chosen == "onnx":
         from embedsvc.encoders.onnx_runtime import OnnxRuntime
 
-        return OnnxRuntime(folder, threads=options.threads)
+        return OnnxRuntime(folder, precision=options.precision, threads=options.threads)
     from embedsvc.encoders.pytorch import TorchRuntime
 
     return TorchRuntime(folder, device=options.device)
@@ -71,35 +76,35 @@ def open_runtime(folder: ModelFolder, options: RuntimeOptions) -> Runtime:
 
 def choose_runtime(folder: ModelFolder, options: RuntimeOptions) -> RuntimeName:
     """Return what "auto" means for this folder; raise an error for a runtime or a device that cannot be."""
-    chosen = _choose(folder, options.runtime)
+    chosen = _choose(folder, options)
     if chosen != "torch" and options.device not in (None, "cpu"):
         raise InvalidInputError(
             f"device {options.device!r} is for the torch runtime; {folder.name!r} runs on {chosen}, on the "
             "processor",
             param="device",
         )
-    if chosen != "onnx" and options.precision != "float32":
+    if chosen == "torch" and options.precision != "float32":
         raise InvalidInputError(
-            f"precision {options.precision!r} is for ONNX files; {folder.name!r} runs on {chosen}",
+            f"{folder.path} has no {options.precision} ONNX file; runtime onnx exports one, or: "
+            f"embedsvc export {folder.path} --onnx {options.precision} --out DIR",
             param="precision",
         )
     return chosen
 
 
-def _choose(folder: ModelFolder, wanted: RuntimeName) -> RuntimeName:
+def _choose(folder: ModelFolder, options: RuntimeOptions) -> RuntimeName:
+    wanted, has_onnx = options.runtime, options.precision in folder.onnx_files
     if wanted not in ("auto", "static", "onnx", "torch"):
         raise InvalidInputError(
             f"runtime {wanted!r} is unknown; choose auto, static, onnx or torch", param="runtime"
         )
     if wanted == "static" and not folder.is_static:
         raise ModelError(f"{folder.path} is not a static model; use runtime onnx or torch")
-    if wanted == "onnx" and folder.onnx_file is None:
-        raise ModelError(f"{folder.path} has no ONNX file; make one: embedsvc export {folder.path} --out DIR")
     if wanted != "auto":
         return wanted
     if folder.is_static:
         return "static"
-    if folder.onnx_file is not None:
+    if has_onnx:
         return "onnx"
     if not torch_installed():
         raise MissingExtraError(f"{folder.path} has no ONNX file; running it with torch", "torch")

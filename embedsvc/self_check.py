@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,72 +19,80 @@ from safetensors.numpy import save
 from embedsvc.cache import cache_folder
 from embedsvc.encoder import Encoder, load_encoder
 from embedsvc.errors import ModelError
-from embedsvc.model_folder import ModelFolder, read_tensors
+from embedsvc.model_folder import ModelFolder, Precision, read_tensors
 from embedsvc.runtime import torch_installed
 from embedsvc.textfiles import atomic_write
 
 _log = logging.getLogger(__name__)
 REFERENCE_FILE = "reference.safetensors"
-_LEAST_COSINE = {"float32": 0.9999, "int8": 0.95}
+_LEAST_COSINE: dict[Precision, float] = {"float32": 0.9999, "int8": 0.95}
 _PATIENCE_S = 600
+_LONG_TOKENS = 600
 # Several scripts, one word and many, so that pooling, padding and truncation all matter.
-PROBES = (
+_PROBES = (
     "Hello",
-    "Where is the nearest railway station?",
-    "Die Bibliothek öffnet montags um neun Uhr, aber am Wochenende bleibt sie geschlossen.",
-    "Сегодня идёт дождь.",
-    "هل يمكنك مساعدتي؟",
-    "今天天气很好，我们去公园散步吧。",
-    "हमें कल सुबह जल्दी निकलना होगा।",
-    "The quick brown fox jumps over the lazy dog while the rain keeps falling on the old roof. " * 6,
+    "The quick brown fox jumps over the lazy dog.",
+    "Der Zug nach München fährt heute leider erst um 17:45 Uhr ab.",
+    "¿Dónde está la biblioteca más cercana? «Ici», dit-elle.",
+    "Москва — столица России, её население превышает 13 миллионов человек.",
+    "صباح الخير، كيف حالك اليوم؟",
+    "今日はとても良い天気ですね。",
+    "नमस्ते दुनिया",
+    "1234567890 !? %$#",
 )
 
 
-@dataclass(frozen=True)
-class Parity:
-    """How near a runtime's vectors are to the reference's: the least cosine over the probe sentences."""
+def probe_texts(encoder: Encoder) -> list[str]:
+    """Return texts of many lengths and scripts; the last is longer than the limit, or of some 600 tokens."""
+    once = max(len(encoder.runtime.tokenize([_PROBES[1]])[0]), 1)
+    wanted = min(encoder.runtime.max_tokens or _LONG_TOKENS, _LONG_TOKENS)
+    return [*_PROBES, " ".join([_PROBES[1]] * (wanted // once + 1))]
 
-    least_cosine: float
-    reference: str  # where the reference came from
 
+def check_vectors(encoder: Encoder, precision: Precision = "float32") -> float | None:
+    """Return the least cosine to the reference over the probe texts; None where there is no reference.
 
-def check_parity(encoder: Encoder, precision: str = "float32") -> Parity | None:
-    """Compare with the reference; None where there is none. Raises ModelError when the vectors differ."""
-    found = _reference(encoder.folder) if encoder.runtime.name == "onnx" else None
-    if found is None:
+    Raises ModelError when it is too low: the ONNX file does not belong to the model, or is damaged.
+    """
+    reference = _reference(encoder.folder) if encoder.runtime.name == "onnx" else None
+    if reference is None:
         return None
-    vectors, origin = found
-    cosines = (probe_vectors(encoder) * vectors).sum(axis=1)
-    worst = int(cosines.argmin())
-    parity = Parity(float(cosines[worst]), origin)
-    least = _LEAST_COSINE[precision]
-    if parity.least_cosine < least:
+    vectors = _probe_vectors(encoder)
+    if vectors.shape != reference.shape:
         raise ModelError(
-            f"{encoder.folder.path}: the vector of {PROBES[worst][:40]!r} has cosine "
-            f"{parity.least_cosine:.4f} with the reference ({origin}); at least {least} expected. The ONNX "
+            f"{encoder.folder.path}: the reference vectors have shape {reference.shape}, the model gives "
+            f"{vectors.shape}: export it again, or set self_check to false"
+        )
+    cosines = (vectors * reference).sum(axis=1)
+    known = np.linalg.norm(reference, axis=1) > 0.5  # the others have no known token
+    worst = int(np.where(known, cosines, np.inf).argmin())
+    if cosines[worst] < _LEAST_COSINE[precision]:
+        raise ModelError(
+            f"{encoder.folder.path}: the vector of {probe_texts(encoder)[worst][:40]!r} has cosine "
+            f"{cosines[worst]:.4f} to the reference; at least {_LEAST_COSINE[precision]} expected. The ONNX "
             "file does not belong to this model or is damaged: export it again, or set self_check to false"
         )
-    _log.info("%s agrees with %s: least cosine %.5f", encoder.name, origin, parity.least_cosine)
-    return parity
-
-
-def probe_vectors(encoder: Encoder) -> NDArray[np.float32]:
-    """Return the unit vectors (probes, dimension) of the probe sentences, without any prompt."""
-    vectors: NDArray[np.float32] = encoder.encode(PROBES, prompt="", truncate="end", progress=False)
-    return vectors
+    return float(cosines[worst])
 
 
 def write_reference(encoder: Encoder, file: Path) -> None:
-    """Write what `check_parity` compares with; the encoder is the one to trust."""
+    """Write what `check_vectors` compares with; the encoder is the one to trust."""
     with atomic_write(file) as target:
-        target.write(save({"vectors": probe_vectors(encoder)}))
+        target.write(save({"vectors": _probe_vectors(encoder)}))
 
 
-def _reference(folder: ModelFolder) -> tuple[NDArray[np.float32], str] | None:
+def _probe_vectors(encoder: Encoder) -> NDArray[np.float32]:
+    vectors: NDArray[np.float32] = encoder.encode(
+        probe_texts(encoder), prompt="", truncate="end", progress=False
+    )
+    return vectors
+
+
+def _reference(folder: ModelFolder) -> NDArray[np.float32] | None:
     shipped = folder.path / REFERENCE_FILE
     if shipped.is_file():
-        return _vectors(shipped), REFERENCE_FILE
-    if not (torch_installed() and any(folder.path.glob("*.safetensors"))):
+        return _read_vectors(shipped)
+    if not (torch_installed() and any(folder.modules[0].folder.glob("model*.safetensors"))):
         return None
     cached = cache_folder("references") / f"{folder.fingerprint}.safetensors"
     if not cached.is_file():
@@ -94,17 +101,16 @@ def _reference(folder: ModelFolder) -> tuple[NDArray[np.float32], str] | None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
         if done.returncode != 0:
             reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-            _log.warning("no reference vectors for %s: %s", folder.name, reason)
+            _log.warning("no reference vectors of %s: %s", folder.name, reason)
             return None
-    return _vectors(cached), "torch"
+    return _read_vectors(cached)
 
 
-def _vectors(file: Path) -> NDArray[np.float32]:
-    tensors = read_tensors(file)
-    if "vectors" not in tensors or tensors["vectors"].shape[0] != len(PROBES):
-        raise ModelError(f"{file} does not hold the vectors of the {len(PROBES)} probe sentences")
-    vectors: NDArray[np.float32] = tensors["vectors"].astype(np.float32)
-    return vectors
+def _read_vectors(file: Path) -> NDArray[np.float32]:
+    vectors = read_tensors(file).get("vectors")
+    if vectors is None or vectors.ndim != 2:
+        raise ModelError(f"{file} holds no reference vectors")
+    return vectors.astype(np.float32)
 
 
 if __name__ == "__main__":

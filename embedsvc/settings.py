@@ -44,6 +44,10 @@ class Settings(BaseSettings):
         description="Model folder or hub id, or NAME=FOLDER_OR_ID for the name it is served under; "
         "none is the bundled model.",
     )
+    self_check: bool = Field(
+        True,
+        description="Compare an ONNX model's vectors with the reference (its export's, or torch's) at load.",
+    )
     revision: str | None = Field(None, description="Revision of models that come from the hub.")
     runtime: Literal["auto", "static", "onnx", "torch"] = Field("auto", description="What runs the model.")
     precision: Literal["float32", "int8"] = Field(

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from tokenizers import Tokenizer, normalizers
+from tokenizers import Tokenizer, decoders, normalizers
 
 from embedsvc.errors import InvalidInputError, ModelError, TextTooLongError
 
 Truncate = Literal["none", "start", "end"]
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of a text; begin and end count its characters."""
+
+    id: int
+    text: str
+    special: bool
+    begin: int
+    end: int
 
 
 class TextTokenizer:
@@ -28,6 +40,9 @@ class TextTokenizer:
             rest = [self._tokenizer.normalizer] if self._tokenizer.normalizer is not None else []
             self._tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])
         self.prefix, self.suffix = self._special_tokens()
+        mark = getattr(self._tokenizer.model, "continuing_subword_prefix", None)
+        if self._tokenizer.decoder is None and mark:
+            self._tokenizer.decoder = decoders.WordPiece(mark)
 
     def _special_tokens(self) -> tuple[list[int], list[int]]:
         """Return the ids put before and after every text, seen on the first text that has a token."""
@@ -52,6 +67,24 @@ class TextTokenizer:
         """Return the ids of each text (valid Unicode), without special tokens and without any limit."""
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encoded]
+
+    def tokens(self, text: str, *, special_tokens: bool = True) -> list[Token]:
+        """Return the tokens of a text (valid Unicode), with or without the model's special ones."""
+        encoded = self._tokenizer.encode(text, add_special_tokens=special_tokens)
+        return [
+            Token(id_, piece, bool(special), *span)
+            for id_, piece, special, span in zip(
+                encoded.ids, encoded.tokens, encoded.special_tokens_mask, encoded.offsets, strict=True
+            )
+        ]
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Return the text that tokens stand for; raise InvalidInputError for an unknown id."""
+        for position, id_ in enumerate(ids):
+            if self._tokenizer.id_to_token(id_) is None:
+                raise InvalidInputError(f"token id {id_} at position {position} is not in the vocabulary")
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        return text
 
 
 def check_unicode(text: str, name: str, *, param: str | None = None) -> None:

@@ -190,3 +190,29 @@ def test_a_missing_file_is_empty_only_when_it_is_optional(tmp_path: Path) -> Non
     assert read_json(tmp_path / "none.json", required=False) == {}
     with pytest.raises(ModelError, match=r"none\.json is missing"):
         read_json(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ([], {}),
+        (["model.onnx"], {"float32": "model.onnx"}),
+        (["model.onnx", "onnx/model.onnx"], {"float32": "onnx/model.onnx"}),
+        (["onnx/model_quantized.onnx"], {"int8": "onnx/model_quantized.onnx"}),
+        (["model_quantized.onnx", "model.onnx"], {"int8": "model_quantized.onnx", "float32": "model.onnx"}),
+        (
+            ["onnx/model_qint8_avx512_vnni.onnx", "onnx/model_O3.onnx"],
+            {"int8": "onnx/model_qint8_avx512_vnni.onnx"},
+        ),
+        (["onnx/model_quint8_avx2.onnx", "onnx/model_int8.onnx"], {"int8": "onnx/model_int8.onnx"}),
+    ],
+)
+def test_onnx_files_are_found_under_the_names_that_exporters_give(
+    tmp_path: Path, files: list[str], expected: dict[str, str]
+) -> None:
+    root = folder(tmp_path / "m", "Transformer", "Pooling")
+    for name in files:
+        write(root / name, "")
+    opened = open_model_folder(root)
+    assert opened.onnx_files == {precision: root / name for precision, name in expected.items()}
+    assert opened.onnx_file == opened.onnx_files.get("float32")

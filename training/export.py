@@ -9,14 +9,16 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from embedsvc.encoder import load_encoder, locate_model
+from embedsvc.encoder import Encoder, load_encoder, locate_model
+from embedsvc.encoders.onnx_runtime import OnnxRuntime
 from embedsvc.encoders.static_table import read_table
 from embedsvc.errors import InvalidInputError, MissingExtraError
-from embedsvc.model_folder import ModelFolder, open_model_folder, read_json
+from embedsvc.model_folder import ModelFolder, Precision, open_model_folder, read_json
+from embedsvc.self_check import REFERENCE_FILE, write_reference
 from embedsvc.textfiles import write_json
 from training.parity import Parity, check_parity
 from training.static_export import TableDtype, write_static_folder
@@ -30,16 +32,19 @@ _KEPT_FILES = (
     *("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "chat_template.jinja"),
 )
 
+_TORCH_EXPORT = ("torch", "sentence_transformers", "onnx", "onnxscript")
+
 
 @dataclass(frozen=True)
 class ExportReport:
     """What was written, and how far its unit vectors are from the source's on the probe texts."""
 
     path: Path
-    kind: str  # "onnx", "static float32" or "static int8"
+    kind: str  # "onnx float32", "onnx int8", "onnx float32, int8", "static float32" or "static int8"
     dimension: int
     bytes: int
-    parity: Parity
+    parity: Parity  # of the float32 graph where both were written
+    int8_parity: Parity | None = None  # of the int8 graph
 
 
 def export_model(
@@ -47,43 +52,96 @@ def export_model(
     out: Path,
     *,
     dtype: TableDtype = "float32",
+    onnx: Sequence[Precision] | None = None,
     dimensions: int | None = None,
     overwrite: bool = False,
 ) -> ExportReport:
-    """Export a model for serving: a static one as another table, any other as an ONNX graph.
+    """Export a model for serving: a static one as another table, any other as ONNX graphs.
 
     model is a folder, a hub id, or None for the bundled one. dtype "int8" and dimensions (fewer,
-    Matryoshka) are for static models. overwrite replaces an existing model folder. Raises
-    InvalidInputError, MissingExtraError, or ModelError when the copy differs from its source;
-    nothing is left behind then.
+    Matryoshka) are for static models; onnx says which graphs to write of a transformer: "float32"
+    (default), "int8". overwrite replaces an existing model folder. Raises InvalidInputError,
+    MissingExtraError, or ModelError when a copy differs from its source; nothing is left behind then.
     """
     if open_model_folder(locate_model(model)).is_static:
+        if onnx is not None:
+            raise InvalidInputError("onnx is for transformers; this model is static: use dtype", param="onnx")
         return export_static(model, out, dtype=dtype, dimensions=dimensions, overwrite=overwrite)
     if dtype != "float32":
         raise InvalidInputError(
-            f"dtype {dtype!r} is for static models; this one is a transformer", param="dtype"
+            f"dtype {dtype!r} is for static models; this one is a transformer: use onnx", param="dtype"
         )
     if dimensions is not None:
         raise InvalidInputError(
             "a transformer keeps all its dimensions; ask for fewer when encoding", param="dimensions"
         )
-    return export_onnx(model, out, overwrite=overwrite)
+    return export_onnx(model, out, onnx=onnx or ("float32",), overwrite=overwrite)
 
 
-def export_onnx(model: str | Path | None, out: Path, *, overwrite: bool = False) -> ExportReport:
-    """Write a sentence-transformers folder with onnx/model.onnx in place of torch weights."""
+def export_onnx(
+    model: str | Path | None,
+    out: Path,
+    *,
+    onnx: Sequence[Precision] = ("float32",),
+    overwrite: bool = False,
+) -> ExportReport:
+    """Write a sentence-transformers folder with ONNX graphs in place of torch weights.
+
+    A folder without torch weights gives the float32 graph that it has.
+    """
     source = open_model_folder(locate_model(model))
     if source.is_static:
         raise InvalidInputError(f"{source.path} is a static model; it needs no ONNX", param="model")
-    _require_packages()
-    from training.onnx_graph import write_graph
-
+    wrong = next((precision for precision in onnx if precision not in ("float32", "int8")), None)
+    if wrong is not None or not onnx:
+        raise InvalidInputError(f"onnx = {wrong!r}; choose float32, int8 or both", param="onnx")
+    given = None if _has_torch_weights(source) else source.onnx_file
+    _require_packages(*(_TORCH_EXPORT if given is None else ("onnx",)))
     with _new_folder(out, source.path, overwrite=overwrite) as folder:
         _copy_without_weights(source, folder)
-        write_graph(source, folder / "onnx" / "model.onnx")
-        expected = load_encoder(source.path, runtime="torch", device="cpu")
-        parity = check_parity(expected, load_encoder(folder, runtime="onnx"), lossless=True)
-        return _report(folder, out, "onnx", expected.dimension, parity)
+        _write_graphs(source, folder, given, onnx)
+        opened = open_model_folder(folder)
+        expected = load_encoder(source.path, runtime="onnx" if given else "torch", device="cpu")
+        parities = {
+            precision: check_parity(
+                expected,
+                Encoder(opened, OnnxRuntime(opened, precision=precision)),
+                lossless=precision == "float32",
+            )
+            for precision in sorted(set(onnx))
+        }
+        write_reference(expected, folder / REFERENCE_FILE)
+        write_json(
+            folder / "evaluation" / "onnx.json", {name: asdict(found) for name, found in parities.items()}
+        )
+        kind = f"onnx {', '.join(parities)}"
+        report = _report(folder, out, kind, expected.dimension, next(iter(parities.values())))
+        return replace(report, int8_parity=parities.get("int8"))
+
+
+def _has_torch_weights(source: ModelFolder) -> bool:
+    first = source.modules[0].folder
+    return any(path for name in ("*.safetensors", "pytorch_model*.bin") for path in first.glob(name))
+
+
+def _write_graphs(source: ModelFolder, folder: Path, given: Path | None, wanted: Sequence[Precision]) -> None:
+    """Write the wanted graphs; the float32 one is ``given`` or exported with torch."""
+    plain = folder / "onnx" / "model.onnx"
+    if given is None:
+        from training.onnx_graph import write_graph
+
+        write_graph(source, plain)
+    else:
+        plain.parent.mkdir()
+        for path in given.parent.glob(f"{given.name}*"):  # its weights may lie beside it
+            shutil.copyfile(path, plain.parent / path.name)
+    if "int8" in wanted:
+        from training.onnx_calibration import write_int8
+
+        write_int8(plain, plain.with_name("model_int8.onnx"), source)
+    if "float32" not in wanted:
+        for path in plain.parent.glob(f"{plain.name}*"):
+            path.unlink()
 
 
 def export_static(
@@ -114,10 +172,10 @@ def export_static(
         return _report(folder, out, f"static {dtype}", size, parity)
 
 
-def _require_packages() -> None:
+def _require_packages(*names: str) -> None:
     from importlib.util import find_spec
 
-    if any(find_spec(name) is None for name in ("torch", "sentence_transformers", "onnx", "onnxscript")):
+    if any(find_spec(name) is None for name in names):
         raise MissingExtraError("exporting to ONNX", "train")
 
 

@@ -6,14 +6,17 @@ import logging
 import warnings
 from pathlib import Path
 
+import onnx
 import torch
 
 from embedsvc.encoders.pytorch import load_modules
 from embedsvc.errors import ModelError
 from embedsvc.model_folder import ModelFolder
+from training.onnx_attention import split_heads_inside
+from training.onnx_edit import save_model
+from training.onnx_rows import work_on_rows
 
-OPSET = 18
-_INLINE_BYTES = 1_500_000_000  # a protobuf file holds 2 GB; larger weights go beside it
+OPSET = 23  # the first with an operator for attention
 
 
 class _TokenStates(torch.nn.Module):
@@ -29,30 +32,36 @@ class _TokenStates(torch.nn.Module):
 
 def write_graph(folder: ModelFolder, path: Path) -> None:
     """Write the folder's transformer to ``path``; batch and sequence length stay free."""
+    model = _exported(folder)
+    split_heads_inside(model)
+    work_on_rows(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_model(model, path)
+
+
+def _exported(folder: ModelFolder) -> onnx.ModelProto:
     model = _TokenStates(load_modules(folder, torch.device("cpu"))[0]).eval()
-    weight_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
     ids = torch.ones(3, 8, dtype=torch.int64)
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
     free = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
-    path.parent.mkdir(parents=True, exist_ok=True)
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)  # no torchvision
     try:
         # The exporter warns about its own internals; the parity check is what counts.
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
-            torch.onnx.export(
+            program = torch.onnx.export(
                 model,
                 (ids, mask),
-                str(path),
                 input_names=["input_ids", "attention_mask"],
                 output_names=["last_hidden_state"],
                 dynamic_shapes={"input_ids": free, "attention_mask": free},
                 dynamo=True,
-                external_data=weight_bytes > _INLINE_BYTES,
                 opset_version=OPSET,
                 verbose=False,
             )
     except Exception as error:  # the exporter raises many kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{folder.path} cannot be exported to ONNX: {reason}") from error
+    assert program is not None  # only a call with a path returns none
+    return program.model_proto

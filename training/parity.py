@@ -9,39 +9,40 @@ from numpy.typing import NDArray
 
 from embedsvc.encoder import Encoder
 from embedsvc.errors import ModelError
+from embedsvc.self_check import probe_texts
 
 MAX_DIFFERENCE = 1e-4  # of any number of a unit vector, where nothing should be lost
-MIN_COSINE = 0.99  # where numbers are rounded to int8
-_LONG_TOKENS = 600
-_PROBES = [
-    "Hello",
-    "The quick brown fox jumps over the lazy dog.",
-    "Der Zug nach München fährt heute leider erst um 17:45 Uhr ab.",
-    "¿Dónde está la biblioteca más cercana? «Ici», dit-elle.",
-    "Москва — столица России, её население превышает 13 миллионов человек.",
-    "صباح الخير، كيف حالك اليوم؟",
-    "今日はとても良い天気ですね。",
-    "नमस्ते दुनिया",
-    "1234567890 !? %$#",
-]
+MIN_COSINE = 0.985  # where numbers are rounded to int8
+MAX_BATCH_DIFFERENCE = 1e-5  # between a text alone and the same text in a batch
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far the unit vectors of two models are apart on the probe texts."""
+    """How far the unit vectors of two models are apart on the probe texts.
+
+    batch_difference: how far a vector of the copy changes with the texts that are encoded beside it.
+    """
 
     max_difference: float
     min_cosine: float
+    mean_cosine: float
+    batch_difference: float
 
 
 def check_parity(source: Encoder, copy: Encoder, *, lossless: bool) -> Parity:
     """Compare a copy with its source, at the copy's dimension; raise ModelError when it is too far away."""
-    texts = [*_PROBES, _long_probe(source)]
+    texts = probe_texts(source)
     expected = source.encode(texts, dimensions=copy.dimension, truncate="end")
     found = copy.encode(texts, truncate="end")
     known: NDArray[np.bool_] = np.linalg.norm(expected, axis=1) > 0.5  # the others have no known token
     cosines = np.einsum("nd,nd->n", expected, found)[known]
-    parity = Parity(float(np.abs(expected - found).max()), float(cosines.min(initial=1.0)))
+    alone = np.concatenate([copy.encode([text], truncate="end") for text in texts])
+    parity = Parity(
+        max_difference=float(np.abs(expected - found).max()),
+        min_cosine=float(cosines.min(initial=1.0)),
+        mean_cosine=float(cosines.mean()) if len(cosines) else 1.0,
+        batch_difference=float(np.abs(alone - found).max()),
+    )
     if lossless and not parity.max_difference <= MAX_DIFFERENCE:
         raise ModelError(
             f"the export's vectors differ from the source's by {parity.max_difference:.2g}; "
@@ -52,11 +53,9 @@ def check_parity(source: Encoder, copy: Encoder, *, lossless: bool) -> Parity:
             f"the export's cosine to its source falls to {parity.min_cosine:.4f}; "
             f"at least {MIN_COSINE} is required; nothing was written"
         )
+    if not parity.batch_difference <= MAX_BATCH_DIFFERENCE:
+        raise ModelError(
+            f"a vector of the export changes by {parity.batch_difference:.2g} with the texts beside it; "
+            f"at most {MAX_BATCH_DIFFERENCE:g} is allowed; nothing was written"
+        )
     return parity
-
-
-def _long_probe(encoder: Encoder) -> str:
-    """Return a text longer than the limit, or of some 600 tokens where the limit is higher."""
-    once = max(len(encoder.runtime.tokenize([_PROBES[1]])[0]), 1)
-    wanted = min(encoder.runtime.max_tokens or _LONG_TOKENS, _LONG_TOKENS)
-    return " ".join([_PROBES[1]] * (wanted // once + 1))

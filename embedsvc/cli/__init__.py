@@ -11,6 +11,7 @@ import click
 # name -> (module:function, the line shown by --help); importing them all would cost a second.
 _COMMANDS = {
     "encode": ("embedsvc.cli.encode:encode", "Encode the lines of a file into vectors (.npy)."),
+    "calibrate": ("embedsvc.cli.calibrate:calibrate", "Learn the scale of a model's int8 vectors."),
     "index": ("embedsvc.cli.collections:index", "Add documents from a file to a collection."),
     "search": ("embedsvc.cli.collections:search", "Search a collection in any language."),
     "collections": ("embedsvc.cli.collections:collections", "List, describe and delete collections."),

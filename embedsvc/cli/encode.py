@@ -14,19 +14,17 @@ from embedsvc.cli.options import (
     model_options,
     prompt_options,
     refuse_overwriting,
+    vector_options,
 )
 
 
 @click.command()
 @click.argument("file", type=INPUT_FILE)
-@click.option("--out", type=OUTPUT_FILE, required=True, help="The .npy file to write: (lines, dimensions).")
+@click.option("--out", type=OUTPUT_FILE, required=True, help="The .npy file to write, a row per line.")
 @model_options
 @prompt_options
 @encode_options
-@click.option("--normalize/--no-normalize", default=True, show_default=True, help="Unit vectors.")
-@click.option(
-    "--output-dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True
-)
+@vector_options
 def encode(
     file: Path, out: Path, model: str | None, runtime: Any, device: str | None, **options: Any
 ) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
+
+from embedsvc.options import InputType, OutputDtype
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -52,6 +54,30 @@ def prompt_options(command: Command) -> Command:
     """Add --prompt-name and --prompt."""
     command = click.option("--prompt", help="Text put before every input.")(command)
     return click.option("--prompt-name", help="One of the model's own prompts, e.g. query.")(command)
+
+
+def vector_options(command: Command) -> Command:
+    """Add the options of `Encoder.encode` that decide what a vector is made of."""
+    for option in (
+        click.option(
+            "--output-dtype",
+            type=click.Choice(get_args(OutputDtype)),
+            default="float32",
+            show_default=True,
+            help="int8 and uint8 use the model's calibration; binary and ubinary pack eight dimensions "
+            "into a byte.",
+        ),
+        click.option("--normalize/--no-normalize", default=True, show_default=True, help="Unit vectors."),
+        click.option(
+            "--force-dimensions", is_flag=True, help="Any --dimensions, for a model not trained for it too."
+        ),
+        click.option("--max-tokens", type=click.IntRange(min=1), help="A lower limit than the model's."),
+        click.option(
+            "--input-type", type=click.Choice(get_args(InputType)), help="Takes the model's prompt for it."
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 INPUT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

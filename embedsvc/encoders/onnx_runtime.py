@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,15 +10,17 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from embedsvc.cpu import effective_cpus
+from embedsvc.cpu import effective_cpus, multiplies_int8_exactly
 from embedsvc.encoders.head import Head
 from embedsvc.encoders.sequence import PaddedBatch, SequenceInputs
 from embedsvc.errors import EmbedsvcError, ModelError
-from embedsvc.model_folder import ModelFolder
+from embedsvc.model_folder import ModelFolder, Precision
 from embedsvc.runtime import PreparedText
 
 _STATE_OUTPUTS = ("last_hidden_state", "token_embeddings", "hidden_states")
 _VECTOR_OUTPUTS = ("sentence_embedding",)  # the whole chain is in the graph
+_WHOLE_BATCH_SCALES = (b"DynamicQuantizeLinear", b"DynamicQuantizeMatMul")
+_SLOWER_FUSED = ["SkipLayerNormFusion"]  # the joined kernel takes seven times as long as its parts
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 
 
@@ -29,10 +32,18 @@ class OnnxRuntime:
     pads = True
     batch_tokens = 512  # on a processor larger batches are not faster, only more padded
 
-    def __init__(self, folder: ModelFolder, *, threads: int | None = None) -> None:
-        if folder.onnx_file is None:
-            raise ModelError(f"{folder.path} has no ONNX file")
-        self._path = folder.onnx_file
+    def __init__(
+        self, folder: ModelFolder, *, precision: Precision = "float32", threads: int | None = None
+    ) -> None:
+        """Open the folder's file of this precision; threads for one batch (default: all that there are)."""
+        path = folder.onnx_files.get(precision)
+        if path is None:
+            raise ModelError(
+                f"{folder.path} has no {precision} ONNX file; "
+                f"make one: embedsvc export {folder.path} --onnx {precision} --out DIR"
+            )
+        self._path = path
+        self._alone = _depends_on_batch(path)
         self._inputs = SequenceInputs(folder)
         self.max_tokens = self._inputs.max_tokens
         self.special_tokens = self._inputs.special_tokens
@@ -47,24 +58,29 @@ class OnnxRuntime:
         return self._inputs.tokenize(texts)
 
     def embed(self, batch: Sequence[PreparedText]) -> NDArray[np.float32]:
-        """Return (n, dimension) pooled vectors, before the final normalisation."""
+        """Return (n, dimension) pooled vectors, before the final normalisation.
+
+        A vector never depends on the rest of the batch: a graph that would mix them runs one text at a time.
+        """
+        if self._alone and len(batch) > 1:
+            return np.concatenate([self.embed([text]) for text in batch])
         padded = self._inputs.padded(batch)
         output = self._run(padded)
         return output if self._head is None else self._head(output, padded.mask, padded.prompt)
 
     def _run(self, padded: PaddedBatch) -> NDArray[np.float32]:
-        width = padded.ids.shape[1]
-        values = {
-            "input_ids": padded.ids,
-            "attention_mask": padded.mask,
-            "token_type_ids": np.zeros_like(padded.ids),
-            "position_ids": np.broadcast_to(np.arange(width, dtype=np.int64), padded.ids.shape),
-        }
+        values = graph_inputs(padded)
         try:
             outputs = self._session.run([self._output], {name: values[name] for name in self._wanted})
         except Exception as error:  # onnxruntime's own errors share no base class
             raise EmbedsvcError(f"{self._path} failed on a batch of {padded.ids.shape}: {error}") from error
         return np.asarray(outputs[0], np.float32)
+
+    def embed_tokens(self, batch: Sequence[PreparedText]) -> list[NDArray[np.float32]]:
+        """Return the states of each text, one text at a time: nothing is padded."""
+        if self._head is None:
+            raise ModelError(f"{self._path} gives vectors of whole texts only, not of tokens")
+        return [self._run(self._inputs.padded([text]))[0] for text in batch]
 
     def _probe_dimension(self) -> int:
         """Run one short text: the width is known, and a graph that cannot run is found when it is opened."""
@@ -79,6 +95,28 @@ class OnnxRuntime:
         return int(vectors.shape[1])
 
 
+def graph_inputs(padded: PaddedBatch) -> dict[str, NDArray[np.int64]]:
+    """Return everything that an encoder graph may ask for, by name; each is (n, t)."""
+    places = np.arange(padded.ids.shape[1], dtype=np.int64)
+    return {
+        "input_ids": padded.ids,
+        "attention_mask": padded.mask,
+        "token_type_ids": np.zeros_like(padded.ids),
+        "position_ids": np.broadcast_to(places, padded.ids.shape),
+    }
+
+
+def _depends_on_batch(path: Path) -> bool:
+    """True for a graph that gives the activations of a whole batch one scale: others' dynamic int8."""
+    with path.open("rb") as file:
+        try:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:  # an empty file, which the session will refuse
+            return False
+        with content:
+            return any(content.find(kind) >= 0 for kind in _WHOLE_BATCH_SCALES)
+
+
 def _open_session(path: Path, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -87,9 +125,15 @@ def _open_session(path: Path, threads: int) -> ort.InferenceSession:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     # Spinning threads keep every core busy for a second after each request.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Without VNNI the fast kernel for int8 overflows; the exact one is no faster than float32.
+    exact = "0" if multiplies_int8_exactly() else "1"
+    options.add_session_config_entry("session.x64quantprecision", exact)
+    options.enable_mem_pattern = False  # one plan is kept for every shape ever seen
     options.log_severity_level = 3
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER_FUSED
+        )
     except Exception as error:  # onnxruntime's own errors share no base class
         raise ModelError(f"{path} cannot be opened as an ONNX model: {error}") from error
 

@@ -57,6 +57,14 @@ class TorchRuntime:
             raise EmbedsvcError(f"{self._path} failed in torch on {len(batch)} texts: {error}") from error
         return vectors
 
+    def embed_tokens(self, batch: Sequence[PreparedText]) -> list[NDArray[np.float32]]:
+        """Return the states of each text, one text at a time: nothing is padded."""
+        try:
+            with torch.inference_mode():
+                return [self._core.states(text).float().cpu().numpy() for text in batch]
+        except (RuntimeError, IndexError) as error:
+            raise EmbedsvcError(f"{self._path} failed in torch on {len(batch)} texts: {error}") from error
+
 
 class _ChainCore:
     """The chain of modules up to, but without, the Normalize at the end."""
@@ -83,6 +91,15 @@ class _ChainCore:
         order = np.argsort(np.concatenate([rows for rows, _ in vectors]))
         return torch.cat([part for _, part in vectors])[torch.from_numpy(order).to(self._device)]
 
+    def states(self, text: PreparedText) -> torch.Tensor:
+        padded = self.inputs.padded([text])
+        features = {
+            "input_ids": torch.from_numpy(padded.ids).to(self._device),
+            "attention_mask": torch.from_numpy(padded.mask).to(self._device),
+        }
+        states: torch.Tensor = self._modules[0](features)["token_embeddings"][0]
+        return states
+
 
 class _TableCore:
     """A static table as an embedding bag."""
@@ -96,6 +113,9 @@ class _TableCore:
         begins = np.cumsum([0, *(len(text.ids) for text in batch)])[:-1]
         device = self._table.device
         return embedding_bag(ids.to(device), self._table, torch.from_numpy(begins).to(device), mode="mean")
+
+    def states(self, text: PreparedText) -> torch.Tensor:
+        return self._table[torch.tensor(text.ids, dtype=torch.int64, device=self._table.device)]
 
 
 def load_modules(folder: ModelFolder, device: torch.device) -> list[torch.nn.Module]:

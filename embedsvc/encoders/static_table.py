@@ -54,6 +54,10 @@ class StaticTableRuntime:
         ids = np.fromiter(chain.from_iterable(text.ids for text in batch), np.int64, int(lengths.sum()))
         return mean_rows(self.table, ids, lengths)
 
+    def embed_tokens(self, batch: Sequence[PreparedText]) -> list[NDArray[np.float32]]:
+        """Return the table's rows for each text."""
+        return [self.table[np.array(text.ids, np.int64)] for text in batch]
+
 
 def mean_rows(
     table: NDArray[np.float32], ids: NDArray[np.int64], lengths: NDArray[np.int64]

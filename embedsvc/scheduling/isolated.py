@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from embedsvc.model_folder import ModelFolder
 from embedsvc.runtime import PreparedText, RuntimeOptions, choose_runtime
 
 _log = logging.getLogger(__name__)
+Work = Literal["embed", "embed_tokens"]
 _START_S = 600.0  # a large model on a slow disk
 _RETRY_S = 1.0  # a start that has failed is not tried again for so long: the queue fails at once
 
@@ -55,6 +56,14 @@ class ModelFacts:
     batch_tokens: int
     pads: bool
     workers: int
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error that the process met: the name of its class, and what it says."""
+
+    kind: str
+    message: str
 
 
 class IsolatedRuntime:
@@ -95,10 +104,19 @@ class IsolatedRuntime:
 
     def embed(self, batch: Sequence[PreparedText]) -> NDArray[np.float32]:
         """Return (n, dimension) pooled vectors; raise ModelLostError when the process dies or hangs."""
-        answer = self._living().ask(batch)
-        if isinstance(answer, np.ndarray):
-            return answer
-        raise _rebuilt(*answer)
+        vectors: NDArray[np.float32] = self._ask("embed", batch)
+        return vectors
+
+    def embed_tokens(self, batch: Sequence[PreparedText]) -> list[NDArray[np.float32]]:
+        """Return (tokens, dim) for each text; raise ModelLostError when the process dies or hangs."""
+        vectors: list[NDArray[np.float32]] = self._ask("embed_tokens", batch)
+        return vectors
+
+    def _ask(self, what: Work, batch: Sequence[PreparedText]) -> Any:
+        answer = self._living().ask(what, batch)
+        if isinstance(answer, Refusal):
+            raise _rebuilt(answer)
+        return answer
 
     @property
     def resident_bytes(self) -> int:
@@ -184,7 +202,7 @@ class _ModelProcess:
                 raise ModelError(f"{spec.folder} was not opened within {_START_S:g} s")
             answer = self._control.recv()
             if not isinstance(answer, ModelFacts):
-                raise _rebuilt(*answer)
+                raise _rebuilt(answer)
             for _ in range(answer.workers):
                 ours, theirs = socket.socketpair()
                 with theirs:
@@ -196,10 +214,10 @@ class _ModelProcess:
             code = self._popen.wait(10)
             raise ModelError(f"the process that opens {spec.folder} ended with code {code}") from error
 
-    def ask(self, batch: Sequence[PreparedText]) -> Any:
+    def ask(self, what: Work, batch: Sequence[PreparedText]) -> Any:
         connection = self._free.get()
         try:
-            connection.send([(text.ids, text.prompt_tokens) for text in batch])
+            connection.send((what, [(text.ids, text.prompt_tokens) for text in batch]))
             answer = connection.recv()
         except BlockingIOError as error:
             self.kill()
@@ -259,11 +277,11 @@ def _has_fileno() -> bool:
     return False
 
 
-def _rebuilt(kind: str, message: str) -> Exception:
+def _rebuilt(refusal: Refusal) -> Exception:
     """Return the error that the process met: of our own tree by its class, any other as a plain one."""
-    found = getattr(errors, kind, None)
+    found = getattr(errors, refusal.kind, None)
     if isinstance(found, type) and issubclass(found, EmbedsvcError):
         error = found.__new__(found)
-        EmbedsvcError.__init__(error, message)
+        EmbedsvcError.__init__(error, refusal.message)
         return error
-    return RuntimeError(f"{kind}: {message}")
+    return RuntimeError(f"{refusal.kind}: {refusal.message}")

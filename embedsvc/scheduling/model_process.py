@@ -9,14 +9,12 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from embedsvc.errors import EmbedsvcError
 from embedsvc.model_folder import open_model_folder
 from embedsvc.runtime import PreparedText, Runtime
-from embedsvc.scheduling.isolated import ModelFacts, ModelSpec
+from embedsvc.scheduling.isolated import ModelFacts, ModelSpec, Refusal, Work
 from embedsvc.scheduling.layout import open_laid_out
 
 
@@ -49,8 +47,9 @@ def _answers(runtime: Runtime, connection: Connection) -> Callable[[], None]:
     def answer() -> None:
         try:
             while True:
-                batch = [PreparedText(ids, prompt_tokens) for ids, prompt_tokens in connection.recv()]
-                connection.send(_embedded(runtime, batch))
+                what, rows = connection.recv()
+                batch = [PreparedText(ids, prompt_tokens) for ids, prompt_tokens in rows]
+                connection.send(_done(runtime, what, batch))
         except (EOFError, ConnectionError):  # the server has closed
             return
         except BaseException:  # no memory, not even to log it; half a message may be left in the socket
@@ -59,16 +58,16 @@ def _answers(runtime: Runtime, connection: Connection) -> Callable[[], None]:
     return answer
 
 
-def _embedded(runtime: Runtime, batch: list[PreparedText]) -> NDArray[np.float32] | tuple[str, str]:
+def _done(runtime: Runtime, what: Work, batch: list[PreparedText]) -> Any:
     try:
-        return runtime.embed(batch)
+        return runtime.embed_tokens(batch) if what == "embed_tokens" else runtime.embed(batch)
     except BaseException as error:  # a panic in Rust is no Exception
         return _told(error)
 
 
-def _told(error: BaseException) -> tuple[str, str]:
+def _told(error: BaseException) -> Refusal:
     message = error.message if isinstance(error, EmbedsvcError) else str(error)
-    return type(error).__name__, message
+    return Refusal(type(error).__name__, message)
 
 
 def _expendable() -> None:

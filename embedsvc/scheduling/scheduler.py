@@ -95,6 +95,7 @@ class Scheduler:
         self._suspects: deque[Batch] = deque()
         self._running: dict[threading.Thread, Batch | None] = {}
         self._waiting: dict[Priority, int] = {"interactive": 0, "bulk": 0}
+        self._unanswered = 0  # requests
         self._streak = 0
         self._closing = False
         self._seconds_per_text = 0.0
@@ -113,7 +114,7 @@ class Scheduler:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-            while self._busy() and (left := deadline - time.monotonic()) > 0:
+            while self._unanswered and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
             stranded = self._drain()
         for job in stranded:
@@ -131,9 +132,8 @@ class Scheduler:
 
     @property
     def idle(self) -> bool:
-        """True when nothing waits and nothing runs."""
-        with self._changed:
-            return not self._busy()
+        """True when every request has its answer."""
+        return not self._unanswered
 
     async def encode(
         self,
@@ -208,14 +208,16 @@ class Scheduler:
         with self._changed:
             if self._closing:
                 raise UnavailableError("the server is shutting down")
+            self._unanswered += 1
             job.waiting = len(job.texts)
             self._waiting[job.lane] += job.waiting
         job.future.add_done_callback(lambda _: self._forget(job))
         return job
 
     def _forget(self, job: Job) -> None:
-        """Stop counting the texts of a request that has ended."""
+        """Stop counting a request that has ended, and its texts."""
         with self._changed:
+            self._unanswered -= 1
             self._waiting[job.lane] -= job.waiting
             job.waiting = 0
             self._changed.notify_all()
@@ -269,7 +271,7 @@ class Scheduler:
                 batch = self._pick()
                 if batch is not None:
                     break
-                if self._closing and not self._busy():
+                if self._closing and not self._unanswered:
                     return None
                 self._changed.wait()
             self._running[me] = batch
@@ -410,12 +412,6 @@ class Scheduler:
             _log.error("a batch of %d texts hangs; another worker takes over", len(batch.rows))
             for job, _ in batch.rows:
                 _fail(job, ModelLostError("the model hangs on this input; another worker takes over"))
-
-    def _busy(self) -> bool:
-        running = any(batch is not None for batch in self._running.values())
-        return (
-            running or bool(self._interactive or self._bulk or self._suspects) or any(self._waiting.values())
-        )
 
     def _drain(self) -> list[Job]:
         """Take everything that waits or runs; the workers find nothing more to do."""

@@ -140,7 +140,7 @@ class KeyCheck:
             try:
                 caller = _admitted(self._keys, Headers(scope=scope), needed)
             except EmbedsvcError as refusal:
-                await error_response(refusal)(scope, receive, send)
+                await error_response(refusal, scope["path"])(scope, receive, send)
                 return
             state["caller"], state["client"] = caller, caller.key.name
         await self._app(scope, receive, send)

@@ -1,10 +1,11 @@
-"""Every error becomes ``{"error": {"message", "type", "code", "param"}}``, in plain words."""
+"""Every error is answered in plain words, in the shape of the service whose route it is."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -12,9 +13,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from embedsvc.errors import EmbedsvcError, InvalidInputError, NotFoundError, OverloadedError, UnavailableError
+from embedsvc.server.dialects import Problem, dialect_of
 
 _log = logging.getLogger(__name__)
-_TYPES = {404: "not_found_error", 429: "overloaded_error"}
 _SHOWN_CHARACTERS = 60
 _MESSAGE_CHARACTERS = 1000  # a message may quote what the client sent
 _HTTP_CODES = {404: "route_not_found", 405: "method_not_allowed"}
@@ -31,6 +32,19 @@ class BodyTooLargeError(InvalidInputError):
 
     status = 413
     code = "body_too_large"
+
+
+class EmptyBatchError(InvalidInputError):
+    """The request has a list of texts with nothing in it."""
+
+    code = "empty_batch"
+
+
+class WrongModelError(EmbedsvcError):
+    """The request needs another kind of model than the one that is served."""
+
+    status = 424
+    code = "wrong_model"
 
 
 class HeadTooLargeError(InvalidInputError):
@@ -66,34 +80,35 @@ class RateLimitedError(OverloadedError):
     code = "rate_limited"
 
 
-def error_response(error: EmbedsvcError) -> Response:
-    """Return the answer to an error raised on purpose."""
+def error_response(error: EmbedsvcError, path: str = "") -> Response:
+    """Return the answer of a path to an error raised on purpose."""
     headers = {}
     if isinstance(error, OverloadedError):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, InvalidKeyError):
         headers["WWW-Authenticate"] = "Bearer"
-    return _response(error.status, error.message, error.code, error.param, headers)
+    return _response(path, Problem(error.status, error.message, error.code, error.param), headers)
 
 
-def internal_error_response() -> Response:
-    """Return the answer to an unexpected error: nothing about its cause, which is in the log."""
-    return _response(500, "an internal error; the server's log has the details", "internal_error", None)
+def internal_error_response(path: str = "") -> Response:
+    """Return the answer of a path to an unexpected error: nothing about its cause, which is in the log."""
+    message = "an internal error; the server's log has the details"
+    return _response(path, Problem(500, message, "internal_error"))
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer errors of embedsvc, of validation and of routing in the one shape."""
+    """Answer errors of embedsvc, of validation and of routing in the shape of their path."""
 
     @app.exception_handler(EmbedsvcError)
     async def _(request: Request, error: EmbedsvcError) -> Response:
         if error.status == 500:
             _log.error("%s %s: %s", request.method, request.url.path, error.message, exc_info=error)
-        return error_response(error)
+        return error_response(error, request.url.path)
 
     @app.exception_handler(RequestValidationError)
-    async def _(_request: Request, error: RequestValidationError) -> Response:
+    async def _(request: Request, error: RequestValidationError) -> Response:
         message, param = describe_violation(error.errors()[0])
-        return _response(400, message, "invalid_input", param)
+        return _response(request.url.path, Problem(400, message, "invalid_input", param))
 
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> Response:
@@ -106,16 +121,13 @@ def install_error_handlers(app: FastAPI) -> None:
         else:
             message = str(error.detail)
         code = _HTTP_CODES.get(error.status_code, "invalid_input")
-        return _response(error.status_code, message, code, None, error.headers)
+        return _response(request.url.path, Problem(error.status_code, message, code), error.headers)
 
 
-def _response(
-    status: int, message: str, code: str, param: str | None, headers: Mapping[str, str] | None = None
-) -> Response:
-    if len(message) > _MESSAGE_CHARACTERS:
-        message = f"{message[:_MESSAGE_CHARACTERS]}…"
-    kind = "server_error" if status >= 500 else _TYPES.get(status, "invalid_request_error")
-    body = {"error": {"message": message, "type": kind, "code": code, "param": param}}
+def _response(path: str, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    if len(problem.message) > _MESSAGE_CHARACTERS:
+        problem = replace(problem, message=f"{problem.message[:_MESSAGE_CHARACTERS]}…")
+    status, body = dialect_of(path)(problem)
     # A message may quote a lone surrogate, which UTF-8 cannot hold.
     content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
     return Response(content, status, headers, media_type="application/json")

@@ -22,6 +22,10 @@ _log = logging.getLogger(__name__)
 _DISCARDED_BODIES = 8  # a client sees its 413 only after it has sent its body; more than this is cut off
 
 
+# Read and answered piece by piece, for as long as pieces come: the route itself keeps the limits.
+STREAMED_PATHS = frozenset({"/v1/embeddings/stream"})
+
+
 class _ClientGoneError(Exception):
     """The client closed the connection before the answer."""
 
@@ -48,21 +52,25 @@ class RequestGuard:
         try:
             if scope["app"].state.draining and scope["path"] != "/health":
                 raise UnavailableError("the server is shutting down")
-            async with asyncio.timeout(self._timeout_s):
+            streamed = scope["path"] in STREAMED_PATHS
+            async with asyncio.timeout(None if streamed else self._timeout_s):
                 await self._app(scope, receive, noting_send)
         except _ClientGoneError:
             return
         except asyncio.CancelledError:  # uvicorn, when the grace of a shutdown has passed
-            answer = error_response(UnavailableError("the server shut down before the request was done"))
-        except TimeoutError:
             answer = error_response(
-                RequestTimeoutError(f"the request took longer than request_timeout_s = {self._timeout_s:g} s")
+                UnavailableError("the server shut down before the request was done"), scope["path"]
+            )
+        except TimeoutError:
+            limit = f"request_timeout_s = {self._timeout_s:g} s"
+            answer = error_response(
+                RequestTimeoutError(f"the request took longer than {limit}"), scope["path"]
             )
         except EmbedsvcError as error:
-            answer = error_response(error)
+            answer = error_response(error, scope["path"])
         except Exception:
             _log.exception("%s %s failed", scope["method"], quote(scope["path"]))
-            answer = internal_error_response()
+            answer = internal_error_response(scope["path"])
         if answer is not None and not begun:
             answer.headers["Connection"] = "close"  # unread input may be left
             await answer(scope, receive, send)
@@ -76,7 +84,7 @@ class WholeBody:
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] in STREAMED_PATHS:
             await self._app(scope, receive, send)
             return
         body = await self._read_body(scope, receive)

@@ -7,18 +7,19 @@ import logging
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from embedsvc.encoder import Encoder, Encoding, locate_model
+from embedsvc.encoder import Encoder, Encoding, find_folder
 from embedsvc.errors import InvalidInputError, UnavailableError
-from embedsvc.model_folder import ModelFolder, open_model_folder
+from embedsvc.model_folder import ModelFolder
 from embedsvc.options import EncodeOptions, Priority
-from embedsvc.runtime import Runtime, RuntimeOptions, choose_runtime
+from embedsvc.runtime import Runtime, RuntimeOptions
 from embedsvc.scheduling.isolated import IsolatedRuntime
 from embedsvc.scheduling.layout import open_laid_out
 from embedsvc.scheduling.scheduled import ScheduledEncoder
 from embedsvc.scheduling.scheduler import Observer, Scheduler, SchedulerOptions
+from embedsvc.self_check import check_vectors
 from embedsvc.server.errors import ModelNotFoundError
 from embedsvc.server.metrics import Metrics
 from embedsvc.settings import Settings
@@ -44,6 +45,7 @@ class ServedModel:
         self.folder = folder
         self.created = int(folder.path.stat().st_mtime)  # the folder may be away later
         self.last_used = time.monotonic()
+        self.agreement: float | None = None  # least cosine to the reference vectors, see self_check
         self._models = models
         self._loaded: _Loaded | None = None
         self._requests = 0
@@ -143,20 +145,20 @@ class ModelSet:
         for entry in settings.model if encoder is None else ():
             self._add(entry)
         if not self._models:
-            folder = encoder.folder if encoder else open_model_folder(locate_model(None))
+            folder = encoder.folder if encoder else find_folder(None, self._runtime_options())
             self._models[folder.name] = ServedModel(folder.name, folder, self)
 
     def _add(self, entry: str) -> None:
         named = _NAMED.fullmatch(entry)
         location = named[2] if named and not Path(entry).exists() else entry
-        folder = open_model_folder(locate_model(location, self._settings.revision))
+        options = self._runtime_options()
+        folder = find_folder(location, options, self._settings.revision)
         name = named[1] if named and location == named[2] else folder.name
         if name in self._models:
             raise InvalidInputError(
                 f"two models have the name {name!r}; give one another name: --model NAME={location}",
                 param="model",
             )
-        choose_runtime(folder, self._runtime_options(folder))  # a missing extra shows at the start
         self._models[name] = ServedModel(name, folder, self)
         self._aliases[location] = name
 
@@ -249,26 +251,34 @@ class ModelSet:
         if loaded is None:
             return
         await asyncio.to_thread(loaded.scheduler.close, grace_s)
-        if isinstance(loaded.encoder.runtime, IsolatedRuntime):
-            await asyncio.to_thread(loaded.encoder.runtime.close)
+        await asyncio.to_thread(_end, loaded.encoder)
 
-    def _runtime_options(self, folder: ModelFolder) -> RuntimeOptions:
+    def _runtime_options(self) -> RuntimeOptions:
         settings = self._settings
-        options = RuntimeOptions(settings.runtime, settings.device)
-        if choose_runtime(folder, options) == "onnx":
-            return replace(options, precision=settings.precision)
-        return options
+        return RuntimeOptions(settings.runtime, settings.device, settings.precision)
 
     def _open(self, model: ServedModel) -> Encoder:
         encoder = self._given or Encoder(model.folder, self._open_runtime(model.folder))
-        encoder.encode(["ready"], progress=False)
+        try:
+            encoder.encode(["ready"], progress=False)
+            if self._settings.self_check:
+                model.agreement = check_vectors(encoder, self._settings.precision)
+        except BaseException:
+            _end(encoder)
+            raise
         return encoder
 
     def _open_runtime(self, folder: ModelFolder) -> Runtime:
-        settings, options = self._settings, self._runtime_options(folder)
+        settings, options = self._settings, self._runtime_options()
         shared = settings.isolation == "auto" and folder.is_static
         if settings.isolation == "thread" or shared:
             return open_laid_out(folder, options, settings.workers)
         return IsolatedRuntime(
             folder, options, workers=settings.workers, batch_timeout_s=settings.batch_timeout_s
         )
+
+
+def _end(encoder: Encoder) -> None:
+    """End the model's process if it has one."""
+    if isinstance(encoder.runtime, IsolatedRuntime):
+        encoder.runtime.close()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from embedsvc.collections.collection import Collection, Document
 from embedsvc.collections.collection_set import CollectionSet
 from embedsvc.documents import read_documents
 from embedsvc.encoder import Encoder
 from embedsvc.errors import ModelMismatchError, NotFoundError, StorageError
+from embedsvc.model_folder import SAMPLE_FILE
 
 SAMPLE = "sample"
-SAMPLE_FILE = Path(__file__).parent.parent / "models" / "sample" / "documents.jsonl"
 
 
 def load_sample(collections: CollectionSet, encoder: Encoder) -> None:

@@ -1,73 +1,16 @@
-"""Requests and answers. Requests are strict: no guessing of types, no unknown fields."""
+"""Requests of the retrieval and mining routes, and what the routes answer."""
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, Field
 
 from embedsvc.mining.extract import Retrieval
 from embedsvc.mining.margin import Margin
-from embedsvc.tokens import Truncate
+from embedsvc.server.requests.body import StrictRequest
 
-_SHOWN_CHARACTERS = 60
-
-
-class StrictRequest(BaseModel):
-    """A request body or a part of one."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_unknown_fields(cls, given: Any) -> Any:
-        for name in given if isinstance(given, dict) else ():
-            if name not in cls.model_fields:
-                name = name[:_SHOWN_CHARACTERS]  # comparing megabytes takes seconds
-                near = get_close_matches(name, cls.model_fields, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(cls.model_fields)}"
-                raise ValueError(f"unknown field {name!r}; {hint}")
-        return given
-
-
-def _texts(given: Any) -> Any:
-    """One text → a list of one; token ids are refused with the reason."""
-    if isinstance(given, str):
-        return [given]
-    if not isinstance(given, list):
-        raise ValueError("a string or a list of strings is expected")
-    if not given:
-        raise ValueError("the list is empty")
-    first = given[0][0] if isinstance(given[0], list) and given[0] else given[0]
-    if isinstance(first, int) and not isinstance(first, bool):
-        raise ValueError("token ids are not taken, because they belong to one tokenizer; send texts")
-    return given
-
-
-Texts = Annotated[
-    list[str],
-    Field(fail_fast=True),  # an error for each of millions of items takes gigabytes
-    BeforeValidator(_texts),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
-    ),
-]
 Sentences = Annotated[list[str], Field(min_length=1, fail_fast=True)]
-
-
-class EmbeddingsRequest(StrictRequest):
-    input: Texts = Field(description="One text or a list of texts.")
-    model: str | None = Field(None, description="The name from GET /v1/models; may be left out.")
-    encoding_format: Literal["float", "base64"] = Field(
-        "float", description="base64: little-endian float32, four times quicker to send and read."
-    )
-    dimensions: int | None = Field(None, description="Shorter vectors, for Matryoshka models.")
-    user: str | None = Field(None, description="Accepted for OpenAI clients and ignored.")
-    prompt_name: str | None = Field(None, description="One of the model's prompts, e.g. query.")
-    prompt: str | None = Field(None, description="A text put before every input.")
-    normalize: bool = Field(True, description="Unit vectors.")
-    truncate: Truncate = Field("none", description="Where to cut a text that is too long; none refuses it.")
 
 
 class EmbeddingItem(BaseModel):
@@ -75,6 +18,15 @@ class EmbeddingItem(BaseModel):
     index: int
     embedding: list[float] | str
     truncated: bool = Field(False, description="Present and true when the text was cut.")
+
+
+class TimingsBody(BaseModel):
+    """Milliseconds; total_ms runs from the arrival of the request to its vectors."""
+
+    tokenize_ms: float
+    queue_ms: float
+    inference_ms: float
+    total_ms: float
 
 
 class Usage(BaseModel):
@@ -87,6 +39,7 @@ class EmbeddingsResponse(BaseModel):
     data: list[EmbeddingItem]
     model: str
     usage: Usage
+    timings: TimingsBody | None = Field(None, description="Present when the request asks for timings.")
 
 
 class ModelCard(BaseModel):
@@ -102,6 +55,9 @@ class ModelCard(BaseModel):
     matryoshka_dimensions: list[int]
     runtime: str | None
     workers: int | None = Field(description="Batches that run side by side.")
+    agreement: float | None = Field(
+        description="Least cosine to the reference vectors at load; null: no reference."
+    )
     memory_bytes: int = Field(description="An estimate until the model is loaded.")
     fingerprint: str = Field(description="Changes when the vectors change.")
 

@@ -31,6 +31,7 @@ class ServerState:
     collections: CollectionSet
     storage: Lane
     mining: Lane
+    token_vectors: Lane
 
     @classmethod
     async def open(cls, settings: Settings, metrics: Metrics, encoder: Encoder | None) -> ServerState:
@@ -52,17 +53,18 @@ class ServerState:
                 raise
         storage = Lane("storage", threads=4, limit=256)
         mining = Lane("mining", threads=1, limit=8)
-        return cls(settings, metrics, models, bulk, collections, storage, mining)
+        token_vectors = Lane("token vectors", threads=1, limit=32)
+        return cls(settings, metrics, models, bulk, collections, storage, mining, token_vectors)
 
     async def close(self) -> None:
         """Finish what the models hold, drop what has not begun, close the collections."""
         await self.models.close(_CLOSE_S)
-        for lane in (self.storage, self.mining):
+        for lane in (self.storage, self.mining, self.token_vectors):
             lane.close()
         await asyncio.to_thread(self.collections.close)
 
 
-def _state(request: Request) -> ServerState:
+async def _state(request: Request) -> ServerState:  # FastAPI gives a plain function a thread, 0.2 ms
     state: ServerState = request.app.state.server
     return state
 

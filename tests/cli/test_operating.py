@@ -222,7 +222,7 @@ def test_what_is_not_http_gets_the_one_shape(impatient):
 
 
 def test_a_client_that_does_not_read_its_answer_is_cut_off(impatient):
-    body = json.dumps({"input": ["a"] * 2000}).encode()
+    body = json.dumps({"input": [f"{i} of many words" for i in range(2000)]}).encode()
     with connect(impatient) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
@@ -230,7 +230,7 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(impatient):
         time.sleep(2 * PATIENCE_S + 1.5)
         answer = read_all(connection)  # what the kernel held
     length = int(re.search(rb"content-length: (\d+)", answer)[1])
-    assert length > 10_000_000
+    assert length > 5_000_000
     assert len(answer) < length
 
 
@@ -240,4 +240,3 @@ def test_after_all_this_the_server_serves_and_ends(impatient):
     code, _, errors = impatient.stop()
     assert code == 0
     assert "Traceback" not in errors
-    assert " WARNING uvicorn.error [-]: Invalid HTTP request received.\n" in errors

@@ -37,3 +37,16 @@ def test_the_smaller_of_affinity_and_quota_counts(tmp_path: Path, monkeypatch: p
     assert cpu.effective_cpus() == 2
     (tmp_path / "cpu.max").write_text("50000 100000")
     assert cpu.effective_cpus() == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "exact"),
+    [("avx2 avx512_vnni fsrm", True), ("avx2 avx_vnni", True), ("avx2 avx512f", False), ("", False)],
+)
+def test_vnni_is_read_from_the_flags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, exact: bool
+) -> None:
+    monkeypatch.setattr(cpu, "_CPUINFO", tmp_path / "cpuinfo")
+    assert not cpu.multiplies_int8_exactly()
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : fpu {flags}\n")
+    assert cpu.multiplies_int8_exactly() == exact

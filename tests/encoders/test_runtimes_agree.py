@@ -84,6 +84,15 @@ def test_cutting_at_the_start_keeps_the_end(encoder: Encoder) -> None:
     assert_same(found, expected)
 
 
+def test_token_vectors_are_those_of_sentence_transformers(encoder: Encoder, minilm: Path) -> None:
+    expected = sentence_transformer(minilm).encode(SENTENCES, output_value="token_embeddings")
+    found = encoder.encode_tokens(SENTENCES, EncodeOptions(truncate="end"))
+    assert found.truncated == [text is LONG for text in SENTENCES]
+    for states, wanted in zip(found.vectors, expected, strict=True):
+        assert states.shape == tuple(wanted.shape)
+        assert np.abs(states - wanted.numpy()).max() < 1e-4
+
+
 def pooling(**config: Any) -> tuple[str, dict[str, Any]]:
     return "Pooling", {"embedding_dimension": HIDDEN, **config}
 

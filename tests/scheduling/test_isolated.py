@@ -72,6 +72,13 @@ def is_gone(pid: int) -> bool:
         return True
 
 
+def test_token_vectors_come_from_the_process_too(make_runtime):
+    here, there = load_encoder(), make_runtime()
+    batch = [PreparedText(ids) for ids in here.runtime.tokenize(["one", "two or three words"])]
+    for found, expected in zip(there.embed_tokens(batch), here.runtime.embed_tokens(batch), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_it_gives_the_same_vectors_and_facts_as_the_runtime_it_holds(make_runtime):
     runtime, own = make_runtime(workers=2), load_encoder()
     texts = ["one", "a longer text of many words", "три"]

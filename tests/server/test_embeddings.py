@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
+import re
+from dataclasses import fields
+from inspect import signature
 
 import numpy as np
 import pytest
 
-from embedsvc.encoder import Encoding
-from embedsvc.server.routes.embeddings import embeddings_json
+from embedsvc.encoder import Encoder
+from embedsvc.options import EncodeOptions
+from embedsvc.server.requests.openai import EncodeFields
 from tests.scheduling.toy_runtime import ToyRuntime, toy_encoder
 from tests.server.conftest import error_of
 
@@ -69,6 +72,58 @@ def test_prompt_names_and_cut_texts(make_client, tmp_path):
     assert error["message"].startswith("input[1] has 20 tokens; the limit is 12")
 
 
+def test_every_option_of_the_encoder_is_a_field(make_client, tmp_path):
+    encoder = toy_encoder(tmp_path)
+    client = make_client(encoder)
+    for options in (
+        {"input_type": "query"},
+        {"prompt": "x"},
+        {"dimensions": 2},
+        {"dimensions": 3, "force_dimensions": True, "normalize": False},
+        {"max_tokens": 3, "truncate": "end"},
+        {"output_dtype": "float16"},
+        {"output_dtype": "int8"},
+        {"output_dtype": "uint8", "dimensions": 2},
+        {"output_dtype": "binary"},
+        {"output_dtype": "ubinary", "normalize": False},
+    ):
+        expected = encoder.encode(["abc", "defghij"], **options)
+        for as_base64 in (False, True):
+            extra = {"encoding_format": "base64"} if as_base64 else {}
+            body = {"input": ["abc", "defghij"], **options, **extra}
+            rows = [item["embedding"] for item in client.post("/embeddings", body).json()["data"]]
+            if as_base64:
+                rows = [np.frombuffer(base64.b64decode(row), expected.dtype) for row in rows]
+            np.testing.assert_array_equal(np.array(rows, expected.dtype), expected)
+
+
+def test_fields_of_the_request_are_the_options_of_the_encoder():
+    assert {field.name for field in fields(EncodeOptions)} == set(EncodeFields.model_fields)
+    for field in fields(EncodeOptions):
+        assert EncodeFields.model_fields[field.name].default == field.default
+    assert set(EncodeFields.model_fields) < set(signature(Encoder.encode).parameters)
+
+
+def test_where_the_time_went(client):
+    response = client.post("/v1/embeddings", {"input": "ñandú", "timings": True})
+    timings = response.json()["timings"]
+    assert set(timings) == {"tokenize_ms", "queue_ms", "inference_ms", "total_ms"}
+    assert 0 < timings["inference_ms"] <= timings["total_ms"]
+    assert response.headers["x-compute-characters"] == "5"
+    assert response.headers["x-compute-tokens"] == str(response.json()["usage"]["total_tokens"])
+    assert f"inference;dur={timings['inference_ms']:g}," in response.headers["server-timing"]
+    assert "timings" not in client.post("/v1/embeddings", {"input": "a"}).json()
+
+
+def test_a_request_is_given_up_when_it_says_so(make_client, tmp_path):
+    runtime = ToyRuntime()
+    client = make_client(toy_encoder(tmp_path, runtime))
+    runtime.open.clear()
+    response = client.post("/v1/embeddings", {"input": "a", "timeout_ms": 50, "priority": "bulk"})
+    runtime.open.set()
+    assert error_of(response, 503, "timeout")["message"] == "the texts were not encoded within 0.05 s"
+
+
 def test_a_nul_inside_a_text_is_a_character_like_others(client, encoder):
     response = client.post("/v1/embeddings", {"input": ["be\0fore"]})
     np.testing.assert_array_equal(vectors_of(response), encoder.encode(["be\0fore"]))
@@ -84,21 +139,6 @@ def test_concurrent_requests_get_their_own_vectors(client, encoder):
 
     for texts, response in zip(inputs, client.run(run()), strict=True):
         np.testing.assert_array_equal(vectors_of(response), encoder.encode(texts))
-
-
-def test_json_by_hand():
-    encoding = Encoding(np.array([[0.5, -2.0], [1.0, 0.1]], np.float32), [3, 4], [False, True])
-    assert json.loads(embeddings_json(encoding, 'a "model"', as_base64=False)) == {
-        "object": "list",
-        "data": [
-            {"object": "embedding", "index": 0, "embedding": [0.5, -2.0]},
-            {"object": "embedding", "index": 1, "embedding": [1.0, 0.10000000149011612], "truncated": True},
-        ],
-        "model": 'a "model"',
-        "usage": {"prompt_tokens": 7, "total_tokens": 7},
-    }
-    first = json.loads(embeddings_json(encoding, "m", as_base64=True))["data"][0]["embedding"]
-    assert base64.b64decode(first) == bytes.fromhex("0000003f 000000c0")
 
 
 @pytest.mark.parametrize(
@@ -119,12 +159,18 @@ def test_json_by_hand():
         ({"input": ["a"] * 65}, "input has 65 texts; max_batch_texts = 64", "input"),
         ({"input": "a", "model": 3}, "model is a number, not a string", "model"),
         ({"input": "a", "dimensions": 0}, "dimensions = 0; model", "dimensions"),
-        ({"input": "a", "dimensions": 10**30}, "dimensions = 1000", "dimensions"),
+        ({"input": "a", "dimensions": 10**30}, "dimensions is a number, not a whole", "dimensions"),
         ({"input": "a", "dimensions": "64"}, "dimensions is a string, not a whole", "dimensions"),
         ({"input": "a", "dimensions": True}, "dimensions is a boolean, not", "dimensions"),
         ({"input": "a", "prompt_name": "x"}, "prompt_name 'x' is unknown to", "prompt_name"),
-        ({"input": "a", "prompt_name": "x", "prompt": "y"}, "give prompt or", "prompt"),
+        ({"input": "a", "prompt_name": "x", "prompt": "y"}, "give prompt_name or prompt, not both", "prompt"),
         ({"input": "a", "normalize": 1}, "normalize is a number, not true or", "normalize"),
+        ({"input": "a", "output_dtype": "int4"}, "output_dtype is 'int4'; expected", "output_dtype"),
+        ({"input": "a", "output_dtype": "int8", "normalize": False}, "output_dtype int8 is", "normalize"),
+        ({"input": "a", "input_type": "title"}, "input_type is 'title'; expected 'query'", "input_type"),
+        ({"input": "a", "max_tokens": 0}, "max_tokens = 0; at least 1", "max_tokens"),
+        ({"input": "a", "timeout_ms": 0}, "timeout_ms is 0; it must be at least 1", "timeout_ms"),
+        ({"input": "a", "priority": "high"}, "priority is 'high'; expected", "priority"),
         ({"input": "a", "truncate": "mid"}, "truncate is 'mid'; expected 'none'", "truncate"),
         ({"input": "a", "encoding_format": "hex"}, "encoding_format is 'hex'; ", "encoding_format"),
         ({"input": "a", "dimension": 5}, "unknown field 'dimension'; did you mean 'dim", None),
@@ -185,7 +231,7 @@ def test_a_full_queue_answers_429_with_retry_after(make_client, tmp_path):
         return scrape, refused, await first, await second
 
     scrape, refused, first, second = client.run(run())
-    assert "embedsvc_queue_texts 2.0" in scrape
+    assert re.search(r'embedsvc_queue_texts{lane="interactive",.*} 2.0', scrape)
     assert error_of(refused, 429, "overloaded")["type"] == "overloaded_error"
     assert int(refused.headers["retry-after"]) >= 1
     assert (first.status_code, second.status_code) == (200, 200)

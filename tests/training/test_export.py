@@ -11,7 +11,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from embedsvc.encoder import load_encoder
 from embedsvc.errors import InvalidInputError, MissingExtraError, ModelError, NotFoundError
-from training import export, parity
+from embedsvc.self_check import probe_texts
+from training import export
 from training.export import export_model, export_onnx, export_static
 from training.static_export import quantise_rows, write_static_folder
 
@@ -168,6 +169,8 @@ def test_wrong_requests_are_refused(source: Path, tmp_path: Path) -> None:
         export_static(source, tmp_path / "out", dimensions=33)
     with pytest.raises(InvalidInputError, match="is a static model; it needs no ONNX"):
         export_onnx(source, tmp_path / "out")
+    with pytest.raises(InvalidInputError, match="this model is static: use dtype"):
+        export_model(source, tmp_path / "out", onnx=["int8"])
     with pytest.raises(NotFoundError, match="no model folder at"):
         export_model(tmp_path / "none", tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -189,4 +192,4 @@ def test_without_the_train_extra_onnx_export_names_it(
 
 def test_the_long_probe_is_longer_than_the_limit(source: Path) -> None:
     encoder = load_encoder(source)
-    assert len(encoder.runtime.tokenize([parity._long_probe(encoder)])[0]) > 600
+    assert len(encoder.runtime.tokenize([probe_texts(encoder)[-1]])[0]) > 600

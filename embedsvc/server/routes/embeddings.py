@@ -3,63 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 
-import numpy as np
-from fastapi import APIRouter, Response
-from pydantic_core import to_json
+from fastapi import APIRouter, Request, Response
 
-from embedsvc.encoder import Encoding
-from embedsvc.errors import InvalidInputError
-from embedsvc.options import EncodeOptions
+from embedsvc.server.answers import embeddings_json, json_response, timing_headers
+from embedsvc.server.inference import Asked, check_batch, encode_for, state_of
 from embedsvc.server.models import ServedModel
-from embedsvc.server.schemas import EmbeddingsRequest, EmbeddingsResponse, ModelCard, ModelList
+from embedsvc.server.requests.body import body_of, read_body
+from embedsvc.server.requests.openai import EmbeddingsRequest
+from embedsvc.server.schemas import EmbeddingsResponse, ModelCard, ModelList
 from embedsvc.server.state import StateDep
 
-router = APIRouter(prefix="/v1", tags=["embeddings"])
+router = APIRouter(tags=["embeddings"])
 
 
-@router.post("/embeddings", responses={200: {"model": EmbeddingsResponse}})
-async def embeddings(request: EmbeddingsRequest, state: StateDep) -> Response:
+@router.post("/embeddings", include_in_schema=False)
+@router.post(
+    "/v1/embeddings",
+    responses={200: {"model": EmbeddingsResponse}},
+    openapi_extra=body_of(EmbeddingsRequest),
+)
+async def embeddings(request: Request) -> Response:
     """Encode texts into vectors."""
-    model = await state.models.get(request.model)
-    limit = state.settings.max_batch_texts
-    if len(request.input) > limit:
-        raise InvalidInputError(
-            f"input has {len(request.input)} texts; max_batch_texts = {limit}", param="input"
-        )
-    options = EncodeOptions(
-        prompt_name=request.prompt_name,
-        prompt=request.prompt,
-        dimensions=request.dimensions,
-        normalize=request.normalize,
-        truncate=request.truncate,
-    )
-    encoding = await model.encode(request.input, options)
-    as_base64 = request.encoding_format == "base64"
-    # In a thread: 2,048 vectors as numbers take long enough to hold up every other request.
-    body = await asyncio.to_thread(embeddings_json, encoding, model.name, as_base64=as_base64)
-    return Response(body, media_type="application/json")
-
-
-def embeddings_json(encoding: Encoding, model: str, *, as_base64: bool) -> bytes:
-    """Return OpenAI's embeddings list as JSON: floats without loss, or base64 of little-endian float32."""
-    vectors = np.ascontiguousarray(encoding.vectors, "<f4")
-    items = []
-    for index, (vector, truncated) in enumerate(zip(vectors, encoding.truncated, strict=True)):
-        value = b'"%s"' % base64.b64encode(vector) if as_base64 else to_json(vector.tolist())
-        flag = b',"truncated":true' if truncated else b""
-        items.append(b'{"object":"embedding","index":%d,"embedding":%s%s}' % (index, value, flag))
-    tokens = sum(encoding.tokens)
-    return b'{"object":"list","data":[%s],"model":%s,"usage":{"prompt_tokens":%d,"total_tokens":%d}}' % (
-        b",".join(items),
-        to_json(model),
-        tokens,
-        tokens,
+    body = await read_body(request, EmbeddingsRequest)
+    state = state_of(request)
+    check_batch(body.input, state.settings.max_batch_texts, field="input")
+    served = await state.models.get(body.model)
+    asked = Asked(priority=body.priority, timeout_ms=body.timeout_ms)
+    encoding = await encode_for(request, served, body.input, body.options(), asked)
+    as_base64 = body.encoding_format == "base64"
+    return await json_response(
+        lambda: embeddings_json(encoding, served.name, as_base64=as_base64, timings=body.timings),
+        encoding.vectors,
+        timing_headers(encoding, body.input),
     )
 
 
-@router.get("/models")
+@router.get("/v1/models")
 async def models(state: StateDep) -> ModelList:
     """Describe the models that are served, the default one first."""
     cards = [await asyncio.to_thread(_card, model) for model in state.models.all]  # reads the weights once
@@ -80,6 +60,7 @@ def _card(model: ServedModel) -> ModelCard:
         matryoshka_dimensions=list(folder.matryoshka_dimensions),
         runtime=runtime.name if runtime else None,
         workers=runtime.workers if runtime else None,
+        agreement=model.agreement,
         memory_bytes=model.estimated_bytes(),
         fingerprint=folder.fingerprint,
     )

@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/serving.py`: servers, load, texts, and one module per kind of question."""

@@ -1,0 +1,1 @@
+"""What the encoding routes take, one file per service whose clients they serve."""
