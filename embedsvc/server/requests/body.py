@@ -67,7 +67,7 @@ def _parse_leniently(content: bytes) -> Any:
     except json.JSONDecodeError as error:
         violation = {"type": "json_invalid", "loc": ("body", error.pos), "ctx": {"error": error.msg}}
         raise RequestValidationError([violation]) from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, thousands of digits, nested too deeply
         raise HTTPException(400) from error
 
 

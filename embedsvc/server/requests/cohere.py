@@ -25,7 +25,7 @@ class EmbedRequest(StrictRequest):
     model: str | None = None
     texts: list[str] = Field(min_length=1, fail_fast=True, description="At most 96.")
     input_type: Literal["search_document", "search_query", "classification", "clustering"] | None = None
-    embedding_types: list[EmbeddingType] | None = Field(None, min_length=1)
+    embedding_types: list[EmbeddingType] | None = Field(None, min_length=1, fail_fast=True)
     output_dimension: int | None = None
     max_tokens: int | None = None
     truncate: Literal["NONE", "START", "END"] = "END"

@@ -11,6 +11,7 @@ from embedsvc.options import EncodeOptions
 from embedsvc.tokens import Truncate
 
 TokenId = Annotated[int, Field(ge=0, lt=2**32)]
+TokenIds = Annotated[list[TokenId], Field(fail_fast=True)]  # an error for each takes gigabytes
 
 
 class TeiRequest(BaseModel):
@@ -38,10 +39,10 @@ def _one_or_many(*kinds: dict[str, Any]) -> WithJsonSchema:
 
 
 Inputs = Annotated[
-    list[str | list[TokenId]], Field(fail_fast=True), BeforeValidator(_batch), _one_or_many(_TEXT, _IDS)
+    list[str | TokenIds], Field(fail_fast=True), BeforeValidator(_batch), _one_or_many(_TEXT, _IDS)
 ]
 Texts = Annotated[list[str], Field(fail_fast=True), BeforeValidator(_batch), _one_or_many(_TEXT)]
-Ids = Annotated[list[list[TokenId]], Field(fail_fast=True), BeforeValidator(_batch), _one_or_many(_IDS)]
+Ids = Annotated[list[TokenIds], Field(fail_fast=True), BeforeValidator(_batch), _one_or_many(_IDS)]
 
 
 class TruncationFields(TeiRequest):
@@ -78,7 +79,7 @@ class EmbedRequest(EmbedAllRequest):
 
 class SimilarityInputs(TeiRequest):
     source_sentence: str
-    sentences: list[str]
+    sentences: list[str] = Field(fail_fast=True)
 
 
 class SimilarityRequest(TeiRequest):
@@ -88,7 +89,7 @@ class SimilarityRequest(TeiRequest):
 
 class RerankRequest(TruncationFields):
     query: str
-    texts: list[str]
+    texts: list[str] = Field(fail_fast=True)
     raw_scores: bool = Field(False, description="Without effect: a score is a cosine.")
     return_text: bool = False
 
