@@ -10,7 +10,7 @@ from starlette.types import Scope
 
 from embedsvc.encoder import Timings
 from embedsvc.options import Priority
-from embedsvc.scheduling.scheduler import BatchReport, Observer
+from embedsvc.scheduling.workers import BatchReport, Observer
 
 if TYPE_CHECKING:
     from embedsvc.server.models import ServedModel

@@ -18,7 +18,8 @@ from embedsvc.runtime import Runtime, RuntimeOptions
 from embedsvc.scheduling.isolated import IsolatedRuntime
 from embedsvc.scheduling.layout import open_laid_out
 from embedsvc.scheduling.scheduled import ScheduledEncoder
-from embedsvc.scheduling.scheduler import Observer, Scheduler, SchedulerOptions
+from embedsvc.scheduling.scheduler import Scheduler
+from embedsvc.scheduling.workers import Observer, SchedulerOptions
 from embedsvc.self_check import check_vectors
 from embedsvc.server.errors import ModelNotFoundError
 from embedsvc.server.metrics import Metrics

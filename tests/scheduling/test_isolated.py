@@ -22,7 +22,8 @@ from embedsvc.model_folder import BUNDLED, open_model_folder
 from embedsvc.options import EncodeOptions
 from embedsvc.runtime import PreparedText, RuntimeOptions
 from embedsvc.scheduling.isolated import IsolatedRuntime
-from embedsvc.scheduling.scheduler import Scheduler, SchedulerOptions
+from embedsvc.scheduling.scheduler import Scheduler
+from embedsvc.scheduling.workers import SchedulerOptions
 
 # What the model's process runs first: its runtime then obeys certain words.
 OBEDIENT = """

@@ -20,7 +20,8 @@ from embedsvc.errors import (
 )
 from embedsvc.options import EncodeOptions
 from embedsvc.scheduling.scheduled import ScheduledEncoder
-from embedsvc.scheduling.scheduler import BatchReport, Observer, Scheduler, SchedulerOptions
+from embedsvc.scheduling.scheduler import Scheduler
+from embedsvc.scheduling.workers import BatchReport, Observer, SchedulerOptions
 from tests.scheduling.toy_runtime import KILL, NAN, PANIC, POISON, STOP, ToyRuntime, toy_encoder
 
 PLAIN = EncodeOptions()
