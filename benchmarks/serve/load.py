@@ -47,7 +47,7 @@ class StreamResult:
     latencies: list[float]
     texts: int  # of the answers with status 200
     unnamed_delay: int  # answers 429 without Retry-After
-    client_cpu_s: float  # of the whole client
+    client_cpu_s: float  # of the whole client, while this stream ran
 
     @property
     def texts_per_second(self) -> float:
@@ -140,6 +140,7 @@ class _Run:
     answered_texts: int = 0
     unnamed_delay: int = 0
     begin: float = 0.0
+    cpu_begin: float = 0.0
     last_sent: float = 0.0
     end: float = 0.0
     stop: bool = False
@@ -160,7 +161,7 @@ class _Run:
         return connection
 
     async def run(self) -> None:
-        self.begin = time.perf_counter()
+        self.begin, self.cpu_begin = time.perf_counter(), time.process_time()
         await (self.run_closed() if self.rate is None else self.run_open(self.rate))
 
     async def run_closed(self) -> None:
@@ -218,7 +219,7 @@ class _Run:
             self.latencies,
             self.answered_texts,
             self.unnamed_delay,
-            time.process_time(),
+            time.process_time() - self.cpu_begin,
         )
 
 

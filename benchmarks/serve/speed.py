@@ -81,16 +81,27 @@ def _throughput_table(
     rows = []
     for name, values in per_s.items():
         cpu_s = statistics.median(rate.cpu_s_per_text for rate in rates[name])
-        quantiles = [
-            milliseconds(statistics.median(answer.quantile(share) for answer in answers[name]))
-            if name in answers
-            else ""
-            for share in (0.5, 0.95, 0.99)
-        ]
-        against = ["" if name == our else ratios(per_s[our], values) for our in ours]
-        rows.append([name, spread(values), f"{1000 * cpu_s:.2f}", *quantiles, *against])
-    head = ["", "texts/s", "CPU ms per text", "p50 ms", "p95 ms", "p99 ms"]
+        against = [ratios(per_s[our], values) if _comparable(our, name) else "" for our in ours]
+        over_http = _http_cells(answers[name]) if name in answers else [""] * 4
+        rows.append([name, spread(values), f"{1000 * cpu_s:.2f}", *over_http, *against])
+    head = ["", "texts/s", "CPU ms per text", "client's", "p50 ms", "p95 ms", "p99 ms"]
     return table([*head, *(f"{name} / this" for name in ours)], rows)
+
+
+def _comparable(our: str, name: str) -> bool:
+    """True for other servers, and for the runtime of the same precision in process."""
+    if name.startswith("in process"):
+        return our.removeprefix("embedsvc ") in name
+    return name != our
+
+
+def _http_cells(answers: Sequence[StreamResult]) -> list[str]:
+    """Return the client's processor milliseconds per text and the latencies; medians of the rounds."""
+    client_s = statistics.median(answer.client_cpu_s / answer.texts for answer in answers)
+    latencies = [
+        statistics.median(answer.quantile(share) for answer in answers) for share in (0.5, 0.95, 0.99)
+    ]
+    return [f"{1000 * client_s:.2f}", *map(milliseconds, latencies)]
 
 
 def latency(peers: Peers, workload: Workload, *, texts: int, rounds: int) -> str:
@@ -117,7 +128,7 @@ def latency(peers: Peers, workload: Workload, *, texts: int, rounds: int) -> str
         together = sorted(value for values_ in values for value in values_)
         cells = [spread([1000 * value for value in medians[name]], ".2f")]
         cells += [milliseconds(together[int(share * len(together))]) for share in (0.95, 0.99)]
-        cells += ["" if name == our else ratios(medians[our], medians[name]) for our in ours]
+        cells += [ratios(medians[our], medians[name]) if _comparable(our, name) else "" for our in ours]
         rows.append([name, *cells])
     return table(["", "p50 ms", "p95 ms", "p99 ms", *(f"{name} / this" for name in ours)], rows)
 
