@@ -70,3 +70,12 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
 def test_links_to_files_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_readme_explains_every_metric():
+    from embedsvc.server.metrics import Metrics
+
+    table = README[README.index("| metric (`embedsvc_…`)") :].split("\n\n", 1)[0]
+    explained = {f"embedsvc_{name}" for name in re.findall(r"`([a-z_]+)`", table) if "_" in name}
+    exposed = set(re.findall(r"^# TYPE (\w+) ", Metrics().exposition().decode(), re.MULTILINE))
+    assert explained - {"embedsvc_"} == {name for name in exposed if not name.endswith("_created")}
