@@ -125,8 +125,8 @@ def test_a_stopped_model_is_replaced(isolated, text):
     assert isolated.get("/ready").status_code == 200
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_many_deaths_under_load_are_survived(isolated, kills):
+@pytest.mark.slow
+def test_twenty_deaths_under_load_are_survived(isolated):
     statuses: set[tuple[int, str]] = set()
     over = threading.Event()
 
@@ -138,7 +138,7 @@ def test_many_deaths_under_load_are_survived(isolated, kills):
 
     with ThreadPoolExecutor(4) as pool:
         workers = [pool.submit(load) for _ in range(4)]
-        for _ in range(kills):
+        for _ in range(20):
             until(lambda: isolated.embed("one").status_code == 200)
             isolated.signal_model(signal.SIGKILL)
         over.set()
@@ -223,6 +223,7 @@ def test_broken_model_folders_stop_the_start_with_one_line(tmp_path):
         assert message in errors
 
 
+@pytest.mark.slow
 def test_a_second_model_that_is_broken_fails_its_own_callers_until_it_is_repaired(make_server, model):
     weights = weights_of(model)
     whole = weights.read_bytes()
@@ -292,7 +293,7 @@ def test_a_full_disk_is_an_error_and_leaves_the_stored_documents(shared):
 # Too much work
 
 
-@pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [1, pytest.param(60, marks=pytest.mark.slow)])
 def test_ten_times_too_much_work_is_refused_at_once_and_leaves_no_trace(shared, seconds):
     server = shared
     texts = ["slow"] * 128  # more than a second of work, from twenty clients
