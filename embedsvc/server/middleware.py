@@ -121,19 +121,23 @@ class WholeBody:
 
 async def _until_client_gone(work: Awaitable[None], receive: Receive) -> None:
     """Await ``work``; cancel it and raise _ClientGoneError when the client closes the connection first."""
-    handler = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(receive))
-    try:
-        await asyncio.wait({handler, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not handler.done():
-            raise _ClientGoneError
-        await handler
-    finally:
+    handler = asyncio.current_task()
+    assert handler is not None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
         handler.cancel()
-        gone.cancel()
-        await asyncio.wait({handler, gone})
 
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    watcher = asyncio.create_task(watch())
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not gone or handler.uncancel():  # somebody else wants it to end, too
+            raise
+        raise _ClientGoneError from None
+    finally:
+        watcher.cancel()
