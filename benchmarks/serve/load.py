@@ -45,6 +45,7 @@ class StreamResult:
     seconds: float  # first request sent to last answer
     offered_s: float  # first request sent to last request sent
     latencies: list[float]
+    refusals: list[float]  # seconds until an answer 429
     texts: int  # of the answers with status 200
     unnamed_delay: int  # answers 429 without Retry-After
     client_cpu_s: float  # of the whole client, while this stream ran
@@ -59,8 +60,13 @@ class StreamResult:
 
     def quantile(self, share: float) -> float:
         """Return a quantile of the latencies in seconds; NaN when nothing was answered."""
-        ordered = sorted(self.latencies)
-        return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else float("nan")
+        return quantile(self.latencies, share)
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Return a quantile; NaN of nothing."""
+    ordered = sorted(values)
+    return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else float("nan")
 
 
 def run_load(port: int, path: str, streams: Sequence[Stream]) -> list[StreamResult]:
@@ -137,6 +143,7 @@ class _Run:
     open: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
+    refusals: list[float] = field(default_factory=list)
     answered_texts: int = 0
     unnamed_delay: int = 0
     begin: float = 0.0
@@ -207,6 +214,8 @@ class _Run:
         self.end = time.perf_counter()
         self.statuses[status] += 1
         self.unnamed_delay += status == 429 and not delay_named
+        if status == 429:
+            self.refusals.append(self.end - sent)
         if status == 200:
             self.latencies.append(self.end - sent)
             self.answered_texts += self.texts[position]
@@ -217,6 +226,7 @@ class _Run:
             self.end - self.begin,
             self.last_sent - self.begin,
             self.latencies,
+            self.refusals,
             self.answered_texts,
             self.unnamed_delay,
             time.process_time() - self.cpu_begin,

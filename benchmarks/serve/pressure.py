@@ -9,7 +9,7 @@ import time
 import urllib.error
 from dataclasses import dataclass
 
-from serve.load import Stream
+from serve.load import Stream, quantile
 from serve.report import milliseconds, table
 from serve.servers import Server
 from serve.texts import Workload
@@ -94,6 +94,10 @@ def overload(server: Server, workload: Workload, *, seconds: float) -> str:
         [
             "p50, p99 of the answers 200",
             ", ".join(milliseconds(result.quantile(q)) for q in (0.5, 0.99)) + " ms",
+        ],
+        [
+            "p50, p99 of the answers 429",
+            ", ".join(milliseconds(quantile(result.refusals, q)) for q in (0.5, 0.99)) + " ms",
         ],
         ["last answer after the last request", f"{result.seconds - result.offered_s:.1f} s"],
         ["then until a request takes its usual time (x 3)", f"{recovered_s:.2f} s"],

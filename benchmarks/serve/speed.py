@@ -143,7 +143,7 @@ def static_model(server: Server, workload: Workload, *, texts: int, rounds: int)
         return server.texts_per_second(requests, shape.connections).texts_per_second
 
     def in_process() -> float:
-        return bare.rate(workload.texts[:texts]).texts_per_s
+        return bare.encode_rate(workload.texts[:texts]).texts_per_s
 
     runs: dict[str, Callable[[], float]] = {"in process": in_process}
     runs |= {f"HTTP, {shape}": partial(over_http, shape) for shape in shapes}
