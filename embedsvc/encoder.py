@@ -200,7 +200,8 @@ class Encoder:
                 tokens += prepared.tokens
                 truncated += prepared.truncated
                 raw = np.empty((len(prepared.texts), self.dimension), np.float32)
-                for rows in plan_batches(self.lengths(prepared), batch_tokens or self.runtime.batch_tokens):
+                budget, pads = batch_tokens or self.runtime.batch_tokens, self.runtime.pads
+                for rows in plan_batches(self.lengths(prepared), budget, pads=pads):
                     raw[rows] = self.runtime.embed([prepared.texts[row] for row in rows])
                     bar.update(len(rows))
                 parts.append(self.finish(raw, options, first=begin))

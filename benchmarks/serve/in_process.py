@@ -73,7 +73,9 @@ def _encode_sorted(encoder: Encoder, texts: Sequence[str]) -> None:
     prepared = encoder.prepare(texts, options)
     raw = np.empty((len(texts), encoder.dimension), np.float32)
     batches: queue.SimpleQueue[np.ndarray | None] = queue.SimpleQueue()
-    for rows in plan_batches(encoder.lengths(prepared), encoder.runtime.batch_tokens):
+    for rows in plan_batches(
+        encoder.lengths(prepared), encoder.runtime.batch_tokens, pads=encoder.runtime.pads
+    ):
         batches.put(rows)
 
     def work() -> None:

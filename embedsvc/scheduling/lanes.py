@@ -66,6 +66,15 @@ class Batch:
         )
 
 
+@dataclass(frozen=True)
+class Share:
+    """How a model takes its work: the budget of a batch, batches side by side, whether rows are padded."""
+
+    batch_tokens: int
+    workers: int
+    pads: bool
+
+
 class Lane:
     """Waiting requests of one priority, and the batches planned from the oldest of them.
 
@@ -74,8 +83,9 @@ class Lane:
     turn each, however many requests it has sent.
     """
 
-    def __init__(self, priority: Priority, *, window_batches: int) -> None:
+    def __init__(self, priority: Priority, share: Share, *, window_batches: int) -> None:
         self._priority: Priority = priority
+        self._share = share
         self._window_batches = window_batches
         self._clients: OrderedDict[str, deque[list[Row]]] = OrderedDict()
         self._window: deque[Batch] = deque()
@@ -85,11 +95,11 @@ class Lane:
         rows = [(job, row) for row in range(len(job.lengths) - 1, -1, -1)]  # taken from the end
         self._clients.setdefault(job.client, deque()).append(rows)
 
-    def next_batch(self, *, batch_tokens: int, workers: int) -> Batch | None:
+    def next_batch(self) -> Batch | None:
         """Return the next texts to encode together; None when nothing waits."""
         while True:
             if not self._window:
-                self._plan_window(batch_tokens, workers)
+                self._plan_window()
                 if not self._window:
                     return None
             batch = self._window.popleft()
@@ -100,18 +110,20 @@ class Lane:
     def __bool__(self) -> bool:
         return bool(self._window or self._clients)
 
-    def _plan_window(self, batch_tokens: int, workers: int) -> None:
+    def _plan_window(self) -> None:
         """Take the next texts and cut them into batches of similar length, the shortest first.
 
         Few texts are spread over the workers rather than given to one.
         """
-        rows = self._take(batch_tokens * workers * self._window_batches)
+        share = self._share
+        rows = self._take(share.batch_tokens * share.workers * self._window_batches)
         if not rows:
             return
         lengths = [job.lengths[row] for job, row in rows]
-        share = -(-sum(lengths) // workers) if workers > 1 else batch_tokens
-        budget = min(batch_tokens, max(share, _LEAST_TOKENS))
-        for picked in reversed(plan_batches(lengths, budget)):
+        budget = share.batch_tokens
+        if share.workers > 1:
+            budget = min(budget, max(-(-sum(lengths) // share.workers), _LEAST_TOKENS))
+        for picked in reversed(plan_batches(lengths, budget, pads=share.pads)):
             self._window.append(Batch([rows[place] for place in picked.tolist()], self._priority))
 
     def _take(self, tokens: int) -> list[Row]:

@@ -96,7 +96,10 @@ class Scheduler:
         check_texts(texts)
         self._encoder.check(options)
         self._workers.replace_hung()
-        job = self._admit(list(texts), options, priority, client)
+        self._refuse_overload(len(texts), timeout_s)
+        few = len(texts) <= self._options.interactive_texts
+        lane: Priority = priority or ("interactive" if few else "bulk")
+        job = self._register(Job(list(texts), options, lane, client, time.perf_counter()))
         lead = len(self._encoder.lead(options))
         if sum(map(len, texts)) + lead * (len(texts) + 1) <= _INLINE_CHARACTERS:
             self._enqueue(job)
@@ -128,21 +131,33 @@ class Scheduler:
             [cut for part in parts for cut in part.truncated],
         )
 
-    def _admit(self, texts: list[str], options: EncodeOptions, priority: Priority | None, client: str) -> Job:
-        few = len(texts) <= self._options.interactive_texts
-        lane: Priority = priority or ("interactive" if few else "bulk")
-        limit = self._options.max_queue_texts
-        if len(texts) > limit:
-            raise InvalidInputError(f"input has {len(texts)} texts; the limit is {limit}", param="input")
+    def overload(self) -> OverloadedError | None:
+        """Return why not even one more text would be taken now; None when it would."""
+        try:
+            self._refuse_overload(1, None)
+        except OverloadedError as error:
+            return error
+        return None
+
+    def _refuse_overload(self, count: int, timeout_s: float | None) -> None:
+        limit, limit_s = self._options.max_queue_texts, self._options.max_queue_s
+        if count > limit:
+            raise InvalidInputError(f"input has {count} texts; the limit is {limit}", param="input")
         waiting = self.waiting_texts("interactive") + self.waiting_texts("bulk")
-        if waiting + len(texts) > limit and not self._closing:
-            wait_s = math.ceil(waiting * self._workers.seconds_per_text)
+        wait_s = waiting * self._workers.seconds_per_text
+        retry_after = min(max(math.ceil(wait_s), 1), _MAX_RETRY_AFTER_S)
+        if waiting + count > limit:
             raise OverloadedError(
-                f"{waiting} texts are waiting and {len(texts)} more would exceed the limit of {limit}; "
+                f"{waiting} texts are waiting and {count} more would exceed max_queue_texts = {limit}; "
                 "try again later",
-                retry_after=min(max(wait_s, 1), _MAX_RETRY_AFTER_S),
+                retry_after=retry_after,
             )
-        return self._register(Job(texts, options, lane, client, time.perf_counter()))
+        if wait_s > min(limit_s, timeout_s or math.inf):
+            raise OverloadedError(
+                f"{waiting} texts are waiting, some {wait_s:.1f} s of work; max_queue_s = {limit_s:g}"
+                + ("" if timeout_s is None else f", and the request allows {timeout_s:g} s"),
+                retry_after=retry_after,
+            )
 
     def _register(self, job: Job) -> Job:
         with self._answered:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from embedsvc.encoder import Encoder, Encoding, Timings
 from embedsvc.errors import EmbedsvcError, ModelFailedError, ModelLostError
 from embedsvc.options import Priority
-from embedsvc.scheduling.lanes import Batch, Job, Lane
+from embedsvc.scheduling.lanes import Batch, Job, Lane, Share
 
 _log = logging.getLogger(__name__)
 _INTERACTIVE_STREAK = 8  # after so many interactive batches a waiting bulk batch has its turn
@@ -31,6 +31,7 @@ class SchedulerOptions:
     """Limits of one scheduler; batch_tokens and workers default to the runtime's own."""
 
     max_queue_texts: int = 8192
+    max_queue_s: float = 30.0  # expected wait above which requests are refused
     interactive_texts: int = 32  # larger requests are bulk unless they say otherwise
     batch_tokens: int | None = None
     workers: int | None = None
@@ -66,11 +67,12 @@ class Workers:
         self._encoder = encoder
         self._options = options
         self._observer = observer
-        self._count = options.workers or encoder.runtime.workers
-        self._batch_tokens = options.batch_tokens or encoder.runtime.batch_tokens
+        runtime = encoder.runtime
+        self._count = options.workers or runtime.workers
+        share = Share(options.batch_tokens or runtime.batch_tokens, self._count, runtime.pads)
         self._changed = threading.Condition()
-        self._interactive = Lane("interactive", window_batches=4)
-        self._bulk = Lane("bulk", window_batches=16)
+        self._interactive = Lane("interactive", share, window_batches=8)
+        self._bulk = Lane("bulk", share, window_batches=16)
         self._suspects: deque[Batch] = deque()
         self._running: dict[threading.Thread, Batch | None] = {}
         self._waiting: dict[Priority, int] = {"interactive": 0, "bulk": 0}
@@ -166,11 +168,10 @@ class Workers:
             return None if others else self._suspects.popleft()
         if any(batch.alone for batch in others):
             return None
-        share = {"batch_tokens": self._batch_tokens, "workers": self._count}
         bulk_turn = self._streak >= _INTERACTIVE_STREAK and bool(self._bulk)
-        batch = None if bulk_turn else self._interactive.next_batch(**share)
+        batch = None if bulk_turn else self._interactive.next_batch()
         self._streak = self._streak + 1 if batch else 0
-        return batch or self._bulk.next_batch(**share)
+        return batch or self._bulk.next_batch()
 
     def _run(self, batch: Batch) -> None:
         batch.rows = [(job, row) for job, row in batch.rows if not job.future.done()]

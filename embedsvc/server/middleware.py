@@ -24,6 +24,13 @@ _DISCARDED_BODIES = 8  # a client sees its 413 only after it has sent its body; 
 
 # Read and answered piece by piece, for as long as pieces come: the route itself keeps the limits.
 STREAMED_PATHS = frozenset({"/v1/embeddings/stream"})
+# Refused before anything is parsed while every queue is full: a refusal must cost next to nothing.
+_ENCODING_PATHS = frozenset(
+    {
+        *("/v1/embeddings", "/embeddings", "/v1/embed", "/v2/embed"),
+        *("/", "/embed", "/rerank", "/similarity"),
+    }
+)
 
 
 class _ClientGoneError(Exception):
@@ -88,6 +95,11 @@ class WholeBody:
             await self._app(scope, receive, send)
             return
         body = await self._read_body(scope, receive)
+        if scope["method"] == "POST" and scope["path"] in _ENCODING_PATHS:
+            overload = scope["app"].state.server.models.overload()
+            if overload is not None:
+                await error_response(overload, scope["path"])(scope, receive, send)
+                return
         delivered = False
 
         async def replay() -> Message:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedsvc.encoder import Encoder, Encoding, find_folder
-from embedsvc.errors import InvalidInputError, UnavailableError
+from embedsvc.errors import InvalidInputError, OverloadedError, UnavailableError
 from embedsvc.model_folder import ModelFolder
 from embedsvc.options import EncodeOptions, Priority
 from embedsvc.runtime import Runtime, RuntimeOptions
@@ -189,6 +189,11 @@ class ModelSet:
         await self.load(model)
         return model
 
+    def overload(self) -> OverloadedError | None:
+        """Return why no loaded model would take one more text now; None when one would."""
+        refusals = [model.scheduler.overload() for model in self.all if model.is_loaded]
+        return next(iter(refusals), None) if all(refusals) else None
+
     async def load(self, model: ServedModel) -> None:
         """Load a model if it is not; unload others where the budget asks for it.
 
@@ -213,6 +218,7 @@ class ModelSet:
             encoder = await asyncio.to_thread(self._open, model)
             limits = SchedulerOptions(
                 max_queue_texts=self._settings.max_queue_texts,
+                max_queue_s=self._settings.max_queue_s,
                 interactive_texts=self._settings.interactive_texts,
                 batch_tokens=self._settings.batch_tokens,
                 batch_timeout_s=self._settings.batch_timeout_s,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import math
@@ -27,6 +28,7 @@ from embedsvc.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+_GC_ALLOCATIONS = 20_000  # thousands of requests alive at once make frequent collections dear
 _IDLE_THREAD_S = 0.5  # an idle thread of a closed pool ends within milliseconds
 
 
@@ -64,6 +66,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        gc.freeze()  # what is loaded now stays: no collection need look at it again
+        gc.set_threshold(_GC_ALLOCATIONS, 10, 10)
         if self.started and sockets:
             _greet(sockets[0], self._app, self._settings)
 

@@ -37,6 +37,7 @@ class ToyRuntime:
         self.batches: list[set[str]] = []
         self.sizes: list[int] = []
         self.alone = True  # nothing ever ran beside the first repetition of a batch that killed
+        self.delay_s = 0.0
         self._inside = 0
         self._killed = False
 
@@ -49,7 +50,7 @@ class ToyRuntime:
         self.sizes.append(len(texts))
         self.entered.set()
         self._inside += 1
-        time.sleep(0.001)
+        time.sleep(0.001 + self.delay_s)
         if self._killed and KILL in texts and self._inside > 1:
             self.alone = False
         self._inside -= 1
