@@ -101,13 +101,15 @@ class Scheduler:
         lane: Priority = priority or ("interactive" if few else "bulk")
         job = self._register(Job(list(texts), options, lane, client, time.perf_counter()))
         lead = len(self._encoder.lead(options))
-        if sum(map(len, texts)) + lead * (len(texts) + 1) <= _INLINE_CHARACTERS:
-            self._enqueue(job)
-        else:
-            self._tokenizers.submit(self._enqueue, job)
+        answer = asyncio.wrap_future(job.future)
         try:
             async with asyncio.timeout(timeout_s):
-                return await asyncio.wrap_future(job.future)
+                # The last thing before waiting: a worker gets the interpreter when this thread waits.
+                if sum(map(len, texts)) + lead * (len(texts) + 1) <= _INLINE_CHARACTERS:
+                    self._enqueue(job)
+                else:
+                    self._tokenizers.submit(self._enqueue, job)
+                return await answer
         except TimeoutError as error:
             self._workers.replace_hung()
             raise DeadlineError(f"the texts were not encoded within {timeout_s:g} s") from error

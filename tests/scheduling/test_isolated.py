@@ -24,34 +24,15 @@ from embedsvc.runtime import PreparedText, RuntimeOptions
 from embedsvc.scheduling.isolated import IsolatedRuntime
 from embedsvc.scheduling.scheduler import Scheduler
 from embedsvc.scheduling.workers import SchedulerOptions
+from tests.server.processes import obedient
 
-# What the model's process runs first: its runtime then obeys certain words.
-OBEDIENT = """
-import os, signal, time
-from embedsvc.encoders import static_table
-from embedsvc.model_folder import BUNDLED
-from embedsvc.tokens import TextTokenizer
-ids = TextTokenizer(BUNDLED / "tokenizer.json").ids
-die, hang, fail = (tuple(row) for row in ids(["die", "hang", "fail"]))
-embed = static_table.StaticTableRuntime.embed
-def obey(self, batch):
-    given = [tuple(text.ids) for text in batch]
-    if die in given:
-        os.kill(os.getpid(), signal.SIGKILL)
-    if hang in given:
-        time.sleep(1000)
-    if fail in given:
-        raise RuntimeError("no such thing")
-    return embed(self, batch)
-static_table.StaticTableRuntime.embed = obey
-"""
 STATIC = RuntimeOptions("static")
 
 
 @pytest.fixture
 def make_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., IsolatedRuntime]]:
-    (tmp_path / "sitecustomize.py").write_text(OBEDIENT)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for name, value in obedient(tmp_path).items():
+        monkeypatch.setenv(name, value)
     with ExitStack() as stack:
 
         def make(**options: Any) -> IsolatedRuntime:
@@ -115,7 +96,7 @@ def test_a_hung_process_is_killed_and_replaced(make_runtime):
 
 def test_an_exception_in_the_process_is_one_here_and_leaves_it_running(make_runtime):
     runtime = make_runtime()
-    with pytest.raises(RuntimeError, match="no such thing"):
+    with pytest.raises(RuntimeError, match="secret details"):
         runtime.embed(texts_of(runtime, "fail"))
     runtime.embed(texts_of(runtime, "one"))
     assert runtime.restarts == 0
