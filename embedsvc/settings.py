@@ -106,13 +106,13 @@ class Settings(BaseSettings):
     )
     max_batch_texts: int = Field(2048, ge=1, description="Most texts or documents of one request.")
     max_queue_texts: int = Field(
-        8192, ge=1, description="Most texts waiting for the model; above it requests get 429."
+        8192, ge=1, description="Most texts waiting in each lane of a model; above it requests get 429."
     )
     max_queue_s: float = Field(
-        30.0,
+        10.0,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds that a request may be expected to wait; where it would be longer it gets 429.",
+        description="Seconds that an interactive request may be expected to wait; it gets 429 above them.",
     )
     max_mine_sentences: int = Field(
         10_000, ge=1, description="Most sentences per side of one bitext mining request."

@@ -97,15 +97,9 @@ class Lane:
 
     def next_batch(self) -> Batch | None:
         """Return the next texts to encode together; None when nothing waits."""
-        while True:
-            if not self._window:
-                self._plan_window()
-                if not self._window:
-                    return None
-            batch = self._window.popleft()
-            batch.rows = [(job, row) for job, row in batch.rows if not job.future.done()]
-            if batch.rows:
-                return batch
+        if not self._window:
+            self._plan_window()
+        return self._window.popleft() if self._window else None
 
     def __bool__(self) -> bool:
         return bool(self._window or self._clients)

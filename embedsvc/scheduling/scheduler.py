@@ -96,9 +96,9 @@ class Scheduler:
         check_texts(texts)
         self._encoder.check(options)
         self._workers.replace_hung()
-        self._refuse_overload(len(texts), timeout_s)
         few = len(texts) <= self._options.interactive_texts
         lane: Priority = priority or ("interactive" if few else "bulk")
+        self._refuse_overload(lane, len(texts), timeout_s)
         job = self._register(Job(list(texts), options, lane, client, time.perf_counter()))
         lead = len(self._encoder.lead(options))
         answer = asyncio.wrap_future(job.future)
@@ -134,30 +134,36 @@ class Scheduler:
         )
 
     def overload(self) -> OverloadedError | None:
-        """Return why not even one more text would be taken now; None when it would."""
+        """Return why not even one interactive text would be taken now; None when it would."""
         try:
-            self._refuse_overload(1, None)
+            self._refuse_overload("interactive", 1, None)
         except OverloadedError as error:
             return error
         return None
 
-    def _refuse_overload(self, count: int, timeout_s: float | None) -> None:
-        limit, limit_s = self._options.max_queue_texts, self._options.max_queue_s
+    def _refuse_overload(self, lane: Priority, count: int, timeout_s: float | None) -> None:
+        """Raise OverloadedError when the lane is full, or its wait longer than it may be.
+
+        Bulk work waits as long as its caller allows.
+        """
+        limit = self._options.max_queue_texts
         if count > limit:
             raise InvalidInputError(f"input has {count} texts; the limit is {limit}", param="input")
-        waiting = self.waiting_texts("interactive") + self.waiting_texts("bulk")
-        wait_s = waiting * self._workers.seconds_per_text
+        waiting = self.waiting_texts(lane)
+        before = waiting if lane == "interactive" else waiting + self.waiting_texts("interactive")
+        wait_s = before * self._workers.seconds_per_text
         retry_after = min(max(math.ceil(wait_s), 1), _MAX_RETRY_AFTER_S)
         if waiting + count > limit:
             raise OverloadedError(
-                f"{waiting} texts are waiting and {count} more would exceed max_queue_texts = {limit}; "
+                f"{waiting} {lane} texts are waiting and {count} more would exceed max_queue_texts = {limit}; "
                 "try again later",
                 retry_after=retry_after,
             )
+        limit_s = self._options.max_queue_s if lane == "interactive" else math.inf
         if wait_s > min(limit_s, timeout_s or math.inf):
+            allowed = f"max_queue_s = {limit_s:g}" if timeout_s is None else f"timeout_s = {timeout_s:g}"
             raise OverloadedError(
-                f"{waiting} texts are waiting, some {wait_s:.1f} s of work; max_queue_s = {limit_s:g}"
-                + ("" if timeout_s is None else f", and the request allows {timeout_s:g} s"),
+                f"{before} texts wait before this request, some {wait_s:.1f} s of work; {allowed}",
                 retry_after=retry_after,
             )
 

@@ -30,8 +30,8 @@ _INTERACTIVE_STREAK = 8  # after so many interactive batches a waiting bulk batc
 class SchedulerOptions:
     """Limits of one scheduler; batch_tokens and workers default to the runtime's own."""
 
-    max_queue_texts: int = 8192
-    max_queue_s: float = 30.0  # expected wait above which requests are refused
+    max_queue_texts: int = 8192  # of each lane
+    max_queue_s: float = 10.0  # expected wait above which interactive requests are refused
     interactive_texts: int = 32  # larger requests are bulk unless they say otherwise
     batch_tokens: int | None = None
     workers: int | None = None

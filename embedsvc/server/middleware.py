@@ -24,7 +24,9 @@ _DISCARDED_BODIES = 8  # a client sees its 413 only after it has sent its body; 
 
 # Read and answered piece by piece, for as long as pieces come: the route itself keeps the limits.
 STREAMED_PATHS = frozenset({"/v1/embeddings/stream"})
-# Refused before anything is parsed while every queue is full: a refusal must cost next to nothing.
+# A small request is refused before it is parsed while every model's interactive lane is full: a refusal
+# must cost next to nothing.
+_SMALL_BYTES = 16 * 1024
 _ENCODING_PATHS = frozenset(
     {
         *("/v1/embeddings", "/embeddings", "/v1/embed", "/v2/embed"),
@@ -95,7 +97,7 @@ class WholeBody:
             await self._app(scope, receive, send)
             return
         body = await self._read_body(scope, receive)
-        if scope["method"] == "POST" and scope["path"] in _ENCODING_PATHS:
+        if len(body) <= _SMALL_BYTES and scope["method"] == "POST" and scope["path"] in _ENCODING_PATHS:
             overload = scope["app"].state.server.models.overload()
             if overload is not None:
                 await error_response(overload, scope["path"])(scope, receive, send)

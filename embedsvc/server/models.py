@@ -190,7 +190,7 @@ class ModelSet:
         return model
 
     def overload(self) -> OverloadedError | None:
-        """Return why no loaded model would take one more text now; None when one would."""
+        """Return why no loaded model would take one more interactive text now; None when one would."""
         refusals = [model.scheduler.overload() for model in self.all if model.is_loaded]
         return next(iter(refusals), None) if all(refusals) else None
 

@@ -281,7 +281,7 @@ def test_a_full_queue_refuses_at_once_and_takes_texts_again_later(encoder, runti
             waiting = asyncio.create_task(scheduler.encode(["a", "b", "c"], PLAIN))
             await asyncio.sleep(0)
             with pytest.raises(
-                OverloadedError, match="3 texts are waiting and 2 more would exceed"
+                OverloadedError, match="3 interactive texts are waiting and 2 more would exceed"
             ) as caught:
                 await scheduler.encode(["d", "e"], PLAIN)
             assert caught.value.retry_after >= 1
@@ -344,7 +344,8 @@ def test_a_text_that_kills_the_model_is_found_and_the_others_are_encoded(tmp_pat
     runtime = ToyRuntime()
     runtime.workers = 2
     encoder = toy_encoder(tmp_path, runtime)
-    groups = [[f"t{i}{j}" for j in range(4)] for i in range(6)]
+    runtime.delay_s = 0.01
+    groups = [[f"t{i:02}{j}" for j in range(4)] for i in range(24)]
     groups[3][2] = KILL
 
     async def run() -> list[Any]:
@@ -463,10 +464,10 @@ def test_requests_that_would_wait_too_long_are_refused(encoder, runtime):
                 runtime.delay_s = 0.02
                 await soon(scheduler.encode(["a"], PLAIN))
             first = await held(scheduler, runtime)
-            waiting = asyncio.create_task(scheduler.encode(["b"] * 60, PLAIN))
+            waiting = asyncio.create_task(scheduler.encode(["b"] * 60, PLAIN, priority="interactive"))
             await asyncio.sleep(0)
             with pytest.raises(
-                OverloadedError, match=r"60 texts are waiting, some \d\.\d s of work"
+                OverloadedError, match=r"60 texts wait before this request, some \d\.\d s of work"
             ) as caught:
                 await scheduler.encode(["c"], PLAIN)
             assert 1 <= caught.value.retry_after <= 3

@@ -38,7 +38,7 @@ class ToyRuntime:
         self.sizes: list[int] = []
         self.alone = True  # nothing ever ran beside the first repetition of a batch that killed
         self.delay_s = 0.0
-        self._inside = 0
+        self._inside: list[bool] = []  # does the batch kill?
         self._killed = False
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
@@ -49,11 +49,11 @@ class ToyRuntime:
         self.batches.append(set(texts))
         self.sizes.append(len(texts))
         self.entered.set()
-        self._inside += 1
-        time.sleep(0.001 + self.delay_s)
-        if self._killed and KILL in texts and self._inside > 1:
+        self._inside.append(KILL in texts)
+        if self._killed and len(self._inside) > 1 and any(self._inside):
             self.alone = False
-        self._inside -= 1
+        time.sleep(0.001 + self.delay_s)
+        self._inside.remove(KILL in texts)
         assert self.open.wait(20)
         joined = "".join(texts)
         if KILL in texts:

@@ -227,6 +227,10 @@ def test_a_full_queue_answers_429_with_retry_after(make_client, tmp_path):
             await asyncio.sleep(0)
         scrape = (await client.http.get("/metrics")).text
         refused = await post("/v1/embeddings", json={"input": "d"})
+        unread = await post("/v1/embeddings", content=b"{", headers={"Content-Type": "application/json"})
+        assert unread.status_code == 429  # before anything is parsed
+        bulk = await post("/v1/embeddings", json={"input": "d" * 20_000, "priority": "bulk"})
+        assert bulk.status_code == 400  # too long, but its lane has room
         runtime.open.set()
         return scrape, refused, await first, await second
 
