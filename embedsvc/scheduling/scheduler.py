@@ -155,8 +155,8 @@ class Scheduler:
         retry_after = min(max(math.ceil(wait_s), 1), _MAX_RETRY_AFTER_S)
         if waiting + count > limit:
             raise OverloadedError(
-                f"{waiting} {lane} texts are waiting and {count} more would exceed max_queue_texts = {limit}; "
-                "try again later",
+                f"{waiting} {lane} texts are waiting and {count} more would exceed "
+                f"max_queue_texts = {limit}; try again later",
                 retry_after=retry_after,
             )
         limit_s = self._options.max_queue_s if lane == "interactive" else math.inf
