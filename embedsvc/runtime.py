@@ -107,7 +107,9 @@ def _choose(folder: ModelFolder, options: RuntimeOptions) -> RuntimeName:
     if has_onnx:
         return "onnx"
     if not torch_installed():
-        raise MissingExtraError(f"{folder.path} has no ONNX file; running it with torch", "torch")
+        raise MissingExtraError(
+            f"{folder.path} has no {options.precision} ONNX file; running it with torch", "torch"
+        )
     return "torch"
 
 

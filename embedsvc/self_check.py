@@ -56,6 +56,8 @@ def check_vectors(encoder: Encoder, precision: Precision = "float32") -> float |
     """
     reference = _reference(encoder.folder) if encoder.runtime.name == "onnx" else None
     if reference is None:
+        if encoder.runtime.name == "onnx":
+            _log.warning("%s brings no reference vectors: they are not checked", encoder.folder.path)
         return None
     vectors = _probe_vectors(encoder)
     if vectors.shape != reference.shape:

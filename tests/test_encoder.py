@@ -362,7 +362,7 @@ def test_without_onnx_and_torch_the_missing_extra_is_named(
     shutil.copy(folder / "tokenizer.json", tmp_path)
     monkeypatch.setattr(runtime_module, "torch_installed", lambda: False)
     with pytest.raises(
-        MissingExtraError, match=r"has no ONNX file; running it with torch needs the \[torch\] extra"
+        MissingExtraError, match=r"has no float32 ONNX file; running it with torch needs the \[torch\] extra"
     ):
         load_encoder(tmp_path)
 

@@ -101,7 +101,7 @@ def search(
     name: str, query: str, languages: tuple[str, ...], as_json: bool, data_dir: Path, **options: Any
 ) -> None:
     """Search collection NAME for documents near in meaning to QUERY, in any language."""
-    model = {key: options.pop(key) for key in ("model", "runtime", "device")}
+    model = {key: options.pop(key) for key in ("model", "runtime", "precision", "device")}
     with _collections(data_dir, **model) as found:
         hits = found.get(name).search(query, languages=languages or None, **options)
         for line in map(_json_line, hits) if as_json else _table(hits):
@@ -171,12 +171,13 @@ def delete(name: str, yes: bool, data_dir: Path) -> None:
 
 @contextmanager
 def _collections(
-    data_dir: Path, *, model: str | None, runtime: Any, device: str | None
+    data_dir: Path, *, model: str | None, runtime: Any, precision: Any, device: str | None
 ) -> Iterator[CollectionSet]:
     from embedsvc.collections.collection_set import CollectionSet
     from embedsvc.encoder import load_encoder
 
-    found = CollectionSet(data_dir, load_encoder(model, runtime=runtime, device=device))
+    encoder = load_encoder(model, runtime=runtime, precision=precision, device=device)
+    found = CollectionSet(data_dir, encoder)
     try:
         yield found
     finally:

@@ -26,7 +26,13 @@ from embedsvc.cli.options import (
 @encode_options
 @vector_options
 def encode(
-    file: Path, out: Path, model: str | None, runtime: Any, device: str | None, **options: Any
+    file: Path,
+    out: Path,
+    model: str | None,
+    runtime: Any,
+    precision: Any,
+    device: str | None,
+    **options: Any,
 ) -> None:
     """Encode each line of FILE into one vector."""
     import numpy as np
@@ -36,7 +42,7 @@ def encode(
 
     refuse_overwriting(out, file)
     texts = read_texts(file)
-    encoder = load_encoder(model, runtime=runtime, device=device)
+    encoder = load_encoder(model, runtime=runtime, precision=precision, device=device)
     vectors = encoder.encode(texts, **options)
     with atomic_write(out) as target:
         np.save(target, vectors)

@@ -53,6 +53,7 @@ def mine(
     ids: bool,
     model: str | None,
     runtime: Any,
+    precision: Any,
     device: str | None,
     **options: Any,
 ) -> None:
@@ -70,7 +71,7 @@ def mine(
     refuse_overwriting(out, source, target)
     files = {"source": (source, read_sentences(source)), "target": (target, read_sentences(target))}
     sides = [sentences for _, sentences in files.values()]
-    encoder = load_encoder(model, runtime=runtime, device=device)
+    encoder = load_encoder(model, runtime=runtime, precision=precision, device=device)
     if options["threshold"] is None:
         options["threshold"] = DEFAULT_THRESHOLDS[options["margin"]]
     try:

@@ -14,9 +14,16 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def model_options(command: Command) -> Command:
-    """Add --model, --runtime and --device."""
+    """Add --model, --runtime, --precision and --device."""
     for option in (
         click.option("--device", help="Device for torch models: cpu, cuda, cuda:1 …"),
+        click.option(
+            "--precision",
+            type=click.Choice(["float32", "int8"]),
+            default="float32",
+            show_default=True,
+            help="Which ONNX file of the model is run.",
+        ),
         click.option(
             "--runtime",
             type=click.Choice(["auto", "static", "onnx", "torch"]),

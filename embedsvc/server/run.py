@@ -139,9 +139,11 @@ def _greeting(listener: socket.socket, app: FastAPI, settings: Settings) -> list
         content = json.dumps(body, ensure_ascii=False)
         return f"  curl {options} {url}{path} -H 'Content-Type: application/json' -d '{content}'"
 
-    encoder = app.state.server.encoder
+    models = app.state.server.models
+    dimension = models.default.encoder.dimension
+    others = "".join(f", {model.name}" for model in models.all[1:])
     lines = [
-        f"embedsvc serves {encoder.name} ({encoder.dimension} dimensions) on {url}",
+        f"embedsvc serves {models.default.name} ({dimension} dimensions){others} on {url}",
         "Try:",
         curl("/v1/embeddings", {"input": ["Guten Morgen", "صباح الخير"]}),
         curl(

@@ -55,6 +55,7 @@ class ModelCard(BaseModel):
     matryoshka_dimensions: list[int]
     runtime: str | None
     workers: int | None = Field(description="Batches that run side by side.")
+    precision: str | None = Field(description="float32 or int8: the file of an ONNX model that is run.")
     agreement: float | None = Field(
         description="Least cosine to the reference vectors at load; null: no reference."
     )

@@ -35,7 +35,8 @@ def run(texts: Path, *options: str) -> np.ndarray:
 
 
 def test_every_option_of_the_encoder_is_an_option_of_the_command():
-    names = {parameter.name for parameter in encode.params} - {"file", "out", "model", "runtime", "device"}
+    opening = {"file", "out", "model", "runtime", "precision", "device"}
+    names = {parameter.name for parameter in encode.params} - opening
     assert names == set(signature(Encoder.encode).parameters) - {"self", "texts"}
 
 

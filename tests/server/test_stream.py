@@ -98,9 +98,9 @@ def test_a_wrong_line_is_named_after_what_came_before_it(client, raw, answered, 
 
 def test_a_text_that_the_model_refuses_is_named_by_its_line(make_client, tmp_path):
     client = make_client(toy_encoder(tmp_path))
-    (answer,) = stream(client, raw=b'"a"\n\n"' + b"b" * 13 + b'"')
+    *_, answer = stream(client, raw=b'"a"\n\n"' + b"b" * 13 + b'"')
     assert answer["error"]["message"].startswith("line 3 has 13 tokens; the limit is 12")
-    (answer,) = stream(client, "a", "b", POISON)
+    *_, answer = stream(client, "a", "b", POISON)
     assert answer["error"]["code"] == "model_failed"
     assert "line 3" in answer["error"]["message"]
 
@@ -133,7 +133,7 @@ def test_windows_hold_a_bounded_number_of_texts_and_characters():
             for chunk in chunks:
                 yield chunk
 
-        return [window async for window in windows(source(), limits)]
+        return [window async for window in windows(source(), limits, lambda: True)]
 
     body = b"".join(b'"%d"\n' % number for number in range(10))
     pieces = [body[at : at + 3] for at in range(0, len(body), 3)]
@@ -141,6 +141,9 @@ def test_windows_hold_a_bounded_number_of_texts_and_characters():
     assert [window.texts for window in found] == [list("0123"), list("4567"), list("89")]
     assert [window.first for window in found] == [0, 4, 8]
     assert found[1].lines == [5, 6, 7, 8]
+    pieces = [b'"a"\n"b"\n"', b'c"\n', b"", b'"d"']  # an empty chunk: more may be long in coming
+    found = asyncio.run(collect(pieces, Limits(line_bytes=10, window_texts=4)))
+    assert [window.texts for window in found] == [list("abc"), ["d"]]
     long = b'"%s"\n' % (b"x" * 600_000)
     found = asyncio.run(collect([long] * 5, Limits(line_bytes=1_000_000, window_texts=4)))
     assert [len(window.texts) for window in found] == [2, 2, 1]
@@ -176,6 +179,18 @@ def test_answers_come_while_the_body_is_still_sent(url):
             received += connection.recv(65536)
         connection.sendall(chunk(b'"more"') + b"0\r\n\r\n")
         while b'"index":600' not in received:
+            received += connection.recv(65536)
+
+
+def test_a_client_may_wait_for_each_answer(url):
+    with connect(url) as connection:
+        for number in range(3):
+            connection.sendall(chunk(b'"text"\n'))
+            received = b""
+            while b"\n" not in received or b'"index":%d,' % number not in received:
+                received += connection.recv(65536)
+        connection.sendall(b"0\r\n\r\n")
+        while b"0\r\n\r\n" not in received:
             received += connection.recv(65536)
 
 

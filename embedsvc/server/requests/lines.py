@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -55,17 +55,21 @@ class Window:
         self.characters += len(text)
 
 
-async def windows(chunks: AsyncIterator[bytes], limits: Limits) -> AsyncIterator[Window]:
+async def windows(
+    chunks: AsyncIterator[bytes], limits: Limits, is_idle: Callable[[], bool]
+) -> AsyncIterator[Window]:
     """Yield the texts of an NDJSON body in windows; at a wrong line raise InvalidInputError naming it.
 
-    What came before the wrong line is yielded first. Empty lines are passed over.
+    A window is full, or, at an empty chunk, what has come so far when nothing else is being encoded: a
+    client may wait for each answer. What came before the wrong line is yielded first. Empty lines are passed
+    over.
     """
     window = Window(first=0)
     try:
         async for number, line in _lines(chunks, limits.line_bytes):
             if line:
                 window.add(number, *_parsed(line, number))
-            if window.is_full(limits):
+            if window.is_full(limits) or (line is None and window.texts and is_idle()):
                 yield window
                 window = Window(first=window.first + len(window.texts))
     except InvalidInputError:
@@ -76,10 +80,13 @@ async def windows(chunks: AsyncIterator[bytes], limits: Limits) -> AsyncIterator
         yield window
 
 
-async def _lines(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[tuple[int, bytes]]:
-    """Yield the lines without surrounding white space, and their numbers from 1."""
+async def _lines(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[tuple[int, bytes | None]]:
+    """Yield the lines without surrounding white space, and their numbers from 1; None for an empty chunk."""
     rest, number = b"", 0
     async for chunk in chunks:
+        if not chunk:
+            yield number, None
+            continue
         *complete, rest = (rest + chunk).split(b"\n")
         for line in complete:
             number += 1

@@ -82,6 +82,7 @@ class _Stream(Response):
         )
         self._idle_s = settings.request_timeout_s
         self._slots = asyncio.Semaphore(_WINDOWS)
+        self._unanswered = 0  # windows
         self._pieces: asyncio.Queue[asyncio.Task[_Piece]] = asyncio.Queue()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -106,15 +107,17 @@ class _Stream(Response):
             async with asyncio.timeout(self._idle_s):
                 message = {"type": "http.response.body", "body": piece.content, "more_body": not last}
                 await send(message)
+            self._unanswered -= 1
             self._slots.release()
 
     async def _read(self, group: asyncio.TaskGroup, receive: Receive) -> None:
         """Read windows and start to encode them; then wait for the client to go away."""
-        source = windows(self._chunks(receive), self._limits)
+        source = windows(self._chunks(receive), self._limits, lambda: not self._unanswered)
         ending = _Piece(b"", is_last=True)
         try:
             await self._slots.acquire()
             async for window in source:
+                self._unanswered += 1
                 self._pieces.put_nowait(group.create_task(self._piece(window)))
                 await self._slots.acquire()
         except EmbedsvcError as error:
@@ -137,6 +140,8 @@ class _Stream(Response):
                 raise _ClientGoneError
             more = message.get("more_body", False)
             yield message.get("body", b"")
+            if more:
+                yield b""  # more will come, but who knows when
 
     async def _piece(self, window: Window) -> _Piece:
         try:

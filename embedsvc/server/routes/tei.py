@@ -156,7 +156,7 @@ async def info(request: Request) -> Info:
     return Info(
         model_id=str(served.folder.name),
         model_sha=fingerprint,
-        model_dtype="float32",
+        model_dtype=settings.precision if served.encoder.runtime.name == "onnx" else "float32",
         served_model_name=served.name,
         model_type={"embedding": {"pooling": _pooling(served)}},
         max_concurrent_requests=settings.max_queue_texts,
