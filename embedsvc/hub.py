@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from embedsvc.errors import NotFoundError
@@ -18,6 +19,7 @@ def download_model(model: str, revision: str | None) -> Path:
 
     ``HF_HUB_OFFLINE=1`` uses the local cache only. Raises NotFoundError with the hub's reason.
     """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the library is imported
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -28,13 +28,12 @@ _INTERACTIVE_STREAK = 8  # after so many interactive batches a waiting bulk batc
 
 @dataclass(frozen=True)
 class SchedulerOptions:
-    """Limits of one scheduler; batch_tokens and workers default to the runtime's own."""
+    """Limits of one scheduler; batch_tokens defaults to the runtime's own."""
 
     max_queue_texts: int = 8192  # of each lane
     max_queue_s: float = 10.0  # expected wait above which interactive requests are refused
     interactive_texts: int = 32  # larger requests are bulk unless they say otherwise
     batch_tokens: int | None = None
-    workers: int | None = None
     batch_timeout_s: float = 60.0
 
 
@@ -68,7 +67,7 @@ class Workers:
         self._options = options
         self._observer = observer
         runtime = encoder.runtime
-        self._count = options.workers or runtime.workers
+        self._count = runtime.workers
         share = Share(options.batch_tokens or runtime.batch_tokens, self._count, runtime.pads)
         self._changed = threading.Condition()
         self._interactive = Lane("interactive", share, window_batches=8)

@@ -77,6 +77,13 @@ class Metrics:
             "embedsvc_model_loaded", "1: the model is in memory.", ["model"], registry=registry
         )
 
+        self._restarts = Gauge(
+            "embedsvc_model_restarts",
+            "Processes of the model started anew since it was loaded.",
+            ["model"],
+            registry=registry,
+        )
+
     def observe_request(self, scope: Scope, status: int, seconds: float) -> None:
         """Count a request by its route template; unknown paths share one label."""
         route = getattr(scope.get("route"), "path", "unknown")
@@ -90,6 +97,7 @@ class Metrics:
     def watch_model(self, model: ServedModel) -> None:
         """Ask the model for its queue depth at every scrape."""
         self._loaded.labels(model.name).set_function(lambda: float(model.is_loaded))
+        self._restarts.labels(model.name).set_function(model.restarts)
         for lane in _LANES:
             self._queue_texts.labels(model.name, lane).set_function(partial(model.waiting_texts, lane))
 

@@ -74,6 +74,11 @@ class ServedModel:
             raise UnavailableError(f"model {self.name!r} is not loaded")
         return self._loaded
 
+    def restarts(self) -> int:
+        """Return how often the model's process had to be started anew since the model was loaded."""
+        runtime = self._loaded.encoder.runtime if self._loaded else None
+        return runtime.restarts if isinstance(runtime, IsolatedRuntime) else 0
+
     def waiting_texts(self, lane: Priority) -> int:
         """Return the texts of a lane that no batch has taken yet."""
         return self._loaded.scheduler.waiting_texts(lane) if self._loaded else 0

@@ -96,14 +96,19 @@ def test_one_text_that_fails_is_named_and_the_rest_is_served(isolated):
         assert isolated.get("/ready").status_code == 200
 
 
+RESTARTS = 'embedsvc_model_restarts{model="embedsvc-default"}'
+
+
 def test_a_model_killed_while_idle_costs_no_request(isolated):
     assert isolated.embed("one").status_code == 200
+    before = isolated.metric(RESTARTS)
     isolated.signal_model(signal.SIGKILL)
     assert isolated.embed("one").status_code == 200
     killed = isolated.signal_model(signal.SIGKILL)
     assert isolated.get("/ready").status_code == 200  # which has started it anew
     (pid,) = isolated.model_pids()
     assert pid != killed
+    assert isolated.metric(RESTARTS) == before + 2
 
 
 def test_a_model_killed_while_busy_costs_no_request(isolated):
