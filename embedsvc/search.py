@@ -1,69 +1,389 @@
-"""The query path: what was asked, checked; vector -> candidates -> documents."""
+"""The query path: candidates by meaning and by words -> fused, balanced, grouped, scored anew -> hits."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsvc.collections.segments import State
-from embedsvc.collections.views import View
+from embedsvc.collections.filters import check_fields, matching_mask
+from embedsvc.collections.fusion import reciprocal_rank_fusion, score_fusion
+from embedsvc.collections.lexical import match_expression
+from embedsvc.collections.maxsim import TokenScorer
+from embedsvc.collections.request import OTHERS, SearchRequest
+from embedsvc.collections.segments import ALL, Candidates, Restriction, State
+from embedsvc.collections.views import LANGUAGE, StoredPassage, View
 from embedsvc.errors import DimensionMismatchError, InvalidInputError
-from embedsvc.languages import normalize_languages
+from embedsvc.languages import UNDECIDED, detect_language
+from embedsvc.reranker import Reranker
 
-MAX_TOP_K = 1_000
-MAX_REACH = 10_000  # offset + top_k
+_HYBRID_DEPTH = 100  # candidates of each kind that are fused at least
+_LEXICAL_CHUNK = 256
+_MAX_CANDIDATES = 20_000
+
+
+@dataclass(frozen=True)
+class Passage:
+    """The part of a document that was found; ``start`` and ``stop`` count characters of its text."""
+
+    start: int
+    stop: int
+    text: str
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A document that was found; ``score`` is the cosine with the query, 1 for the same direction."""
+    """A document that was found; ``score`` is the cosine with the query unless the search says otherwise.
+
+    ``passage`` is given for a document that was split, ``explanation`` when it was asked for.
+    """
 
     id: str
     text: str
     language: str
     score: float
     metadata: dict[str, Any] | None
+    passage: Passage | None = None
+    explanation: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
-class SearchRequest:
-    """How many hits, from where, in which languages (None: all), of what score at least (None: any)."""
+class SearchResult:
+    """Hits, best first; documents per language that filter and languages leave, and the plan, if asked for."""
 
-    top_k: int
-    offset: int
-    languages: frozenset[str] | None
-    min_score: float | None
-
-    @classmethod
-    def checked(
-        cls, *, top_k: int, offset: int, languages: Iterable[str] | None, min_score: float | None
-    ) -> SearchRequest:
-        """Return a request with canonical languages; raise InvalidInputError naming value and limit."""
-        _check_integer("top_k", top_k, 1, MAX_TOP_K)
-        _check_integer("offset", offset, 0, MAX_REACH - top_k)
-        if min_score is not None and (isinstance(min_score, bool) or not _is_finite(min_score)):
-            raise InvalidInputError(f"min_score is {min_score!r}; a number expected", param="min_score")
-        codes = None if languages is None else normalize_languages(languages)
-        return cls(top_k, offset, codes, min_score)
+    hits: list[Hit]
+    facets: dict[str, int] | None = None
+    plan: dict[str, Any] | None = None
 
 
-def find_hits(view: View, state: State, vector: NDArray[np.float32], request: SearchRequest) -> list[Hit]:
-    """Return the hits for a unit vector (dim,), best first; none for a vector of zeros."""
-    if not vector.any():
-        return []
-    scores, rows = state.search(vector, request.offset + request.top_k, request.languages)
-    if request.min_score is not None:
-        rows = rows[scores >= request.min_score]
-    rows, scores = rows[request.offset :], scores[request.offset : len(rows)]
-    return [
-        Hit(found.id, found.text, found.language or "", float(score), found.metadata)
-        for found, score in zip(view.documents(rows.tolist()), scores, strict=True)
-    ]
+@dataclass(frozen=True, eq=False)
+class Query:
+    """A text, a unit vector (dim,) (zeros: no direction), or both."""
+
+    text: str | None = None
+    vector: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Scorers:
+    """What scores candidates anew, where it is configured."""
+
+    tokens: TokenScorer | None = None
+    reranker: Reranker | None = None
+
+
+@dataclass
+class _Trace:
+    """What an explanation is made of."""
+
+    plan: dict[str, Any] = field(default_factory=dict)
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    scores: dict[int, dict[str, float]] = field(default_factory=dict)  # by document
+
+    def note(self, name: str, documents: Iterable[int], scores: Iterable[float]) -> None:
+        for rank, (document, score) in enumerate(zip(documents, scores, strict=True), 1):
+            self.scores.setdefault(int(document), {}).setdefault(name, float(score))
+            self.scores[int(document)].setdefault(f"{name}_rank", rank)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = (time.perf_counter() - begin) * 1000
+            self.timings_ms[name] = self.timings_ms.get(name, 0.0) + spent
+
+
+class Search:
+    """One request against one moment of a collection."""
+
+    def __init__(self, view: View, state: State, request: SearchRequest, scorers: Scorers) -> None:
+        self._view = view
+        self._state = state
+        self._request = request
+        self._scorers = scorers
+        self._within = self._restriction()
+        self._trace = _Trace()
+
+    def run(self, queries: Sequence[Query]) -> list[SearchResult]:
+        """Return a result for each query."""
+        request = self._request
+        facets = self._facets() if request.facets else None
+        if request.mode == "dense" and not (request.is_balanced or request.boosts or request.group_by):
+            ranked = self._dense([query.vector for query in queries], request.depth, self._within)
+            return [self._finished(query, found, facets) for query, found in zip(queries, ranked, strict=True)]
+        results = []
+        for query in queries:
+            self._trace = _Trace()
+            results.append(self._finished(query, self._grouped(query), facets))
+        return results
+
+    def _restriction(self) -> Restriction:
+        request = self._request
+        if request.filter is None and request.group_by is None:
+            return ALL if request.languages is None else Restriction(languages=request.languages)
+        known = self._view.field_names()
+        if request.group_by is not None and request.group_by not in known:
+            raise InvalidInputError(
+                f"group_by: no document has a field {request.group_by!r}; "
+                f"known: {', '.join(sorted(known)[:20]) or 'none'}",
+                param="group_by",
+            )
+        if request.filter is None:
+            return Restriction(languages=request.languages)
+        memo = self._state.memo
+        mask = memo.matching.get(request.filter)
+        if mask is None:
+            check_fields(request.filter, known)
+            mask = matching_mask(request.filter, self._view, self._view.last_row("documents"))
+            memo.keep(memo.matching, request.filter, mask)
+        return Restriction(mask, request.languages)
+
+    def _facets(self) -> dict[str, int]:
+        if self._within.documents is None:
+            languages = self._languages()
+            wanted = self._request.languages
+            return {code: n for code, n in languages.items() if wanted is None or code in wanted}
+        return self._view.languages_of(self._within.documents, self._request.languages)
+
+    def _languages(self) -> dict[str, int]:
+        """Return the number of documents per language, once per generation."""
+        memo = self._state.memo
+        if memo.languages is None:
+            memo.languages = self._view.languages()
+        return memo.languages
+
+    # Rankings: documents, best first, each once.
+
+    def _dense(
+        self, vectors: Sequence[NDArray[np.float32] | None], k: int, within: Restriction
+    ) -> list[Candidates]:
+        """Return for each query vector the ``k`` or fewer documents nearest in meaning."""
+        matrix = np.stack([vector for vector in vectors if vector is not None])
+        with self._trace.timed("index"):
+            found, plan = self._state.search(matrix, k, within, self._request.filter)
+            ranked = [
+                self._distinct(candidates, vector, k, within)
+                for candidates, vector in zip(found, matrix, strict=True)
+            ]
+        self._trace.plan |= {"index": asdict(plan)}
+        return ranked
+
+    def _distinct(
+        self, found: Candidates, vector: NDArray[np.float32], k: int, within: Restriction
+    ) -> Candidates:
+        """Return the best passage of each document; look deeper where documents have several passages."""
+        if not vector.any():
+            return found.take(slice(0, 0))
+        asked = k
+        while True:
+            documents = found.documents.tolist()
+            if len(set(documents)) == len(documents):
+                return found
+            first = np.unique(found.documents, return_index=True)[1]
+            if len(first) >= k or len(found) < asked or asked >= _MAX_CANDIDATES:
+                return found.take(np.sort(first)[:k])
+            asked *= 2
+            found = self._state.search(vector[None], asked, within, self._request.filter)[0][0]
+
+    def _lexical(self, text: str, k: int, within: Restriction) -> Candidates:
+        """Return the ``k`` or fewer documents that best share words with the text."""
+        with self._trace.timed("words"):
+            expression = match_expression(text, self._query_language(text))
+            matches = iter(()) if expression is None else self._view.lexical_matches(expression)
+            documents: list[int] = []
+            scores: list[float] = []
+            languages: list[str] = []
+            while len(documents) < k and (chunk := list(islice(matches, _LEXICAL_CHUNK))):
+                codes = self._view.document_languages([row for row, _ in chunk])
+                for row, score in chunk:
+                    if _lets_through(within, row, codes[row]):
+                        documents.append(row)
+                        scores.append(score)
+                        languages.append(codes[row])
+        return Candidates(
+            np.array(scores[:k], np.float32),
+            np.full(len(documents[:k]), -1, np.int64),
+            np.array(documents[:k], np.int64),
+            np.array(languages[:k], LANGUAGE),
+        )
+
+    def _ranked(self, query: Query, k: int, within: Restriction) -> Candidates:
+        """Return the ``k`` or fewer best documents in the request's mode, before any preference."""
+        request = self._request
+        if request.mode == "dense":
+            (found,) = self._dense([query.vector], k, within)
+            return found
+        words = self._lexical(query.text or "", max(k, _HYBRID_DEPTH), within)
+        if request.mode == "lexical":
+            return words.take(slice(0, k))
+        (meaning,) = self._dense([query.vector], max(k, _HYBRID_DEPTH), within)
+        if request.explain:
+            self._trace.note("dense", meaning.documents, meaning.scores)
+            self._trace.note("lexical", words.documents, words.scores)
+        return self._fused(meaning, words).take(slice(0, k))
+
+    def _fused(self, meaning: Candidates, words: Candidates) -> Candidates:
+        fuse = reciprocal_rank_fusion if self._request.fusion == "rrf" else score_fusion
+        documents, scores = fuse([(part.documents, part.scores) for part in (meaning, words)])
+        known = dict(zip(words.documents.tolist(), zip(words.rows, words.languages, strict=True), strict=True))
+        known |= zip(meaning.documents.tolist(), zip(meaning.rows, meaning.languages, strict=True), strict=True)
+        rows = [known[document][0] for document in documents.tolist()]
+        languages = [known[document][1] for document in documents.tolist()]
+        return Candidates(
+            scores.astype(np.float32), np.array(rows, np.int64), documents, np.array(languages, LANGUAGE)
+        )
+
+    def _preferred(self, query: Query, k: int, within: Restriction) -> Candidates:
+        """Return the ``k`` best after the preferred languages have been given their boost."""
+        request = self._request
+        found = self._ranked(query, k, within)
+        if not request.boosts:
+            return found
+        parts = [found]
+        if request.mode != "hybrid":  # ranks of other pools do not compare
+            for code in request.boosts:
+                if within.languages is None or code in within.languages:
+                    parts.append(self._ranked(query, k, Restriction(within.documents, frozenset([code]))))
+        found = _union(parts)
+        boost = np.array([request.boosts.get(code.decode(), 0.0) for code in found.languages], np.float32)
+        raised = found.scores + boost if request.mode == "dense" else found.scores * (1 + boost)
+        return _sorted(Candidates(raised, found.rows, found.documents, found.languages)).take(slice(0, k))
+
+    def _balanced(self, query: Query, k: int) -> Candidates:
+        """Return the ``k`` best, as the request's balance between languages wants it."""
+        request = self._request
+        if not request.is_balanced:
+            return self._preferred(query, k, self._within)
+        codes = sorted(self._languages() if request.languages is None else request.languages)
+        parts = {}
+        for code in codes:
+            most = k if request.quotas is None else request.quotas.get(code, request.quotas.get(OTHERS, 0))
+            if most:
+                own = Restriction(self._within.documents, frozenset([code]))
+                parts[code] = self._preferred(query, min(k, most), own)
+        if not request.round_robin:
+            return _sorted(_union(list(parts.values()))).take(slice(0, k))
+        return _in_turns([part for part in parts.values() if len(part)]).take(slice(0, k))
+
+    def _grouped(self, query: Query) -> Candidates:
+        """Return the best documents; with ``group_by``, one for each value of that field."""
+        depth = asked = self._request.depth
+        found = self._balanced(query, asked)
+        if self._request.group_by is None:
+            return found
+        while True:
+            kept = self._first_of_groups(found)
+            if len(kept) >= depth or len(found) < asked or asked >= _MAX_CANDIDATES:
+                return found.take(np.array(kept[:depth], np.int64))
+            asked *= 2
+            found = self._balanced(query, asked)
+
+    def _first_of_groups(self, found: Candidates) -> list[int]:
+        """Return the places of the first document of each group; one without the field is a group."""
+        metadata = self._view.metadata_of(found.documents.tolist())
+        seen: set[object] = set()
+        kept = []
+        for place, document in enumerate(found.documents.tolist()):
+            value = _value_at(metadata[document], str(self._request.group_by))
+            key = document if value is None else repr(value)
+            if key not in seen:
+                seen.add(key)
+                kept.append(place)
+        return kept
+
+    # From candidates to hits.
+
+    def _finished(self, query: Query, found: Candidates, facets: dict[str, int] | None) -> SearchResult:
+        request = self._request
+        found = self._scored_anew(query, found.take(slice(0, request.depth)))
+        if request.min_score is not None:
+            found = found.take(found.scores >= request.min_score)
+        found = found.take(slice(request.offset, request.reach))
+        with self._trace.timed("documents"):
+            found = self._with_passages(query, found)
+            passages = self._view.passages(found.rows.tolist())
+        hits = [
+            self._hit(passage, document, score)
+            for passage, document, score in zip(
+                passages, found.documents.tolist(), found.scores.tolist(), strict=True
+            )
+        ]
+        return SearchResult(hits, facets, self._plan() if request.explain else None)
+
+    def _hit(self, found: StoredPassage, row: int, score: float) -> Hit:
+        document = found.document
+        whole = found.start == 0 and found.stop >= len(document.text)
+        return Hit(
+            document.id,
+            document.text,
+            document.language or "",
+            score,
+            document.metadata,
+            None if whole else Passage(found.start, found.stop, document.text[found.start : found.stop]),
+            self._trace.scores.get(row, {}) if self._request.explain else None,
+        )
+
+    def _plan(self) -> dict[str, Any]:
+        timings = {name: round(spent, 3) for name, spent in self._trace.timings_ms.items()}
+        return self._trace.plan | {
+            "mode": self._request.mode,
+            "generation": self._state.generation,
+            "passages_outside_the_index": self._state.delta.alive_count,
+            "timings_ms": timings,
+        }
+
+    def _scored_anew(self, query: Query, found: Candidates) -> Candidates:
+        request, scorers = self._request, self._scorers
+        if request.explain and request.mode != "hybrid":
+            self._trace.note(request.mode, found.documents, found.scores)
+        if not len(found):
+            return found
+        if request.maxsim and scorers.tokens is not None:
+            found = self._with_passages(query, found)
+            with self._trace.timed("maxsim"):
+                scores = scorers.tokens.scores(str(query.text), found.rows.tolist(), self._view)
+            found = self._rescored("maxsim", found, scores)
+        if request.rerank and scorers.reranker is not None:
+            found = self._with_passages(query, found.take(slice(0, request.rerank)))
+            with self._trace.timed("rerank"):
+                stored = self._view.passages(found.rows.tolist())
+                texts = [part.document.text[part.start : part.stop] for part in stored]
+                scores = scorers.reranker.scores(str(query.text), texts)
+            found = self._rescored("rerank", found, scores)
+        return found
+
+    def _rescored(self, name: str, found: Candidates, scores: NDArray[np.float32]) -> Candidates:
+        found = _sorted(Candidates(scores, found.rows, found.documents, found.languages))
+        if self._request.explain:
+            self._trace.note(name, found.documents, found.scores)
+        return found
+
+    def _with_passages(self, query: Query, found: Candidates) -> Candidates:
+        """Give every document that was found by its words only the passage that has most of them."""
+        unknown = np.flatnonzero(found.rows < 0)
+        if not len(unknown):
+            return found
+        rows = found.rows.copy()
+        best = self._view.best_passages(found.documents[unknown].tolist(), query.text or "")
+        rows[unknown] = [best[document] for document in found.documents[unknown].tolist()]
+        return Candidates(found.scores, rows, found.documents, found.languages)
+
+    def _query_language(self, text: str) -> str | None:
+        return self._request.query_language or query_language(text)
+
+
+def query_language(text: str) -> str | None:
+    """Return the language of a query, None when it cannot be told."""
+    code = detect_language(text)
+    return None if code == UNDECIDED else code
 
 
 def unit_vector(vector: NDArray[Any] | Iterable[float], dimension: int) -> NDArray[np.float32]:
@@ -80,10 +400,10 @@ def unit_vector(vector: NDArray[Any] | Iterable[float], dimension: int) -> NDArr
             f"the vector has shape {given.shape}; the collection has vectors of ({dimension},)",
             param="vector",
         )
-    if not np.isfinite(given).all():
+    largest = np.abs(given).max()
+    if not np.isfinite(largest):
         place = int(np.flatnonzero(~np.isfinite(given))[0])
         raise InvalidInputError(f"vector[{place}] is {given[place]}; finite numbers expected", param="vector")
-    largest = np.abs(given).max()
     if largest == 0:
         return given.astype(np.float32)
     scaled = given / largest
@@ -91,12 +411,41 @@ def unit_vector(vector: NDArray[Any] | Iterable[float], dimension: int) -> NDArr
     return unit
 
 
-def _check_integer(name: str, value: object, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InvalidInputError(
-            f"{name} is {value!r}; an integer from {least} to {most} expected", param=name
-        )
+def _lets_through(within: Restriction, row: int, language: str) -> bool:
+    if within.languages is not None and language not in within.languages:
+        return False
+    return within.documents is None or bool(within.documents[row])
 
 
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def _union(parts: Sequence[Candidates]) -> Candidates:
+    """Return all candidates, each document once: the first time it comes."""
+    if not parts:
+        nothing = np.empty(0, np.int64)
+        return Candidates(nothing.astype(np.float32), nothing, nothing, nothing.astype(LANGUAGE))
+    both = Candidates(
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.rows for part in parts]),
+        np.concatenate([part.documents for part in parts]),
+        np.concatenate([part.languages for part in parts]),
+    )
+    return both.take(np.sort(np.unique(both.documents, return_index=True)[1]))
+
+
+def _sorted(found: Candidates) -> Candidates:
+    return found.take(np.lexsort((found.documents, -found.scores)))
+
+
+def _in_turns(parts: Sequence[Candidates]) -> Candidates:
+    """Return the best of each part, best part first, then the second of each, and so on."""
+    ranks = np.concatenate([np.arange(len(part)) for part in parts] or [np.empty(0, np.int64)])
+    found = _union(parts)
+    return found.take(np.lexsort((found.documents, -found.scores, ranks)))
+
+
+def _value_at(metadata: dict[str, Any] | None, path: str) -> Any:
+    value: Any = metadata
+    for name in path.split("."):
+        if not isinstance(value, dict) or name not in value:
+            return None
+        value = value[name]
+    return value

@@ -1,26 +1,70 @@
-"""A collection: documents that can be found by meaning, in any language."""
+"""A collection: documents that can be found by meaning and by words, in any language."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsvc.collections.document import Document, check_documents, check_ids, metadata_json
+from embedsvc.collections.document import Document, check_documents, check_ids
+from embedsvc.collections.filters import check_fields, matching_mask, parse_filter
+from embedsvc.collections.intake import Intake
 from embedsvc.collections.live_index import LiveIndex
-from embedsvc.collections.store import Store, is_empty
+from embedsvc.collections.maxsim import TokenScorer
+from embedsvc.collections.options import CollectionOptions
+from embedsvc.collections.request import Fusion, Mode, SearchOptions, SearchRequest, checked_request
+from embedsvc.collections.schema import Identity
+from embedsvc.collections.segments import State
+from embedsvc.collections.store import Store, identity_of, is_empty
+from embedsvc.collections.views import Operation, View
 from embedsvc.encoder import Encoder, load_encoder
-from embedsvc.errors import InvalidInputError, ModelMismatchError, NotFoundError, TextTooLongError
-from embedsvc.search import Hit, SearchRequest, find_hits, unit_vector
+from embedsvc.errors import InvalidInputError, ModelMismatchError, NotFoundError
+from embedsvc.languages import normalize_languages
+from embedsvc.reranker import Reranker
+from embedsvc.search import Hit, Query, Scorers, Search, SearchResult, query_language, unit_vector
 
 DATABASE = "documents.sqlite"
+INDEX = "index"
+_BATCH = 1_000
 
-__all__ = ["Collection", "CollectionInfo", "Document", "Hit", "UpsertResult"]
+__all__ = [
+    "Collection",
+    "CollectionInfo",
+    "CollectionOptions",
+    "Document",
+    "Hit",
+    "SearchOptions",
+    "SearchResult",
+    "UpsertResult",
+]
+
+FindEncoder = Callable[[str], Encoder | None]
+
+
+class SearchKeywords(TypedDict, total=False):
+    """The fields of `SearchOptions` as keywords."""
+
+    top_k: int
+    offset: int
+    languages: Sequence[str] | None
+    prefer_language: str | Mapping[str, float] | None
+    balance: str | Mapping[str, int]
+    filter: Mapping[str, Any] | None
+    mode: Mode
+    fusion: Fusion
+    min_score: float | None
+    group_by: str | None
+    maxsim: int
+    rerank: int
+    query_language: str | None
+    facets: bool
+    explain: bool
 
 
 @dataclass(frozen=True)
@@ -33,17 +77,25 @@ class UpsertResult:
 
 @dataclass(frozen=True)
 class CollectionInfo:
-    """A summary; ``created`` in seconds since 1970, ``size_bytes`` of the database without its index."""
+    """A summary; ``created`` in seconds since 1970, ``size_bytes`` of the database without its index.
+
+    ``recall`` is what the index was measured to find of the true 10 nearest, the least of all languages;
+    None while every search is exact.
+    """
 
     name: str
     documents: int
+    passages: int
     languages: dict[str, int]
+    fields: list[str]
     model: str
     fingerprint: str
     dimension: int
+    options: dict[str, Any]
     generation: int
     created: float
     size_bytes: int
+    recall: float | None
 
 
 class Collection:
@@ -52,44 +104,66 @@ class Collection:
     What `upsert` and `delete` have returned from is on disk; several processes may use the same folder.
     """
 
-    def __init__(self, path: str | Path, encoder: Encoder | None = None, *, create: bool = True) -> None:
-        """Open the collection in the folder ``path``, or with ``create`` make it.
+    def __init__(
+        self,
+        path: str | Path,
+        encoder: Encoder | None = None,
+        *,
+        create: bool = True,
+        options: CollectionOptions | None = None,
+        reranker: Reranker | None = None,
+        find_encoder: FindEncoder | None = None,
+    ) -> None:
+        """Open the collection in the folder ``path``, or with ``create`` make it, with ``options``.
 
-        Without an encoder the bundled model is loaded when it is first needed.
-        Raises NotFoundError, StorageError for a damaged file, and ModelMismatchError when it was made
-        with another model than ``encoder``.
+        Without an encoder the bundled model is loaded when it is first needed; ``find_encoder`` is asked for
+        the one with a fingerprint. Options with a ``dimension`` make a collection without a model.
+        Raises NotFoundError, StorageError for a damaged file, ModelMismatchError when it was made
+        with another model than ``encoder``, InvalidInputError when it has other options.
         """
         self.path = Path(path)
-        self._given_encoder = encoder
+        self._encoder = encoder
+        self._find_encoder = find_encoder
+        self._reranker = reranker
+        self._intake: Intake | None = None
         database = self.path / DATABASE
         if create and is_empty(database):
-            first = self._given_encoder = encoder or load_encoder()
-            self._store = Store.create(
-                database, model=first.name, fingerprint=first.fingerprint, dimension=first.dimension
-            )
+            self._store = self._created(database, options or CollectionOptions())
         else:
             self._store = Store(database)
-        self._index = LiveIndex(self._store, self.path / "index")
-        if encoder is not None:
-            self._check_model(encoder)
+        try:
+            if options is not None and options != self._store.options:
+                raise InvalidInputError(_different(self.name, self._store.options, options), param="options")
+            if encoder is not None and find_encoder is None:
+                self._check_model(encoder, self._store.identity())
+        except BaseException:
+            self._store.close()
+            raise
+        self._index = LiveIndex(self._store, self.path / INDEX)
 
     @property
     def name(self) -> str:
         return self.path.name
 
     @property
+    def options(self) -> CollectionOptions:
+        """What was decided when the collection was made."""
+        return self._store.options
+
+    @property
     def encoder(self) -> Encoder:
         """The encoder; loaded on first use. Raises ModelMismatchError when it is another model."""
-        if self._given_encoder is None:
-            encoder = load_encoder()
-            self._check_model(encoder)
-            self._given_encoder = encoder
-        return self._given_encoder
+        return self._encoder_of(self._store.identity())
 
     @property
     def dimension(self) -> int:
         """The width of the vectors."""
-        return self._store.dimension
+        return self._store.identity().dimension
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model whose vectors are stored; empty for a collection without a model."""
+        return self._store.identity().fingerprint
 
     @property
     def count(self) -> int:
@@ -105,18 +179,20 @@ class Collection:
     def upsert(self, documents: Iterable[Document | Mapping[str, Any]]) -> UpsertResult:
         """Insert documents, or replace those with the same ids: all of them or none.
 
-        A document is a `Document` or a mapping with id, text and perhaps language and metadata. When
+        A document is a `Document` or a mapping with id, text and perhaps language, metadata and vector. When
         this returns they are on disk, and the next search finds them.
         Raises InvalidInputError naming the position of the first bad document.
         """
         checked = check_documents(documents)
         if not checked:
             return UpsertResult(0, 0)
-        metadata = [metadata_json(document.metadata, "documents") for document in checked]
-        vectors = self._document_vectors([document.text for document in checked])
-        with self._store.writing() as writer:
-            updated = writer.upsert(checked, metadata, vectors)
-        return UpsertResult(len(checked) - updated, updated)
+        while True:
+            identity = self._store.identity()
+            batch = self._intake_for(identity).batch(checked)
+            with self._store.writing() as writer:
+                if identity_of(writer) == identity:  # else re-embedded meanwhile, with another model
+                    updated = writer.upsert(batch)
+                    return UpsertResult(len(checked) - updated, updated)
 
     def delete(self, ids: Sequence[str]) -> int:
         """Delete documents by id, all in one step; return how many there were. Unknown ids are no error."""
@@ -124,70 +200,107 @@ class Collection:
         with self._store.writing() as writer:
             return writer.delete(known)
 
-    def get(self, id: str) -> Document:
-        """Return the document with this id; raise NotFoundError when there is none."""
+    def delete_where(
+        self, filter: Mapping[str, Any] | None = None, *, languages: Iterable[str] | None = None
+    ) -> int:
+        """Delete the documents that a filter on metadata and ``languages`` let through; return how many.
+
+        Raises InvalidInputError when neither is given.
+        """
+        if filter is None and languages is None:
+            raise InvalidInputError("give a filter or languages; to delete all, delete the collection")
+        with self._store.writing() as writer:
+            return writer.delete_rows(_matching_rows(writer, filter, languages))
+
+    def get(self, id: str, *, vector: bool = False) -> Document:
+        """Return the document with this id, with ``vector`` also its vector if it has one alone.
+
+        Raises NotFoundError when there is none.
+        """
         check_ids([id])
         with self._store.reading() as view:
-            found = view.document(id)
+            found = view.document(id, identity_of(view).dimension if vector else None)
         if found is None:
             raise NotFoundError(f"collection {self.name!r} has no document {id!r}", param="id")
         return found
 
-    def search(
+    def documents(
         self,
-        query: str,
         *,
-        top_k: int = 10,
+        filter: Mapping[str, Any] | None = None,
         languages: Iterable[str] | None = None,
-        offset: int = 0,
-        min_score: float | None = None,
-    ) -> list[Hit]:
-        """Return the documents nearest in meaning to ``query``, best first; the query may be in any language.
+        vectors: bool = False,
+    ) -> Iterator[Document]:
+        """Yield the documents of one moment, oldest first; with ``vectors`` theirs, if they have one alone."""
+        with self._store.reading() as view:
+            wanted = None
+            if filter is not None or languages is not None:
+                wanted = set(_matching_rows(view, filter, languages))
+            dimension = identity_of(view).dimension if vectors else None
+            for row, document in view.documents(vectors=dimension):
+                if wanted is None or row in wanted:
+                    yield document
 
-        languages keeps only documents in these languages; offset skips hits already seen; min_score
-        drops what is less similar (cosine). A query of which the model knows no token finds nothing.
-        Raises InvalidInputError naming the value and the limit.
+    def search(self, query: str, **options: Unpack[SearchKeywords]) -> list[Hit]:
+        """Return the documents nearest to ``query``, best first; the query may be in any language.
+
+        The options are those of `SearchOptions`. A query of which the model knows no token finds nothing
+        by meaning. Raises InvalidInputError naming the value and the limit.
         """
-        request = SearchRequest.checked(top_k=top_k, offset=offset, languages=languages, min_score=min_score)
-        if not isinstance(query, str) or not query.strip():
-            raise InvalidInputError("query must be a text that is not empty", param="query")
-        vector = self.encoder.encode([query], prompt_name=self.encoder.query_prompt_name)[0]
-        return self._find(vector, request)
+        return self.query([query], options=SearchOptions(**options))[0].hits
 
     def search_vector(
-        self,
-        vector: NDArray[Any] | Sequence[float],
-        *,
-        top_k: int = 10,
-        languages: Iterable[str] | None = None,
-        offset: int = 0,
-        min_score: float | None = None,
+        self, vector: NDArray[Any] | Sequence[float], **options: Unpack[SearchKeywords]
     ) -> list[Hit]:
         """As `search`, for a query vector (dimension,) of the collection's model, of any length but 0."""
-        request = SearchRequest.checked(top_k=top_k, offset=offset, languages=languages, min_score=min_score)
-        return self._find(unit_vector(vector, self.dimension), request)
+        return self.query(vectors=[vector], options=SearchOptions(**options))[0].hits
+
+    def query(
+        self,
+        queries: Sequence[str] | None = None,
+        vectors: NDArray[Any] | Sequence[NDArray[Any] | Sequence[float]] | None = None,
+        options: SearchOptions | None = None,
+    ) -> list[SearchResult]:
+        """Return a result for each of ``queries``, or ``vectors`` (n, dimension), or both together.
+
+        Where a query has a vector, that is searched for, and its text only for words and reranking.
+        """
+        request = checked_request(options or SearchOptions())
+        identity = self._store.identity()
+        asked = self._queries(queries, vectors, request, identity)
+        scorers = self._scorers(asked, request, identity)
+        with self._index.current() as (view, state):
+            return Search(view, state, request, scorers).run(_debiased(asked, state, request))
 
     def info(self) -> CollectionInfo:
         """Return counts, model and size of one moment."""
+        with self._index.current() as (view, state):
+            languages, identity = view.languages(), identity_of(view)
+            return CollectionInfo(
+                name=self.name,
+                documents=sum(languages.values()),
+                passages=view.passage_count(view.last_row()),
+                languages=languages,
+                fields=sorted(view.field_names()),
+                model=identity.model,
+                fingerprint=identity.fingerprint,
+                dimension=identity.dimension,
+                options=asdict(self._store.options),
+                generation=view.generation(),
+                created=self._store.created,
+                size_bytes=self._store.size_bytes,
+                recall=state.base.index.recall,
+            )
+
+    def operations(self, limit: int = 20) -> list[Operation]:
+        """Return the last entries of the operation log, the newest first."""
         with self._store.reading() as view:
-            languages, generation = view.languages(), view.generation()
-        return CollectionInfo(
-            name=self.name,
-            documents=sum(languages.values()),
-            languages=languages,
-            model=self._store.model,
-            fingerprint=self._store.fingerprint,
-            dimension=self.dimension,
-            generation=generation,
-            created=self._store.created,
-            size_bytes=self._store.size_bytes,
-        )
+            return view.operations(limit)
 
     def build_index(self) -> None:
         """Save an index of all documents now, so that the next start is quick.
 
-        Above 50,000 documents this makes a graph, which takes about a minute of one core per 50,000; later
-        calls make it anew only when enough has changed.
+        Above 20,000 passages this makes graphs, which takes about 15 seconds of one core per 100,000.
         """
         self._index.build()
 
@@ -197,7 +310,7 @@ class Collection:
 
     def close(self) -> None:
         """Wait for an index being built, then close all files."""
-        self._index.wait()
+        self._index.close()
         self._store.close()
 
     def __enter__(self) -> Collection:
@@ -208,26 +321,121 @@ class Collection:
     ) -> None:
         self.close()
 
-    def _find(self, vector: NDArray[np.float32], request: SearchRequest) -> list[Hit]:
-        with self._index.current() as (view, state):
-            return find_hits(view, state, vector, request)
+    def _created(self, database: Path, options: CollectionOptions) -> Store:
+        if options.dimension is not None:
+            return Store.create(database, Identity("", "", options.dimension), options)
+        first = self._encoder = self._encoder or load_encoder()
+        return Store.create(database, Identity(first.name, first.fingerprint, first.dimension), options)
 
-    def _document_vectors(self, texts: list[str]) -> NDArray[np.float32]:
-        encoder = self.encoder
-        try:
-            vectors: NDArray[np.float32] = encoder.encode(
-                texts, prompt_name=encoder.document_prompt_name, progress=False
+    def _encoder_of(self, identity: Identity) -> Encoder:
+        if not identity.fingerprint:
+            raise InvalidInputError(
+                f"collection {self.name!r} has no model: documents and queries bring a vector of "
+                f"{identity.dimension} numbers",
+                param="vector",
             )
-        except TextTooLongError as error:
-            raise TextTooLongError(
-                error.message.replace("input[", "documents[", 1), param="documents"
-            ) from error
-        return vectors
+        given = self._encoder
+        if given is not None and given.fingerprint == identity.fingerprint:
+            return given
+        found = self._find_encoder(identity.fingerprint) if self._find_encoder else None
+        if found is None:
+            found = given or load_encoder()
+            self._check_model(found, identity)
+        self._encoder = found
+        return found
 
-    def _check_model(self, encoder: Encoder) -> None:
-        if encoder.fingerprint != self._store.fingerprint:
+    def _check_model(self, encoder: Encoder, identity: Identity) -> None:
+        if identity.fingerprint and encoder.fingerprint != identity.fingerprint:
             raise ModelMismatchError(
-                f"collection {self.name!r} was made with model {self._store.model!r} (fingerprint "
-                f"{self._store.fingerprint}), not with {encoder.name!r} (fingerprint {encoder.fingerprint}); "
-                "open it with its own model, or index the documents again into a new collection"
+                f"collection {self.name!r} was made with model {identity.model!r} (fingerprint "
+                f"{identity.fingerprint}), not with {encoder.name!r} (fingerprint {encoder.fingerprint}); "
+                "open it with its own model, or re-embed it (embedsvc collections reindex)"
             )
+
+    def _intake_for(self, identity: Identity) -> Intake:
+        if self._intake is None or self._intake.identity != identity:
+            encoder = self._encoder_of(identity) if identity.fingerprint else None
+            self._intake = Intake(identity, self._store.options, encoder)
+        return self._intake
+
+    def _queries(
+        self,
+        texts: Sequence[str] | None,
+        vectors: Any,
+        request: SearchRequest,
+        identity: Identity,
+    ) -> list[Query]:
+        """Return the queries with the vectors that the mode needs; raise InvalidInputError for wrong ones."""
+        if isinstance(texts, str):
+            raise InvalidInputError("queries must be a list of texts, not one text", param="query")
+        if texts is None and vectors is None:
+            raise InvalidInputError("give a query or a vector", param="query")
+        for position, text in enumerate(texts or ()):
+            if not isinstance(text, str) or not text.strip():
+                name = "query" if len(texts or ()) == 1 else f"query[{position}]"
+                raise InvalidInputError(f"{name} must be a text that is not empty", param="query")
+        if texts is None and (request.mode != "dense" or request.rerank or request.maxsim):
+            what = f"mode {request.mode}" if request.mode != "dense" else "rerank and maxsim"
+            raise InvalidInputError(f"{what} needs the text of the query, not only its vector", param="query")
+        if texts is not None and vectors is not None and len(texts) != len(vectors):
+            raise InvalidInputError(
+                f"{len(texts)} queries and {len(vectors)} vectors; one for each expected", param="vector"
+            )
+        if vectors is not None:
+            units = [unit_vector(vector, identity.dimension) for vector in vectors]
+            return [Query(text, unit) for text, unit in zip(texts or [None] * len(units), units, strict=True)]
+        if request.mode == "lexical":
+            return [Query(text) for text in texts or ()]
+        encoder = self._encoder_of(identity)
+        matrix = encoder.encode(list(texts or ()), prompt_name=encoder.query_prompt_name)
+        return [Query(text, vector) for text, vector in zip(texts or (), matrix, strict=True)]
+
+    def _scorers(self, asked: Sequence[Query], request: SearchRequest, identity: Identity) -> Scorers:
+        if request.rerank and self._reranker is None:
+            raise InvalidInputError(
+                "rerank needs a cross-encoder, and none is configured (serve and search: --reranker FOLDER; "
+                "Collection: reranker=)",
+                param="rerank",
+            )
+        tokens = None
+        if request.maxsim:
+            if not self._store.options.token_vectors:
+                raise InvalidInputError(
+                    f"maxsim needs token vectors, and collection {self.name!r} was made without "
+                    "(token_vectors)",
+                    param="maxsim",
+                )
+            tokens = TokenScorer(self._encoder_of(identity))
+        return Scorers(tokens, self._reranker)
+
+
+def _debiased(asked: Sequence[Query], state: State, request: SearchRequest) -> Sequence[Query]:
+    """Return the queries with vectors that have been through what those of the index have."""
+    if state.debias is None or any(query.vector is None for query in asked):
+        return asked
+    codes = [request.query_language or query_language(query.text or "") or "und" for query in asked]
+    matrix = np.stack([query.vector for query in asked if query.vector is not None])
+    moved = state.debias.apply_to_queries(matrix, np.array(codes))
+    return [replace(query, vector=vector) for query, vector in zip(asked, moved, strict=True)]
+
+
+def _matching_rows(
+    view: View, filter: Mapping[str, Any] | None, languages: Iterable[str] | None
+) -> list[int]:
+    """Return the rows of the documents that a filter and languages let through."""
+    last = view.last_row("documents")
+    mask = np.ones(last + 1, bool)
+    if filter is not None:
+        wanted = parse_filter(filter)
+        check_fields(wanted, view.field_names())
+        mask &= matching_mask(wanted, view, last)
+    codes = None if languages is None else normalize_languages(languages)
+    return view.document_rows(mask, codes)
+
+
+def _different(name: str, stored: CollectionOptions, given: CollectionOptions) -> str:
+    differ = {
+        key: (value, asdict(given)[key]) for key, value in asdict(stored).items() if asdict(given)[key] != value
+    }
+    told = ", ".join(f"{key} = {json.dumps(old)}, not {json.dumps(new)}" for key, (old, new) in differ.items())
+    return f"collection {name!r} was made with {told}; options are fixed when a collection is made"

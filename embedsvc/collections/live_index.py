@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
+import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from embedsvc.collections.segments import Segment, State, kind_for
-from embedsvc.collections.store import Store
-from embedsvc.collections.views import SnapshotRecord, VectorRows, View
+from embedsvc.collections.segments import Base, Delta, State
+from embedsvc.collections.snapshots import (
+    Opened,
+    build_snapshot,
+    only_builder,
+    open_snapshot,
+    remove_unused,
+    save_snapshot,
+    set_aside,
+)
+from embedsvc.collections.store import Store, identity_of
+from embedsvc.collections.views import PassageRows, View, joined
 from embedsvc.errors import EmbedsvcError
-from indexing import Flat, IndexingError, VectorIndex, open_index, read_manifest, save_index
+from indexing import IndexFileError, IndexingError, ShardedIndex
 
 _log = logging.getLogger(__name__)
-# A graph costs as much as thousands of exact searches: who asks only once or twice does not wait for one.
-_SEARCHES_BEFORE_GRAPH = 10
+# An index costs as much as thousands of exact searches: who asks only once or twice does not wait for one.
+_SEARCHES_BEFORE_BUILD = 10
+_BUILD_NICENESS = 10
 
 
 class LiveIndex:
@@ -31,9 +42,8 @@ class LiveIndex:
         self._folder = folder
         self._lock = threading.Lock()
         self._state: State | None = None
-        self._saved: VectorIndex | None = None
         self._builder: threading.Thread | None = None
-        self._exact_searches = 0
+        self._waiting_searches = 0
 
     @contextlib.contextmanager
     def current(self) -> Iterator[tuple[View, State]]:
@@ -43,112 +53,117 @@ class LiveIndex:
             with self._lock:
                 view = stack.enter_context(self._store.reading())
                 state = self._state = self._advanced(view)
-            if state.needs_compaction:
-                state = self._compacted(state)
+                if state.needs_compaction and not self._store.read_only:
+                    self._compact_soon()
             yield view, state
 
     def build(self) -> None:
-        """Save an index of everything now; a graph is made anew only when enough has changed."""
+        """Save an index of everything now, unless the saved one holds everything and nothing else."""
         self.wait()
         with self.current() as (_, state):
-            pass
-        whole = state.is_compact if state.base.index.kind.name == Flat.name else not state.needs_compaction
-        if not whole or state.base.index is not self._saved:
-            self._rebase(state)
+            if state.is_compact and state.base.is_saved:
+                return
+        self._rebuild()
 
     def wait(self) -> None:
         """Wait for an index that is being built in the background."""
         if self._builder is not None:
             self._builder.join()
 
+    def close(self) -> None:
+        """Wait for what is being built, and let go of the files."""
+        self.wait()
+        self._state = None
+
     def _advanced(self, view: View) -> State:
         generation, state = view.generation(), self._state
-        if state is None or state.generation > generation or view.meta("pruned") > state.generation:
-            return self._loaded(view)
-        if state.generation == generation:
+        if state is not None and state.generation == generation:
             return state
-        new = view.vectors_after(state.last_row, self._store.dimension)
-        return state.after(generation, view.last_row(), new, view.removed_since(state.generation))
+        if state is None or state.generation > generation or self._is_beyond_reach(view, state):
+            return self._loaded(view)
+        new = view.passages_after(state.last_row, identity_of(view).dimension)
+        removed = view.removed_since(state.generation)
+        return state.after(generation, view.last_row(), debiased(state, new), removed)
+
+    @staticmethod
+    def _is_beyond_reach(view: View, state: State) -> bool:
+        """Whether removals have been forgotten that the state has not seen, or all vectors are others."""
+        return bool(view.meta("pruned") > state.generation or view.meta("epoch") != state.epoch)
 
     def _loaded(self, view: View) -> State:
         """Read the state: the saved base if it can be trusted, and all that is newer from the store."""
-        base = self._saved_base(view)
-        seen = int(base.rows[-1]) if base is not None and len(base.rows) else 0
-        new = view.vectors_after(seen, self._store.dimension)
-        nothing = view.vectors_after(view.last_row(), self._store.dimension)
-        newer = Segment.build(nothing if base is None else new, Flat())
-        return State(view.generation(), view.last_row(), base or Segment.build(new, Flat()), newer)
-
-    def _saved_base(self, view: View) -> Segment | None:
+        opened, seen = self._trusted(view), 0
         record = view.snapshot()
-        if record is None:
-            return None
+        dimension = identity_of(view).dimension
+        if opened is not None and record is not None:
+            seen = record.last_row
+        nothing = joined([], dimension)
+        base = opened.base if opened else _no_base(nothing)
+        state = State(
+            view.generation(),
+            int(view.meta("epoch")),
+            view.last_row(),
+            base,
+            Delta.of(nothing),
+            opened.debias if opened else None,
+        )
+        new = view.passages_after(seen, dimension)
+        return replace(state, delta=Delta.of(debiased(state, new)))
+
+    def _trusted(self, view: View) -> Opened | None:
         try:
-            index = open_index(self._folder)
-            # Read after the index: had it been replaced meanwhile, this would not be the recorded one.
-            manifest = read_manifest(self._folder)
+            return open_snapshot(view, self._folder)
         except (IndexingError, OSError) as error:
-            _log.warning("the saved index is ignored and made again: %s", error)
+            _log.warning("the saved index is set aside and made again: %s", error)
+            if not self._store.read_only:
+                set_aside(view, self._folder)
+                self._waiting_searches = _SEARCHES_BEFORE_BUILD
             return None
-        expected = (record.sha256, self._store.fingerprint, len(record.rows), self._store.dimension)
-        if (manifest.sha256, manifest.model, index.count, index.dimension) != expected:
-            _log.warning("%s: the saved index belongs to other data; it is made again", self._folder)
-            return None
-        rows, languages = view.language_of_rows()
-        place = np.searchsorted(rows, record.rows)
-        place[place == len(rows)] = 0
-        alive = rows[place] == record.rows if len(rows) else np.zeros(len(record.rows), bool)
-        codes = languages[place] if len(rows) else np.zeros(len(record.rows), "S3")
-        self._saved = index
-        return Segment(index, record.rows, codes, alive)
 
-    def _compacted(self, state: State) -> State:
-        """Rebuild the base: at once while that is quick, else in the background."""
-        if kind_for(state.base.alive_count + state.delta.alive_count).name == Flat.name:
-            return self._rebase(state)
-        with self._lock:
-            self._exact_searches += 1
-            idle = self._builder is None or not self._builder.is_alive()
-            if idle and self._exact_searches >= _SEARCHES_BEFORE_GRAPH:
-                self._builder = threading.Thread(target=self._rebase, args=(state,), name="index-builder")
-                self._builder.start()
-        return state
+    def _compact_soon(self) -> None:
+        self._waiting_searches += 1
+        idle = self._builder is None or not self._builder.is_alive()
+        if idle and self._waiting_searches >= _SEARCHES_BEFORE_BUILD:
+            self._builder = threading.Thread(target=self._rebuild_behind, name="index-builder")
+            self._builder.start()
 
-    def _rebase(self, state: State) -> State:
-        """Build and save a base of all that lives in ``state``; make it current; return ``state`` on it."""
-        living: VectorRows = state.living()
-        base = Segment.build(living, kind_for(len(living.rows)))
-        with self._lock:
-            self._exact_searches = 0
-            if self._state is not None:
-                self._state = self._state.rebased(base)
-        self._save(base, state.generation)
-        return state.rebased(base)
+    def _rebuild_behind(self) -> None:
+        with contextlib.suppress(OSError, AttributeError):  # only Linux has a niceness for each thread
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BUILD_NICENESS)
+        self._rebuild()
 
-    def _save(self, base: Segment, generation: int) -> None:
-        """Save the base for the next start; that is a convenience, so that failure is only logged."""
+    def _rebuild(self) -> None:
+        """Build, save and take an index of all that is in the store; failure is logged: search goes on."""
+        self._waiting_searches = 0
         try:
-            self._folder.mkdir(exist_ok=True)
-            with _only_writer(self._folder / "lock") as mine:
-                if not mine:
-                    return
-                manifest = save_index(
-                    base.index, self._folder, model=self._store.fingerprint, extra={"generation": generation}
-                )
-                with self._store.writing() as writer:
-                    writer.record_snapshot(SnapshotRecord(manifest.sha256, generation, base.rows))
-                self._saved = base.index
+            with only_builder(self._folder) as mine:
+                if mine:
+                    self._make_snapshot()
         except (EmbedsvcError, IndexingError, OSError) as error:
             _log.warning("%s: the index could not be saved: %s", self._folder, error)
 
+    def _make_snapshot(self) -> None:
+        with self._store.reading() as view:
+            built = build_snapshot(view, self._store.options)
+        record = save_snapshot(built, self._folder)
+        with self._store.writing() as writer:
+            if int(writer.meta("epoch")) != built.epoch:
+                return  # re-embedded meanwhile: the vectors are of another model now
+            writer.record_snapshot(record)
+        with self._store.reading() as view:
+            state = self._loaded(view)
+            with self._lock:
+                self._state = state
+            remove_unused(view, self._folder)
 
-@contextlib.contextmanager
-def _only_writer(path: Path) -> Iterator[bool]:
-    """Give whether this process may write now; no other process gets True at the same time."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+
+def debiased(state: State, passages: PassageRows) -> PassageRows:
+    """Return passages whose vectors have been through what those of the base have."""
+    if state.debias is None or not len(passages):
+        return passages
+    return replace(passages, vectors=state.debias.apply(passages.vectors, passages.languages))
+
+
+def _no_base(nothing: PassageRows) -> Base:
+    index = ShardedIndex.build(nothing.vectors, [])
+    return Base(index, nothing.rows, nothing.documents, nothing.languages)

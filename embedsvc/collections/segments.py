@@ -1,135 +1,269 @@
-"""What is searched: a large base segment with an index, and a small exact delta of what came later."""
+"""What is searched: a large base with an index on disk, and a small exact delta of what came later."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsvc.collections.views import VectorRows
-from indexing import Flat, Hnsw, Kind, VectorIndex
+from embedsvc.collections.views import LANGUAGE, PassageRows
+from indexing import Allowed, Debias, Plan, ShardedIndex, best_of
 
-FLAT_LIMIT = 50_000  # documents; up to here an exact scan takes a few milliseconds
-_LEAST_DELTA = 1_000  # documents that may wait outside the base however small it is
+_LEAST_DELTA = 2_000  # passages that may wait outside the base however small it is
 _LARGEST_DELTA = 0.1  # of the base
 _MOST_DEAD = 0.2  # of the base
+_KEPT_FILTERS = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Segment:
-    """An index with the row number (n,), language (n,) and life (n,) of each of its positions."""
+class Candidates:
+    """Found passages, best first: scores, rows, rows of their documents and languages, each (n,)."""
 
-    index: VectorIndex
+    scores: NDArray[np.float32]
     rows: NDArray[np.int64]
+    documents: NDArray[np.int64]
     languages: NDArray[np.bytes_]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, which: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Candidates:
+        """Return the candidates at these places."""
+        return Candidates(
+            self.scores[which], self.rows[which], self.documents[which], self.languages[which]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """An index with the passage, document and language of each of its positions (n,), and which live."""
+
+    index: ShardedIndex
+    rows: NDArray[np.int64]
+    documents: NDArray[np.int64]
+    languages: NDArray[np.bytes_]
+    alive: Allowed | None = None  # None: all
+    lock: object = None  # of the folder on disk; released when nothing refers to it any more
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the base is one from the disk."""
+        return self.lock is not None
+
+    @property
+    def alive_count(self) -> int:
+        return len(self.rows) if self.alive is None else self.alive.count()
+
+    @cached_property
+    def by_row(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """All rows ascending, and the position of each."""
+        order = np.argsort(self.rows, kind="stable")
+        return self.rows[order], order
+
+    def positions(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the positions of those of these rows that the base holds."""
+        ascending, position = self.by_row
+        if not len(ascending):
+            return np.empty(0, np.int64)
+        place = np.minimum(np.searchsorted(ascending, rows), len(ascending) - 1)
+        return position[place[ascending[place] == rows]]
+
+    def without(self, rows: NDArray[np.int64]) -> Base:
+        """Return the base with these rows dead; those it does not hold are ignored."""
+        dead = self.positions(rows)
+        if not len(dead):
+            return self
+        mask = np.ones(len(self.rows), bool) if self.alive is None else self.alive.mask.copy()
+        mask[dead] = False
+        return replace(self, alive=Allowed(mask))
+
+
+@dataclass(frozen=True, eq=False)
+class Delta:
+    """Passages in memory, searched exactly; ``vectors`` are debiased as those of the base are."""
+
+    passages: PassageRows
     alive: NDArray[np.bool_]
 
     @classmethod
-    def build(cls, found: VectorRows, kind: Kind) -> Segment:
-        index = VectorIndex.build(found.vectors, kind)
-        return cls(index, found.rows, found.languages, np.ones(len(found.rows), bool))
+    def of(cls, passages: PassageRows) -> Delta:
+        return cls(passages, np.ones(len(passages), bool))
 
     @property
     def alive_count(self) -> int:
         return int(np.count_nonzero(self.alive))
 
-    def without(self, rows: NDArray[np.int64]) -> Segment:
-        """Return the segment with these row numbers dead; those it does not hold are ignored."""
-        dead = np.isin(self.rows, rows)
+    def without(self, rows: NDArray[np.int64]) -> Delta:
+        """Return the delta with these rows dead; those it does not hold are ignored."""
+        dead = np.isin(self.passages.rows, rows) & self.alive
         return replace(self, alive=self.alive & ~dead) if dead.any() else self
 
-    def living(self) -> VectorRows:
+    def living(self) -> PassageRows:
         """Return what is alive."""
-        positions = np.flatnonzero(self.alive)
-        vectors = self.index.reconstruct(positions)
-        return VectorRows(self.rows[positions], vectors, self.languages[positions])
+        if self.alive.all():
+            return self.passages
+        part = self.passages
+        return PassageRows(
+            part.rows[self.alive],
+            part.documents[self.alive],
+            part.languages[self.alive],
+            part.vectors[self.alive],
+        )
 
-    def search(
-        self, vector: NDArray[np.float32], k: int, languages: frozenset[str] | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return scores and row numbers of the ``k`` or fewer best living positions for ``vector`` (dim,)."""
-        allowed = self.alive
-        if languages is not None:
-            allowed = allowed & np.isin(self.languages, np.array(sorted(languages), "S3"))
-        count = int(np.count_nonzero(allowed))
-        if not count:
-            return np.empty(0, np.float32), np.empty(0, np.int64)
-        mask = None if count == len(allowed) else allowed
-        found = self.index.search(vector[None], min(k, count), rows=mask)
-        real = found.rows[0] >= 0
-        return found.scores[0][real], self.rows[found.rows[0][real]]
+
+@dataclass(frozen=True, eq=False)
+class Restriction:
+    """What a search may return: documents by a mask over their rows, languages; None is no restriction."""
+
+    documents: NDArray[np.bool_] | None = None
+    languages: frozenset[str] | None = None
+
+
+ALL = Restriction()
+
+
+@dataclass(eq=False)
+class Memo:
+    """What has been derived from one generation: documents per language, and by filter (the caller's key)
+    the documents that it lets through and the passages of base and delta that may be found.
+    """
+
+    languages: dict[str, int] | None = None
+    matching: dict[object, NDArray[np.bool_]] = field(default_factory=dict)
+    allowed: dict[object, tuple[Allowed, NDArray[np.bool_]]] = field(default_factory=dict)
+
+    def keep(self, kept: dict[object, Any], key: object, value: Any) -> None:
+        """Remember a value; the oldest is forgotten when there are many."""
+        if len(kept) >= _KEPT_FILTERS:
+            kept.pop(next(iter(kept)), None)
+        kept[key] = value
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """All documents of one generation as segments; never changed, only replaced."""
+    """All passages of one generation; never changed, only replaced."""
 
     generation: int
+    epoch: int
     last_row: int
-    base: Segment
-    delta: Segment
+    base: Base
+    delta: Delta
+    debias: Debias | None = None
+    memo: Memo = field(default_factory=lambda: Memo())
 
-    def after(self, generation: int, last_row: int, new: VectorRows, removed: NDArray[np.int64]) -> State:
-        """Return the state after more rows were added and some removed."""
+    def after(self, generation: int, last_row: int, new: PassageRows, removed: NDArray[np.int64]) -> State:
+        """Return the state after more passages were added and some removed."""
         base, delta = self.base.without(removed), self.delta.without(removed)
-        if len(new.rows):
-            delta = Segment.build(joined([delta.living(), new]), Flat())
-        return State(generation, last_row, base, delta)
-
-    def rebased(self, base: Segment) -> State:
-        """Return the same documents with a new base, built from an earlier state of this collection."""
-        alive = np.isin(base.rows, self.living_rows())
-        left = [part.without(base.rows).living() for part in (self.base, self.delta)]
-        return replace(self, base=replace(base, alive=alive), delta=Segment.build(joined(left), Flat()))
-
-    def living(self) -> VectorRows:
-        """Return everything that is alive, by ascending row."""
-        return joined([self.base.living(), self.delta.living()])
-
-    def living_rows(self) -> NDArray[np.int64]:
-        """Return the row numbers of everything that is alive."""
-        return np.concatenate([part.rows[part.alive] for part in (self.base, self.delta)])
+        if len(new):
+            delta = Delta.of(joined_rows(delta.living(), new))
+        return State(generation, self.epoch, last_row, base, delta, self.debias)
 
     @property
-    def is_compact(self) -> bool:
-        """Whether the base holds everything, nothing else, and is of the right kind."""
-        return not self.delta.alive_count and bool(self.base.alive.all()) and self._kind_fits
+    def count(self) -> int:
+        """The number of passages that can be found."""
+        return self.base.alive_count + self.delta.alive_count
 
     @property
     def needs_compaction(self) -> bool:
-        """Whether the delta, the dead, or the kind of the base cost too much."""
+        """Whether the delta or the dead cost too much."""
         size = len(self.base.rows)
         return (
-            len(self.delta.rows) > max(_LEAST_DELTA, _LARGEST_DELTA * size)
+            len(self.delta.passages) > max(_LEAST_DELTA, _LARGEST_DELTA * size)
             or size - self.base.alive_count > max(_LEAST_DELTA, _MOST_DEAD * size)
-            or not self._kind_fits
         )
 
     @property
-    def _kind_fits(self) -> bool:
-        return self.base.index.kind.name == kind_for(len(self.base.rows)).name
+    def is_compact(self) -> bool:
+        """Whether the base holds everything and nothing else."""
+        return not self.delta.alive_count and self.base.alive_count == len(self.base.rows)
 
     def search(
-        self, vector: NDArray[np.float32], k: int, languages: frozenset[str] | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return scores and row numbers of the ``k`` or fewer best, best first; of equals the older."""
-        found = [part.search(vector, k, languages) for part in (self.base, self.delta)]
-        scores = np.concatenate([part[0] for part in found])
-        rows = np.concatenate([part[1] for part in found])
-        best = np.lexsort((rows, -scores))[:k]
-        return scores[best], rows[best]
+        self,
+        vectors: NDArray[np.float32],
+        k: int,
+        within: Restriction = ALL,
+        key: object = None,
+    ) -> tuple[list[Candidates], Plan]:
+        """Return the ``k`` or fewer best passages for each of ``vectors`` (q, dim), and the base's plan.
+
+        ``key`` names the restriction to documents, for which what is derived from it is kept.
+        """
+        allowed, delta_mask = self._allowed(within, key)
+        groups = within.languages
+        found = self.base.index.search(vectors, k, groups=groups, allowed=allowed)
+        delta = self._delta_scores(vectors, delta_mask, groups)
+        return [self._merged(found.scores[q], found.rows[q], delta, q, k) for q in range(len(vectors))], found.plan
+
+    def _allowed(
+        self, within: Restriction, key: object
+    ) -> tuple[Allowed | None, NDArray[np.bool_]]:
+        if within.documents is None:
+            return self.base.alive, self.delta.alive
+        kept = self.memo.allowed.get(key) if key is not None else None
+        if kept is not None:
+            return kept
+        mask = within.documents[self.base.documents]
+        if self.base.alive is not None:
+            mask &= self.base.alive.mask
+        made = Allowed(mask), within.documents[self.delta.passages.documents] & self.delta.alive
+        if key is not None:
+            self.memo.keep(self.memo.allowed, key, made)
+        return made
+
+    def _delta_scores(
+        self, vectors: NDArray[np.float32], mask: NDArray[np.bool_], groups: Iterable[str] | None
+    ) -> NDArray[np.float32] | None:
+        """Return scores (q, m) of the delta, -inf where a passage may not be returned; None for no delta."""
+        if not len(mask):
+            return None
+        if groups is not None:
+            mask = mask & _in_languages(self.delta.passages.languages, groups)
+        scores = vectors @ self.delta.passages.vectors.T
+        scores[:, ~mask] = -np.inf
+        return scores
+
+    def _merged(
+        self,
+        scores: NDArray[np.float32],
+        positions: NDArray[np.int64],
+        delta: NDArray[np.float32] | None,
+        query: int,
+        k: int,
+    ) -> Candidates:
+        if not (positions >= 0).all():
+            real = positions >= 0
+            scores, positions = scores[real], positions[real]
+        base = self.base
+        if delta is None:
+            return Candidates(
+                scores, base.rows[positions], base.documents[positions], base.languages[positions]
+            )
+        own = delta[query]
+        best = np.argpartition(-own, k - 1)[:k] if len(own) > k else np.arange(len(own))
+        best = best[own[best] > -np.inf]
+        passages = self.delta.passages
+        both = Candidates(
+            np.concatenate([scores, own[best]]),
+            np.concatenate([base.rows[positions], passages.rows[best]]),
+            np.concatenate([base.documents[positions], passages.documents[best]]),
+            np.concatenate([base.languages[positions], passages.languages[best]]),
+        )
+        return both.take(np.lexsort((both.rows, -both.scores))[:k])
 
 
-def kind_for(count: int) -> Kind:
-    """Return the kind of index for this many documents."""
-    return Flat() if count <= FLAT_LIMIT else Hnsw()
-
-
-def joined(parts: list[VectorRows]) -> VectorRows:
-    """Return the parts one after the other."""
-    return VectorRows(
-        np.concatenate([part.rows for part in parts]),
-        np.concatenate([part.vectors for part in parts]),
-        np.concatenate([part.languages for part in parts]),
+def joined_rows(one: PassageRows, two: PassageRows) -> PassageRows:
+    """Return one after the other."""
+    return PassageRows(
+        np.concatenate([one.rows, two.rows]),
+        np.concatenate([one.documents, two.documents]),
+        np.concatenate([one.languages, two.languages]),
+        np.concatenate([one.vectors, two.vectors]),
     )
+
+
+def _in_languages(codes: NDArray[np.bytes_], wanted: Iterable[str]) -> NDArray[np.bool_]:
+    return np.isin(codes, np.array(sorted(wanted), LANGUAGE))

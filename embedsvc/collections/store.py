@@ -1,98 +1,75 @@
-"""The store of one collection: a SQLite file that holds everything; all else can be rebuilt from it.
-
-A row number is never used twice and a row never changes: an update deletes the old row and inserts a
-new one. Whoever has seen the rows up to r, and the removals up to generation g, therefore knows what
-is new (rows above r) and what is gone (removals above g).
-
-    documents  row, id, text, language, metadata (JSON), vector (float16, little-endian)
-    removed    row, generation: rows that are gone, until the saved index no longer holds them
-    snapshot   the one saved index that may be used: its hash, and the row number of each position
-    meta       format version, model, dimension, created, generation, pruned
-"""
+"""The store of one collection: a SQLite file that holds everything; all else can be rebuilt from it."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from embedsvc.collections.views import View, Writer
+from embedsvc.collections.lexical import ANALYZER
+from embedsvc.collections.migrations import migrate, rebuild_lexical
+from embedsvc.collections.options import CollectionOptions
+from embedsvc.collections.schema import FORMAT_VERSION, PAGE_BYTES, Identity, create_tables
+from embedsvc.collections.views import View
+from embedsvc.collections.writer import Writer
 from embedsvc.errors import EmbedsvcError, NotFoundError, StorageError, UnavailableError
 
-FORMAT_VERSION = 1
 _BUSY_SECONDS = 30.0
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE documents (
-    row INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    text TEXT NOT NULL,
-    language TEXT NOT NULL,
-    metadata TEXT,
-    vector BLOB NOT NULL
-);
-CREATE INDEX documents_language ON documents (language);
-CREATE TABLE removed (row INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
-CREATE TABLE snapshot (sha256 TEXT NOT NULL, generation INTEGER NOT NULL, rows BLOB NOT NULL);
-"""
+_MAPPED_BYTES = 1 << 30
+_READABLE = (1, FORMAT_VERSION)
 
 
 class Store:
-    """Connections to one SQLite file, and transactions on it. Safe to use from several threads."""
+    """Connections to one SQLite file, and transactions on it. Safe to use from several threads.
+
+    A file or folder that may not be written is opened for reading only.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open an existing file; raise NotFoundError or StorageError naming it."""
         if not path.is_file():
             raise NotFoundError(f"no collection at {path.parent}")
         self.path = path
+        self.read_only = not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
         self._file = path.stat().st_ino
         self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._write_lock = threading.Lock()
         self._closed = False
         try:
+            self._bring_up_to_date()
             with self.reading() as view:
-                version = view.meta("format_version")
-                self.model = str(view.meta("model"))
-                self.fingerprint = str(view.meta("fingerprint"))
-                self.dimension = int(view.meta("dimension"))
+                self.options = CollectionOptions(**json.loads(view.meta("options")))
                 self.created = float(view.meta("created"))
-        except (EmbedsvcError, ValueError):
+        except (EmbedsvcError, TypeError, ValueError) as error:
             self.close()
-            raise
-        if version != FORMAT_VERSION:
-            self.close()
-            raise StorageError(f"{path}: format version {version!r}; this version reads {FORMAT_VERSION}")
+            if isinstance(error, EmbedsvcError):
+                raise
+            raise StorageError(f"{path}: its options cannot be read: {error}") from error
 
     @classmethod
-    def create(cls, path: Path, *, model: str, fingerprint: str, dimension: int) -> Store:
+    def create(cls, path: Path, identity: Identity, options: CollectionOptions) -> Store:
         """Make the file unless another process just did, and open it."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
         except OSError as error:
             raise StorageError(f"{path.parent}: cannot be made: {error.strerror}") from error
-        path.touch()
-        with translated_errors(path), contextlib.closing(_connect(path)) as connection:
+        with translated_errors(path), contextlib.closing(connect(path)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
-                for statement in _SCHEMA.split(";\n"):
-                    connection.execute(statement)
-                meta = {
-                    "format_version": FORMAT_VERSION,
-                    "model": model,
-                    "fingerprint": fingerprint,
-                    "dimension": dimension,
-                    "created": time.time(),
-                    "generation": 0,
-                    "pruned": 0,
-                }
-                connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+                create_tables(connection, identity, options)
             connection.execute("COMMIT")
         return cls(path)
+
+    def identity(self) -> Identity:
+        """Return whose vectors the collection holds now; `reindex` changes it."""
+        with self.reading() as view:
+            return identity_of(view)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[View]:
@@ -108,6 +85,8 @@ class Store:
     @contextlib.contextmanager
     def writing(self) -> Iterator[Writer]:
         """Give the exclusive writer; all its changes are on disk after the block, or none."""
+        if self.read_only:
+            raise StorageError(f"{self.path}: the collection is read-only: its folder may not be written")
         with self._write_lock, self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -130,12 +109,43 @@ class Store:
         except OSError:
             return False
 
+    def backup(self, path: Path) -> None:
+        """Copy the database of this moment into a new file, durably; writers go on meanwhile."""
+        with translated_errors(path), self._connection() as source:
+            with contextlib.closing(sqlite3.connect(path)) as target:
+                source.backup(target, pages=4096)
+                target.execute("PRAGMA journal_mode=DELETE")
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+    def check_integrity(self) -> list[str]:
+        """Return what SQLite's own check finds wrong; empty when nothing is."""
+        with self._connection() as connection:
+            found = [line for (line,) in connection.execute("PRAGMA integrity_check(20)")]
+        return [] if found == ["ok"] else found
+
     def close(self) -> None:
         """Close all connections; later calls raise StorageError."""
         self._closed = True
         with contextlib.suppress(queue.Empty):
             while True:
                 self._idle.get_nowait().close()
+
+    def _bring_up_to_date(self) -> None:
+        """Bring an older file to the present format, and the words to the present analysis."""
+        with self.reading() as view:
+            version = view.meta("format_version")
+            stale = version == FORMAT_VERSION and view.meta("analyzer") != ANALYZER
+        if version not in _READABLE:
+            raise StorageError(
+                f"{self.path}: format version {version!r}; this version reads {FORMAT_VERSION}"
+            )
+        if version != FORMAT_VERSION:
+            with self.writing() as writer:
+                migrate(writer)
+        elif stale and not self.read_only:
+            with self.writing() as writer:
+                rebuild_lexical(writer)
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -157,14 +167,21 @@ class Store:
         except queue.Empty:
             if not self.is_current():
                 raise StorageError(f"{self.path}: the collection has been deleted") from None
-            return _connect(self.path)
+            return connect(self.path, read_only=self.read_only)
+
+
+def identity_of(view: View) -> Identity:
+    """Return whose vectors the collection holds at this moment."""
+    return Identity(str(view.meta("model")), str(view.meta("fingerprint")), int(view.meta("dimension")))
 
 
 def is_empty(path: Path) -> bool:
     """Whether there is no file, or one without any table: its creation was killed."""
     if not path.is_file():
         return True
-    with translated_errors(path), contextlib.closing(_connect(path)) as connection:
+    if not os.access(path, os.W_OK):
+        return False
+    with translated_errors(path), contextlib.closing(connect(path)) as connection:
         return connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
 
 
@@ -181,19 +198,31 @@ def translated_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"{path}: {error}") from error
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Open a file that must exist: sqlite3 alone would make an empty one."""
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw",
+        f"{path.absolute().as_uri()}?{_mode(path, read_only=read_only)}",
         uri=True,
         timeout=_BUSY_SECONDS,
         isolation_level=None,
         check_same_thread=False,
+        cached_statements=256,
     )
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
+        if not read_only:
+            connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA mmap_size={_MAPPED_BYTES}")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _mode(path: Path, *, read_only: bool) -> str:
+    """SQLite reads a file beside a log only where it may write the log's index, or where nobody writes."""
+    if not read_only:
+        return "mode=rw"
+    log = path.with_name(path.name + "-wal")
+    return "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"

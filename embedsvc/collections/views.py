@@ -1,50 +1,82 @@
-"""What can be read and written within one transaction."""
+"""What can be read within one transaction."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.collections.document import Document
+from embedsvc.collections.filters import Condition, Exists, InRange, OneOf
+from embedsvc.collections.lexical import analyze
 from embedsvc.errors import StorageError
 
 STORED = np.dtype("<f2")
+LANGUAGE = np.dtype("S3")
 _FETCH_ROWS = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class VectorRows:
-    """Row numbers (n,) ascending, their unit vectors (n, dim) float32 and languages (n,) as bytes."""
+class PassageRows:
+    """Passages that have a direction: row numbers (n,) ascending, the rows of their documents (n,),
+    languages (n,) as bytes, and unit vectors (n, dim) float32.
+    """
 
     rows: NDArray[np.int64]
-    vectors: NDArray[np.float32]
+    documents: NDArray[np.int64]
     languages: NDArray[np.bytes_]
+    vectors: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class SnapshotRecord:
-    """The saved index that may be used: the hash of its file, and the row number of each position (n,)."""
+    """The saved index that may be used: its folder, the hash of its manifest, and what it has seen."""
 
+    folder: str
     sha256: str
     generation: int
-    rows: NDArray[np.int64]
+    last_row: int
+    passages: int
+
+
+@dataclass(frozen=True)
+class StoredPassage:
+    """A passage with its document; ``start`` and ``stop`` count characters of its text."""
+
+    row: int
+    start: int
+    stop: int
+    document: Document
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One entry of the log; ``at`` in seconds since 1970."""
+
+    generation: int
+    kind: str
+    documents: int
+    at: float
 
 
 class View:
     """Reads of one moment."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+        self.connection = connection
 
     def meta(self, key: str) -> Any:
         """Return a value of the table meta; raise StorageError when it is not there."""
-        found = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        found = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         if found is None:
             raise StorageError(f"the database has no {key!r}; it is not a collection")
         return found[0]
@@ -55,144 +87,229 @@ class View:
 
     def count(self) -> int:
         """Return the number of documents."""
-        return int(self._connection.execute("SELECT count(*) FROM documents").fetchone()[0])
+        return self._number("SELECT count(*) FROM documents")
 
     def languages(self) -> dict[str, int]:
         """Return the number of documents per language, most first."""
-        found = self._connection.execute("SELECT language, count(*) FROM documents GROUP BY language")
+        found = self.connection.execute("SELECT language, count(*) FROM documents GROUP BY language")
         return dict(sorted(found, key=lambda pair: (-pair[1], pair[0])))
 
-    def document(self, id_: str) -> Document | None:
-        """Return the document with an id, if there is one."""
-        found = self._connection.execute(
-            "SELECT id, text, language, metadata FROM documents WHERE id = ?", (id_,)
+    def document(self, id_: str, dimension: int | None = None) -> Document | None:
+        """Return the document with an id, if there is one; with a ``dimension``, with its vector."""
+        found = self.connection.execute(
+            "SELECT row, id, text, language, metadata FROM documents WHERE id = ?", (id_,)
         ).fetchone()
-        return None if found is None else _document(*found)
+        if found is None:
+            return None
+        vector = None if dimension is None else self._own_vector(found[0], dimension)
+        return _document(*found[1:], vector=vector)
 
-    def documents(self, rows: Sequence[int]) -> list[Document]:
-        """Return the documents of these rows, in their order."""
-        found = self._connection.execute(
-            "SELECT row, id, text, language, metadata FROM documents"
-            " WHERE row IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(rows)),),
+    def documents(self, *, vectors: int | None = None) -> Iterator[tuple[int, Document]]:
+        """Yield the row of every document and the document, oldest first.
+
+        ``vectors`` is the dimension when they are wanted; a document of several passages has none.
+        """
+        found = self.connection.execute(
+            "SELECT row, id, text, language, metadata FROM documents ORDER BY row"
         )
-        by_row = {row: _document(*values) for row, *values in found}
+        for row, *values in found:
+            vector = None if vectors is None else self._own_vector(row, vectors)
+            yield row, _document(*values, vector=vector)
+
+    def passages(self, rows: Sequence[int]) -> list[StoredPassage]:
+        """Return passages with their documents, in the order of ``rows``; StorageError for one not there."""
+        found = self.connection.execute(
+            "SELECT p.row, p.start, p.stop, d.id, d.text, d.language, d.metadata FROM json_each(?) AS wanted"
+            " JOIN passages AS p ON p.row = wanted.value JOIN documents AS d ON d.row = p.document",
+            (json.dumps(rows),),
+        ).fetchall()
+        by_row = {
+            row: StoredPassage(row, start, stop, _document(*values)) for row, start, stop, *values in found
+        }
+        if len(by_row) != len(set(rows)):
+            missing = next(row for row in rows if row not in by_row)
+            raise StorageError(f"passage {missing} of the index is not in the database; verify the collection")
         return [by_row[row] for row in rows]
 
-    def vectors_after(self, row: int, dimension: int) -> VectorRows:
-        """Return every row above ``row`` whose vector is not zero; raise StorageError for a damaged one."""
-        cursor = self._connection.execute(
-            "SELECT row, language, vector FROM documents WHERE row > ? ORDER BY row", (row,)
+    def best_passages(self, documents: Sequence[int], query: str) -> dict[int, int]:
+        """Return for each of these documents the row of the passage that has most words of ``query``."""
+        found = self.connection.execute(
+            "SELECT p.document, p.row, p.start, p.stop, d.text, d.language FROM json_each(?) AS wanted"
+            " JOIN passages AS p ON p.document = wanted.value JOIN documents AS d ON d.row = p.document"
+            " ORDER BY p.row",
+            (json.dumps(documents),),
+        )
+        best: dict[int, tuple[int, int]] = {}
+        for document, row, start, stop, text, language in found:
+            shared = 0
+            if (start, stop) != (0, len(text)):
+                words = set(analyze(text[start:stop], language).split())
+                shared = len(words & set(analyze(query, language).split()))
+            if document not in best or shared > best[document][0]:
+                best[document] = shared, row
+        return {document: row for document, (_, row) in best.items()}
+
+    def document_languages(self, documents: Sequence[int]) -> dict[int, str]:
+        """Return the language of each of these documents."""
+        found = self.connection.execute(
+            "SELECT row, language FROM documents WHERE row IN (SELECT value FROM json_each(?))",
+            (json.dumps(documents),),
+        )
+        return dict(found.fetchall())
+
+    def languages_of(self, mask: NDArray[np.bool_], languages: frozenset[str] | None) -> dict[str, int]:
+        """Return the documents per language, most first, among those that a mask over rows lets through."""
+        found = self.connection.execute(
+            "SELECT row, language FROM documents INDEXED BY documents_language"
+        ).fetchall()
+        counts = Counter(
+            code for row, code in found if mask[row] and (languages is None or code in languages)
+        )
+        return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+
+    def passages_after(self, row: int, dimension: int, table: str = "passages") -> PassageRows:
+        """Return every passage above ``row`` that has a direction; raise StorageError for a damaged one."""
+        cursor = self.connection.execute(
+            f"SELECT row, document, language, vector FROM {table} WHERE row > ? ORDER BY row", (row,)
         )
         parts = []
         while chunk := cursor.fetchmany(_FETCH_ROWS):
-            parts.append(_vector_rows(chunk, dimension))
-        parts.append(_vector_rows([], dimension))
-        return VectorRows(
-            np.concatenate([part.rows for part in parts]),
-            np.concatenate([part.vectors for part in parts]),
-            np.concatenate([part.languages for part in parts]),
+            parts.append(_passage_rows(chunk, dimension))
+        return joined(parts, dimension)
+
+    def passage_count(self, last_row: int, table: str = "passages") -> int:
+        """Return the number of passages up to a row."""
+        return self._number(
+            f"SELECT count(*) FROM {table} INDEXED BY {table}_document WHERE row <= ?", last_row
         )
 
-    def language_of_rows(self) -> tuple[NDArray[np.int64], NDArray[np.bytes_]]:
-        """Return all row numbers (n,) ascending and their languages (n,), from the index on languages."""
-        found = self._connection.execute(
-            "SELECT row, language FROM documents INDEXED BY documents_language"
-        ).fetchall()
-        rows = np.array([row for row, _ in found], np.int64)
-        order = np.argsort(rows)
-        return rows[order], _codes([language for _, language in found])[order]
-
-    def last_row(self) -> int:
-        """Return the highest row number ever given."""
-        found = self._connection.execute(
-            "SELECT seq FROM sqlite_sequence WHERE name = 'documents'"
-        ).fetchone()
-        return 0 if found is None else int(found[0])
+    def last_row(self, table: str = "passages") -> int:
+        """Return the highest row number of a table ever given."""
+        return self._number("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?", table)
 
     def removed_since(self, generation: int) -> NDArray[np.int64]:
-        """Return the rows (n,) removed after a generation, which must not be below meta 'pruned'."""
-        found = self._connection.execute("SELECT row FROM removed WHERE generation > ?", (generation,))
+        """Return the passages (n,) removed after a generation, which must not be below meta 'pruned'."""
+        found = self.connection.execute("SELECT row FROM removed WHERE generation > ?", (generation,))
         return np.array([row for (row,) in found], np.int64)
 
     def snapshot(self) -> SnapshotRecord | None:
         """Return the record of the saved index, if there is one."""
-        found = self._connection.execute("SELECT sha256, generation, rows FROM snapshot").fetchone()
-        if found is None:
-            return None
-        return SnapshotRecord(found[0], found[1], np.frombuffer(found[2], "<i8").astype(np.int64))
+        columns = ", ".join(field.name for field in fields(SnapshotRecord))
+        found = self.connection.execute(f"SELECT {columns} FROM snapshot").fetchone()
+        return None if found is None else SnapshotRecord(*found)
 
-
-class Writer(View):
-    """Reads and writes of one transaction."""
-
-    def upsert(
-        self, documents: Sequence[Document], metadata: Sequence[str | None], vectors: NDArray[Any]
-    ) -> int:
-        """Insert documents with vectors (n, dim), replacing equal ids; return how many were replaced."""
-        replaced = self.delete([document.id for document in documents])
-        blobs = np.ascontiguousarray(vectors, STORED)
-        self._connection.executemany(
-            "INSERT INTO documents (id, text, language, metadata, vector) VALUES (?, ?, ?, ?, ?)",
-            [
-                (document.id, document.text, document.language, extra, blob.tobytes())
-                for document, extra, blob in zip(documents, metadata, blobs, strict=True)
-            ],
+    def operations(self, limit: int) -> list[Operation]:
+        """Return the last entries of the log, the newest first."""
+        found = self.connection.execute(
+            "SELECT generation, kind, documents, at FROM operations ORDER BY generation DESC LIMIT ?", (limit,)
         )
-        if not replaced:
-            self._next_generation()
-        return replaced
+        return [Operation(*values) for values in found]
 
-    def delete(self, ids: Sequence[str]) -> int:
-        """Delete documents by id; return how many there were."""
-        found = self._connection.execute(
-            "SELECT row FROM documents WHERE id IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(ids), ensure_ascii=False),),
+    def field_names(self) -> list[str]:
+        """Return the metadata fields that any document has had."""
+        return [name for (name,) in self.connection.execute("SELECT name FROM fields")]
+
+    def matching(self, condition: Condition) -> NDArray[np.int64]:
+        """Return the rows (n,) of the documents that satisfy a condition, in any order."""
+        sql, values = _condition_sql(condition)
+        found = self.connection.execute(sql, values).fetchall()
+        return np.unique(np.array([row for (row,) in found], np.int64))
+
+    def lexical_matches(self, expression: str) -> Iterator[tuple[int, float]]:
+        """Yield the row and BM25 score of each document that has a word of the expression, best first."""
+        yield from self.connection.execute(
+            "SELECT rowid, -bm25(lexical) FROM lexical WHERE lexical MATCH ? ORDER BY rank, rowid",
+            (expression,),
+        )
+
+    def token_vectors(self, passages: Sequence[int]) -> dict[int, bytes]:
+        """Return the stored vectors of the tokens of these passages; those without are left out."""
+        found = self.connection.execute(
+            "SELECT passage, vectors FROM tokens WHERE passage IN (SELECT value FROM json_each(?))",
+            (json.dumps(passages),),
+        )
+        return dict(found.fetchall())
+
+    def metadata_of(self, documents: Sequence[int]) -> dict[int, dict[str, Any] | None]:
+        """Return the metadata of these documents by row."""
+        found = self.connection.execute(
+            "SELECT row, metadata FROM documents WHERE row IN (SELECT value FROM json_each(?))",
+            (json.dumps(documents),),
+        )
+        return {row: None if text is None else json.loads(text) for row, text in found}
+
+    def _own_vector(self, document: int, dimension: int) -> NDArray[np.float32] | None:
+        found = self.connection.execute(
+            "SELECT row, document, language, vector FROM passages WHERE document = ? LIMIT 2", (document,)
         ).fetchall()
-        if found:
-            generation = self._next_generation()
-            self._connection.executemany("DELETE FROM documents WHERE row = ?", found)
-            self._connection.executemany(
-                "INSERT INTO removed VALUES (?, ?)", [(row, generation) for (row,) in found]
-            )
-        return len(found)
+        if len(found) != 1 or not found[0][-1]:
+            return None
+        vector: NDArray[np.float32] = _passage_rows(found, dimension).vectors[0]
+        return vector
 
-    def record_snapshot(self, record: SnapshotRecord) -> None:
-        """Name the saved index that may be used from now on, and forget removals that it has seen."""
-        self._connection.execute("DELETE FROM snapshot")
-        self._connection.execute(
-            "INSERT INTO snapshot VALUES (?, ?, ?)",
-            (record.sha256, record.generation, record.rows.astype("<i8").tobytes()),
+    def _number(self, sql: str, *values: Any) -> int:
+        return int(self.connection.execute(sql, values).fetchone()[0])
+
+
+def joined(parts: Sequence[PassageRows], dimension: int) -> PassageRows:
+    """Return the parts one after the other."""
+    parts = [_passage_rows([], dimension), *parts]
+    return PassageRows(
+        np.concatenate([part.rows for part in parts]),
+        np.concatenate([part.documents for part in parts]),
+        np.concatenate([part.languages for part in parts]),
+        np.concatenate([part.vectors for part in parts]),
+    )
+
+
+def _condition_sql(condition: Condition) -> tuple[str, list[Any]]:
+    start = "SELECT document FROM terms WHERE field = (SELECT field FROM fields WHERE name = ?)"
+    if isinstance(condition, Exists):
+        return start, [condition.field]
+    if isinstance(condition, OneOf):
+        pairs = json.dumps([[term.kind, term.value] for term in condition.terms])
+        same = (
+            "SELECT terms.document FROM json_each(?) AS wanted CROSS JOIN terms WHERE terms.field ="
+            " (SELECT field FROM fields WHERE name = ?) AND terms.kind = json_extract(wanted.value, '$[0]')"
+            " AND terms.value = json_extract(wanted.value, '$[1]')"
         )
-        self._connection.execute("DELETE FROM removed WHERE generation <= ?", (record.generation,))
-        self._connection.execute(
-            "UPDATE meta SET value = max(value, ?) WHERE key = 'pruned'", (record.generation,)
-        )
-
-    def _next_generation(self) -> int:
-        self._connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
-        return self.generation()
+        return same, [pairs, condition.field]
+    return _range_sql(start, condition)
 
 
-def _document(id_: str, text: str, language: str, metadata: str | None) -> Document:
-    return Document(id_, text, language, None if metadata is None else json.loads(metadata))
+def _range_sql(start: str, condition: InRange) -> tuple[str, list[Any]]:
+    sql, values = f"{start} AND kind = ?", [condition.field, condition.kind]
+    for bound, strict, sign in (
+        (condition.low, condition.strict_low, ">"),
+        (condition.high, condition.strict_high, "<"),
+    ):
+        if bound is not None:
+            sql += f" AND value {sign}{'' if strict else '='} ?"
+            values.append(bound)  # type: ignore[arg-type]
+    return sql, values
 
 
-def _vector_rows(found: list[tuple[int, str, bytes]], dimension: int) -> VectorRows:
-    for row, _, blob in found:
+def _document(
+    id_: str, text: str, language: str, metadata: str | None, *, vector: NDArray[np.float32] | None = None
+) -> Document:
+    return Document(id_, text, language, None if metadata is None else json.loads(metadata), vector)
+
+
+def _passage_rows(found: Sequence[tuple[int, int, str, bytes]], dimension: int) -> PassageRows:
+    """Decode passages; one whose text has no token that the model knows has no vector and is never found."""
+    found = [values for values in found if values[3]]
+    for row, _, _, blob in found:
         if len(blob) != dimension * STORED.itemsize:
             raise StorageError(f"row {row} has a vector of {len(blob)} bytes; {dimension} float16 expected")
     stored = np.frombuffer(b"".join(blob for *_, blob in found), STORED).reshape(-1, dimension)
     vectors = stored.astype(np.float32)
-    lengths = np.linalg.norm(vectors, axis=1)
-    # A text without any token that the model knows has a vector of zeros: it is kept, but never found.
-    usable = (lengths > 0) & np.isfinite(lengths)
-    return VectorRows(
-        np.array([row for row, *_ in found], np.int64)[usable],
-        vectors[usable] / lengths[usable, None],
-        _codes([language for _, language, _ in found])[usable],
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    broken = np.flatnonzero(~(np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0)))
+    if len(broken):
+        raise StorageError(f"row {found[broken[0]][0]} has a vector that is not finite or has no direction")
+    return PassageRows(
+        np.array([row for row, *_ in found], np.int64),
+        np.array([document for _, document, *_ in found], np.int64),
+        np.array([language for _, _, language, _ in found], LANGUAGE),
+        vectors / lengths,
     )
-
-
-def _codes(languages: Sequence[str]) -> NDArray[np.bytes_]:
-    return np.array(languages, "S3")
