@@ -68,6 +68,11 @@ class TextTokenizer:
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encoded]
 
+    def token_ends(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return where the tokens of each text (valid Unicode) end, in characters; as many as it has ids."""
+        encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [[end for _, end in encoding.offsets] for encoding in encoded]
+
     def tokens(self, text: str, *, special_tokens: bool = True) -> list[Token]:
         """Return the tokens of a text (valid Unicode), with or without the model's special ones."""
         encoded = self._tokenizer.encode(text, add_special_tokens=special_tokens)
