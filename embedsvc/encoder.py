@@ -236,7 +236,7 @@ class Encoder:
         lead = self.lead(options)
         ids = self.runtime.tokenize([lead + text for text in texts] if lead else texts)
         prompt_tokens = len(self.runtime.tokenize([lead])[0]) if lead else 0
-        special, limit = self.runtime.special_tokens, self._limit(options)
+        special, limit = self.runtime.special_tokens, self.limit(options)
         counts = [len(row) for row in ids]
         if limit is None:
             cut = [False] * len(counts)
@@ -284,7 +284,7 @@ class Encoder:
                 f"max_tokens = {options.max_tokens}; at least {least} expected", param="max_tokens"
             )
 
-    def _limit(self, options: EncodeOptions) -> int | None:
+    def limit(self, options: EncodeOptions) -> int | None:
         """Return the most tokens of a text without special ones: the model's limit or a lower one."""
         limits = [self.runtime.max_tokens]
         if options.max_tokens is not None:

@@ -124,7 +124,12 @@ def open_model_folder(path: Path) -> ModelFolder:
         raise NotFoundError(f"no model folder at {path}")
     general = read_json(path / "config_sentence_transformers.json", required=False)
     transformer = read_json(path / "config.json", required=False)
-    modules = _read_modules(path)
+    if is_cross_encoder(path):
+        raise ModelError(
+            f"{path} is a reranker (a cross-encoder), not an embedding model: `load_reranker` opens it, and "
+            "the server as its --reranker"
+        )
+    modules = read_modules(path)
     prompts = general.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
         raise ModelError(f"{path / 'config_sentence_transformers.json'}: prompts must map names to texts")
@@ -139,7 +144,23 @@ def open_model_folder(path: Path) -> ModelFolder:
     return folder
 
 
-def _read_modules(path: Path) -> tuple[Module, ...]:
+def is_cross_encoder(path: Path) -> bool:
+    """True when a folder is said to hold a reranker, or holds a bare transformer that classifies."""
+    general = read_json(path / "config_sentence_transformers.json", required=False)
+    if general.get("model_type") is not None:  # written since sentence-transformers 5
+        return bool(general["model_type"] == "CrossEncoder")
+    return not (path / "modules.json").is_file() and classifies(
+        read_json(path / "config.json", required=False)
+    )
+
+
+def classifies(config: dict[str, Any]) -> bool:
+    """True when a config.json is that of a transformer with a classifier on top."""
+    return str((config.get("architectures") or [""])[0]).endswith("ForSequenceClassification")
+
+
+def read_modules(path: Path) -> tuple[Module, ...]:
+    """Return the chain of modules that modules.json lists, or what stands for it; raise ModelError."""
     listing = path / "modules.json"
     if not listing.is_file():
         if (path / "config.json").is_file():

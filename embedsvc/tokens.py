@@ -26,6 +26,28 @@ class Token:
     end: int
 
 
+@dataclass(frozen=True)
+class PairTemplate:
+    """The special tokens that a model wants around two texts, and the types of all tokens (segment ids)."""
+
+    parts: tuple[list[int], list[int], list[int]]  # before the first text, between the two, at the end
+    part_types: tuple[list[int], list[int], list[int]]
+    text_types: tuple[int, int]  # of the first text's tokens and of the second's
+
+    @property
+    def special_tokens(self) -> int:
+        return sum(map(len, self.parts))
+
+    def join(self, first: list[int], second: list[int]) -> tuple[list[int], list[int]]:
+        """Return the ids of both texts as one sequence, and the types of its tokens."""
+        (before, between, after), types = self.parts, self.part_types
+        one, other = self.text_types
+        return (
+            before + first + between + second + after,
+            types[0] + [one] * len(first) + types[1] + [other] * len(second) + types[2],
+        )
+
+
 class TextTokenizer:
     """Token ids of texts without special tokens, and the special tokens that the model wants around them."""
 
@@ -55,6 +77,22 @@ class TextTokenizer:
                 return probe.ids[: inner[0]], probe.ids[inner[-1] + 1 :]
         raise ModelError("the tokenizer has special tokens but no ordinary ones")
 
+    def pair_template(self) -> PairTemplate:
+        """Return what is put around two texts, seen on the first text that has a token."""
+        for text in chain(["a"], self._tokenizer.get_vocab()):
+            probe = self._tokenizer.encode(text, text)
+            first = [place for place, of in enumerate(probe.sequence_ids) if of == 0]
+            second = [place for place, of in enumerate(probe.sequence_ids) if of == 1]
+            if first and second:
+                ids, types = probe.ids, probe.type_ids
+                begin, between, end = first[0], (first[-1] + 1, second[0]), second[-1] + 1
+                return PairTemplate(
+                    (ids[:begin], ids[slice(*between)], ids[end:]),
+                    (types[:begin], types[slice(*between)], types[end:]),
+                    (types[first[0]], types[second[0]]),
+                )
+        raise ModelError("the tokenizer makes no tokens of any text")
+
     @property
     def vocabulary(self) -> int:
         return int(self._tokenizer.get_vocab_size())
@@ -67,6 +105,11 @@ class TextTokenizer:
         """Return the ids of each text (valid Unicode), without special tokens and without any limit."""
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encoded]
+
+    def token_ends(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return where the tokens of each text (valid Unicode) end, in characters; as many as it has ids."""
+        encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [[end for _, end in encoding.offsets] for encoding in encoded]
 
     def tokens(self, text: str, *, special_tokens: bool = True) -> list[Token]:
         """Return the tokens of a text (valid Unicode), with or without the model's special ones."""

@@ -43,12 +43,12 @@ class OnnxRuntime:
                 f"make one: embedsvc export {folder.path} --onnx {precision} --out DIR"
             )
         self._path = path
-        self._alone = _depends_on_batch(path)
+        self._alone = depends_on_batch(path)
         self._inputs = SequenceInputs(folder)
         self.max_tokens = self._inputs.max_tokens
         self.special_tokens = self._inputs.special_tokens
-        self._session = _open_session(self._path, threads or effective_cpus())
-        self._wanted = [_known_input(node.name, self._path) for node in self._session.get_inputs()]
+        self._session = open_session(self._path, threads or effective_cpus())
+        self._wanted = [known_input(node.name, self._path) for node in self._session.get_inputs()]
         self._output = _choose_output(self._session, self._path)
         self._head = None if self._output in _VECTOR_OUTPUTS else Head(folder)
         self.dimension = self._probe_dimension()
@@ -106,7 +106,7 @@ def graph_inputs(padded: PaddedBatch) -> dict[str, NDArray[np.int64]]:
     }
 
 
-def _depends_on_batch(path: Path) -> bool:
+def depends_on_batch(path: Path) -> bool:
     """True for a graph that gives the activations of a whole batch one scale: others' dynamic int8."""
     with path.open("rb") as file:
         try:
@@ -117,7 +117,8 @@ def _depends_on_batch(path: Path) -> bool:
             return any(content.find(kind) >= 0 for kind in _WHOLE_BATCH_SCALES)
 
 
-def _open_session(path: Path, threads: int) -> ort.InferenceSession:
+def open_session(path: Path, threads: int) -> ort.InferenceSession:
+    """Return the graph ready to run, each call on so many threads; raise ModelError naming the file."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -138,7 +139,8 @@ def _open_session(path: Path, threads: int) -> ort.InferenceSession:
         raise ModelError(f"{path} cannot be opened as an ONNX model: {error}") from error
 
 
-def _known_input(name: str, path: Path) -> str:
+def known_input(name: str, path: Path) -> str:
+    """Return the name of an input that `graph_inputs` gives; raise ModelError for another."""
     if name not in _INPUTS:
         raise ModelError(f"{path} asks for the input {name!r}; known are {', '.join(_INPUTS)}")
     return name

@@ -35,7 +35,7 @@ class TorchRuntime:
     def __init__(self, folder: ModelFolder, device: str | None = None) -> None:
         torch.set_num_threads(min(torch.get_num_threads(), effective_cpus()))
         self._path = folder.path
-        self._device = _device(device)
+        self._device = torch_device(device)
         self._core = (
             _TableCore(folder, self._device) if folder.is_static else _ChainCore(folder, self._device)
         )
@@ -137,7 +137,8 @@ def load_modules(folder: ModelFolder, device: torch.device) -> list[torch.nn.Mod
     return modules[: 1 + len(folder.head)]
 
 
-def _device(wanted: str | None) -> torch.device:
+def torch_device(wanted: str | None) -> torch.device:
+    """Return the device of this name (None: the GPU if there is one); raise InvalidInputError."""
     if wanted is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

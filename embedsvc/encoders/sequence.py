@@ -38,9 +38,9 @@ class SequenceInputs:
         self._tokenizer = TextTokenizer(folder.tokenizer_file, lowercase=lowercase)
         self._folder = folder
         self._rows = config.get("vocab_size")
-        self._pad = _pad_id(config, tokenizer_config, self._tokenizer)
+        self._pad = pad_id(config, tokenizer_config, self._tokenizer)
         self.special_tokens = len(self._tokenizer.prefix) + len(self._tokenizer.suffix)
-        limit = _sequence_limit(module.config, tokenizer_config, config)
+        limit = sequence_limit(module.config, tokenizer_config, config)
         self.max_tokens = None if limit is None else limit - self.special_tokens
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ModelError(
@@ -61,13 +61,18 @@ class SequenceInputs:
             length = len(text.ids) + self.special_tokens
             ids[row, :length] = prefix + text.ids + suffix
             mask[row, :length] = 1
-        if self._rows is not None and int(ids.max()) >= self._rows:
-            raise ModelError(
-                f"{self._folder.path}: the tokenizer made token id {int(ids.max())}, "
-                f"but config.json says vocab_size {self._rows}"
-            )
+        check_vocabulary(ids, self._rows, self._folder)
         prompt = [len(prefix) + text.prompt_tokens if text.prompt_tokens else 0 for text in batch]
         return PaddedBatch(ids, mask, np.array(prompt, np.int64))
+
+
+def check_vocabulary(ids: NDArray[np.int64], rows: int | None, folder: ModelFolder) -> None:
+    """Raise ModelError for a token id that the model, with vectors for ``rows`` of them, has none for."""
+    if rows is not None and int(ids.max()) >= rows:
+        raise ModelError(
+            f"{folder.path}: the tokenizer made token id {int(ids.max())}, "
+            f"but config.json says vocab_size {rows}"
+        )
 
 
 def _require_plain_text(folder: ModelFolder, config: dict[str, Any]) -> None:
@@ -79,7 +84,7 @@ def _require_plain_text(folder: ModelFolder, config: dict[str, Any]) -> None:
         )
 
 
-def _sequence_limit(
+def sequence_limit(
     module: dict[str, Any], tokenizer: dict[str, Any], transformer: dict[str, Any]
 ) -> int | None:
     """Return the longest sequence, special tokens included, in sentence-transformers' order of precedence."""
@@ -103,7 +108,8 @@ def _positions(config: dict[str, Any]) -> int | None:
     return int(positions) - (int(config.get("pad_token_id") or 0) + 1 if late else 0)
 
 
-def _pad_id(config: dict[str, Any], tokenizer_config: dict[str, Any], tokenizer: TextTokenizer) -> int:
+def pad_id(config: dict[str, Any], tokenizer_config: dict[str, Any], tokenizer: TextTokenizer) -> int:
+    """Return the token that fills up a batch: the model's, else the tokenizer's, else 0."""
     if config.get("pad_token_id") is not None:
         return int(config["pad_token_id"])
     token = tokenizer_config.get("pad_token")
