@@ -1,5 +1,6 @@
 """Arrays in, neighbours out: exact and approximate search over unit vectors, on numpy and FAISS."""
 
+from indexing.debias import Debias, ParallelPairs, fit_debias
 from indexing.errors import IndexFileError, IndexingError, VectorError
 from indexing.exact import BothWays, nearest, nearest_both_ways
 from indexing.folder import open_index, save_index
@@ -8,9 +9,24 @@ from indexing.kinds import KINDS, Flat, Hnsw, Kind, kind_from
 from indexing.manifest import Manifest, read_manifest
 from indexing.neighbours import Neighbours
 from indexing.recall import measure_recall, recall_at_k
+from indexing.shard_folder import OpenedShards, open_shards, save_shards
+from indexing.shards import Allowed, Found, Group, Plan, ShardedIndex, ShardOptions, best_of
 from indexing.vectors import check_vectors, normalize_rows
 
 __all__ = [
+    "best_of",
+    "ShardOptions",
+    "ShardedIndex",
+    "Plan",
+    "Group",
+    "Found",
+    "Allowed",
+    "save_shards",
+    "open_shards",
+    "OpenedShards",
+    "fit_debias",
+    "ParallelPairs",
+    "Debias",
     "KINDS",
     "BothWays",
     "Flat",

@@ -16,6 +16,7 @@ language lose a quarter of the pooled mAP, one loses all). So every estimate sta
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 from dataclasses import dataclass
@@ -117,6 +118,14 @@ class Debias:
             OSError: it cannot be written; what was there is untouched.
         """
         temporary = Path(path).with_name(Path(path).name + ".tmp")
+        with temporary.open("wb") as file:
+            file.write(self.to_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    def to_bytes(self) -> bytes:
+        """Return the content of the file that `save` writes."""
         arrays: dict[str, Any] = {
             "version": FORMAT_VERSION,
             "method": self.method,
@@ -125,11 +134,9 @@ class Debias:
             "directions": self.directions,
             "unchanged": np.array(self.unchanged, dtype=np.str_),
         }
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        content = io.BytesIO()
+        np.savez(content, **arrays)
+        return content.getvalue()
 
     @classmethod
     def load(cls, path: StrPath) -> Debias:
@@ -140,11 +147,18 @@ class Debias:
                 cannot have been fitted.
         """
         try:
-            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                stored = {name: archive[name] for name in archive.files}
+            content = Path(path).read_bytes()
         except OSError as error:
             raise IndexFileError(f"{path}: cannot be read: {error.strerror or error}") from error
-        except (ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        return cls.from_bytes(content, path)
+
+    @classmethod
+    def from_bytes(cls, content: bytes, path: StrPath) -> Debias:
+        """Return what `to_bytes` gave; ``path`` is what errors call it. Raises IndexFileError as `load`."""
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                stored = {name: archive[name] for name in archive.files}
+        except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
             raise IndexFileError(f"{path}: damaged, or no file of a debiasing method: {error}") from error
         _check_stored(stored, path)
         return cls(

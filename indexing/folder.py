@@ -42,7 +42,7 @@ def save_index(
     folder = Path(folder)
     _check_json(extra)
     folder.mkdir(parents=True, exist_ok=True)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
     temporary = folder / "index.tmp"
     sha256 = _write_faiss(index, temporary)
     manifest = Manifest(
@@ -59,7 +59,7 @@ def save_index(
         extra=dict(extra or {}),
     )
     _move(temporary, folder / manifest.file)
-    with _durable(folder / "manifest.tmp") as file:
+    with durable_file(folder / "manifest.tmp") as file:
         file.write(json.dumps(asdict(manifest), indent=2).encode() + b"\n")
     _move(folder / "manifest.tmp", folder / MANIFEST)
     for stale in folder.glob("index-*.faiss"):
@@ -113,7 +113,7 @@ def _open(folder: Path, manifest: Manifest, *, memory_map: bool, verify: bool) -
 def _check_file(path: Path, manifest: Manifest, *, verify: bool) -> None:
     try:
         size = path.stat().st_size
-        sha256 = _sha256(path) if verify and size == manifest.size_bytes else manifest.sha256
+        sha256 = file_sha256(path) if verify and size == manifest.size_bytes else manifest.sha256
     except OSError as error:
         raise IndexFileError(f"{path}: named by the manifest; cannot be read: {error.strerror}") from error
     if size != manifest.size_bytes:
@@ -130,7 +130,7 @@ def _check_json(extra: Mapping[str, Any] | None) -> None:
 
 
 @contextmanager
-def _durable(path: Path) -> Iterator[IO[bytes]]:
+def durable_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for writing that is on disk, whole, when the block ends."""
     try:
         with path.open("wb") as file:
@@ -148,7 +148,7 @@ def _write_faiss(index: VectorIndex, path: Path) -> str:
     Through Python's own file, as FAISS's writer takes no notice when the last bytes find the disk full.
     """
     digest = hashlib.sha256()
-    with _durable(path) as file:
+    with durable_file(path) as file:
 
         def write(data: bytes) -> None:
             file.write(data)
@@ -161,10 +161,11 @@ def _write_faiss(index: VectorIndex, path: Path) -> str:
 def _move(source: Path, target: Path) -> None:
     """Rename a finished file into place; the new name survives a loss of power."""
     source.replace(target)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make sure that the names in a folder survive a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -172,6 +173,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -153,6 +153,17 @@ class ShardedIndex:
         """The width of a vector."""
         return self.exact.dimension
 
+    @property
+    def recall(self) -> float | None:
+        """The least recall measured for any group; None while every search is exact."""
+        measured = [
+            recall
+            for calibration in self.calibrations.values()
+            for recall in (calibration.recall, *calibration.recall_by_group.values())
+            if recall is not None
+        ]
+        return min(measured, default=None)
+
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
         """All vectors (n, dim), not copied; they live as long as the index does."""

@@ -134,8 +134,9 @@ class Collection:
         try:
             if options is not None and options != self._store.options:
                 raise InvalidInputError(_different(self.name, self._store.options, options), param="options")
+            self._identity = self._store.identity()
             if encoder is not None and find_encoder is None:
-                self._check_model(encoder, self._store.identity())
+                self._check_model(encoder, self._identity)
         except BaseException:
             self._store.close()
             raise
@@ -266,11 +267,14 @@ class Collection:
         Where a query has a vector, that is searched for, and its text only for words and reranking.
         """
         request = checked_request(options or SearchOptions())
-        identity = self._store.identity()
-        asked = self._queries(queries, vectors, request, identity)
-        scorers = self._scorers(asked, request, identity)
-        with self._index.current() as (view, state):
-            return Search(view, state, request, scorers).run(_debiased(asked, state, request))
+        while True:
+            identity = self._identity
+            asked = self._queries(queries, vectors, request, identity)
+            scorers = self._scorers(request, identity)
+            with self._index.current() as (view, state):
+                if state.identity == identity:
+                    return Search(view, state, request, scorers).run(_debiased(asked, state, request))
+                self._identity = state.identity  # re-embedded since, with another model
 
     def info(self) -> CollectionInfo:
         """Return counts, model and size of one moment."""
@@ -390,7 +394,7 @@ class Collection:
         matrix = encoder.encode(list(texts or ()), prompt_name=encoder.query_prompt_name)
         return [Query(text, vector) for text, vector in zip(texts or (), matrix, strict=True)]
 
-    def _scorers(self, asked: Sequence[Query], request: SearchRequest, identity: Identity) -> Scorers:
+    def _scorers(self, request: SearchRequest, identity: Identity) -> Scorers:
         if request.rerank and self._reranker is None:
             raise InvalidInputError(
                 "rerank needs a cross-encoder, and none is configured (serve and search: --reranker FOLDER; "

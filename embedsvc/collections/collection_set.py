@@ -8,9 +8,10 @@ import threading
 import uuid
 from pathlib import Path
 
-from embedsvc.collections.collection import DATABASE, Collection
+from embedsvc.collections.collection import DATABASE, Collection, CollectionOptions, FindEncoder
 from embedsvc.encoder import Encoder
 from embedsvc.errors import InvalidInputError, NotFoundError, StorageError
+from embedsvc.reranker import Reranker
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _TRASH = ".deleted-"
@@ -19,10 +20,23 @@ _TRASH = ".deleted-"
 class CollectionSet:
     """The collections in ``<data_dir>/collections/<name>``, opened on demand. Safe with several threads."""
 
-    def __init__(self, data_dir: str | Path, encoder: Encoder | None = None) -> None:
-        """Without an encoder each collection loads the bundled model when it first needs it."""
+    def __init__(
+        self,
+        data_dir: str | Path,
+        encoder: Encoder | None = None,
+        *,
+        find_encoder: FindEncoder | None = None,
+        reranker: Reranker | None = None,
+    ) -> None:
+        """New collections are made with ``encoder``, None is the bundled model.
+
+        With ``find_encoder``, which returns the encoder with a fingerprint if there is one, a collection may
+        be of any model; without it only of that of ``encoder``.
+        """
         self.folder = Path(data_dir) / "collections"
         self._encoder = encoder
+        self._find_encoder = find_encoder
+        self._reranker = reranker
         self._open: dict[str, Collection] = {}
         self._lock = threading.Lock()
 
@@ -49,13 +63,15 @@ class CollectionSet:
         with self._lock:
             return self._opened(name, create=True)
 
-    def create(self, name: str) -> Collection:
-        """Make a new collection; raise InvalidInputError when the name is taken."""
+    def create(
+        self, name: str, options: CollectionOptions | None = None, *, encoder: Encoder | None = None
+    ) -> Collection:
+        """Make a new collection, of ``encoder`` if given; raise InvalidInputError when the name is taken."""
         check_name(name)
         with self._lock:
             if self._is_known(name):
                 raise InvalidInputError(f"collection {name!r} exists already", param="name")
-            return self._opened(name, create=True)
+            return self._opened(name, create=True, options=options, encoder=encoder)
 
     def delete(self, name: str) -> None:
         """Delete a collection and all its documents; raise NotFoundError naming those that there are."""
@@ -81,13 +97,27 @@ class CollectionSet:
         except OSError as error:
             raise StorageError(f"{self.folder / name}: cannot be deleted: {error.strerror}") from error
 
-    def _opened(self, name: str, *, create: bool) -> Collection:
+    def _opened(
+        self,
+        name: str,
+        *,
+        create: bool,
+        options: CollectionOptions | None = None,
+        encoder: Encoder | None = None,
+    ) -> Collection:
         found = self._open.get(name)
         if found is not None and found.is_current():
             return found
         if found is not None:
             self._open.pop(name).close()
-        collection = self._open[name] = Collection(self.folder / name, self._encoder, create=create)
+        collection = self._open[name] = Collection(
+            self.folder / name,
+            encoder or self._encoder,
+            create=create,
+            options=options,
+            reranker=self._reranker,
+            find_encoder=self._find_encoder,
+        )
         return collection
 
     def _is_known(self, name: str) -> bool:

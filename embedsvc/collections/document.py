@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from embedsvc.errors import InvalidInputError
 from embedsvc.languages import detect_language, normalize_language
 
@@ -23,6 +26,7 @@ class Document:
     text: str
     language: str | None = None
     metadata: dict[str, Any] | None = None
+    vector: NDArray[np.float32] | None = None
 
 
 _FIELDS = tuple(field.name for field in fields(Document))

@@ -81,33 +81,33 @@ class LiveIndex:
             return state
         if state is None or state.generation > generation or self._is_beyond_reach(view, state):
             return self._loaded(view)
-        new = view.passages_after(state.last_row, identity_of(view).dimension)
+        new = view.passages_after(state.last_row, state.identity.dimension)
         removed = view.removed_since(state.generation)
         return state.after(generation, view.last_row(), debiased(state, new), removed)
 
     @staticmethod
     def _is_beyond_reach(view: View, state: State) -> bool:
         """Whether removals have been forgotten that the state has not seen, or all vectors are others."""
-        return bool(view.meta("pruned") > state.generation or view.meta("epoch") != state.epoch)
+        return bool(view.meta("pruned") > state.generation or view.meta("epoch") != state.identity.epoch)
 
     def _loaded(self, view: View) -> State:
         """Read the state: the saved base if it can be trusted, and all that is newer from the store."""
         opened, seen = self._trusted(view), 0
         record = view.snapshot()
-        dimension = identity_of(view).dimension
+        identity = identity_of(view)
         if opened is not None and record is not None:
             seen = record.last_row
-        nothing = joined([], dimension)
+        nothing = joined([], identity.dimension)
         base = opened.base if opened else _no_base(nothing)
         state = State(
             view.generation(),
-            int(view.meta("epoch")),
+            identity,
             view.last_row(),
             base,
             Delta.of(nothing),
             opened.debias if opened else None,
         )
-        new = view.passages_after(seen, dimension)
+        new = view.passages_after(seen, identity.dimension)
         return replace(state, delta=Delta.of(debiased(state, new)))
 
     def _trusted(self, view: View) -> Opened | None:
@@ -147,7 +147,7 @@ class LiveIndex:
             built = build_snapshot(view, self._store.options)
         record = save_snapshot(built, self._folder)
         with self._store.writing() as writer:
-            if int(writer.meta("epoch")) != built.epoch:
+            if identity_of(writer) != built.identity:
                 return  # re-embedded meanwhile: the vectors are of another model now
             writer.record_snapshot(record)
         with self._store.reading() as view:

@@ -84,11 +84,15 @@ _META = "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT R
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose vectors a collection holds; a collection without a model has empty names."""
+    """Whose vectors a collection holds; a collection without a model has empty names.
+
+    ``epoch`` counts how often all vectors were replaced.
+    """
 
     model: str
     fingerprint: str
     dimension: int
+    epoch: int = 0
 
 
 def create_tables(connection: sqlite3.Connection, identity: Identity, options: CollectionOptions) -> None:
@@ -102,7 +106,6 @@ def create_tables(connection: sqlite3.Connection, identity: Identity, options: C
         "created": time.time(),
         "generation": 0,
         "pruned": 0,
-        "epoch": 0,
     }
     connection.executemany("INSERT INTO meta VALUES (?, ?)", (values | asdict(identity)).items())
 

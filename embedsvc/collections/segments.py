@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedsvc.collections.schema import Identity
 from embedsvc.collections.views import LANGUAGE, PassageRows
 from indexing import Allowed, Debias, Plan, ShardedIndex, best_of
 
@@ -148,7 +149,7 @@ class State:
     """All passages of one generation; never changed, only replaced."""
 
     generation: int
-    epoch: int
+    identity: Identity
     last_row: int
     base: Base
     delta: Delta
@@ -160,7 +161,7 @@ class State:
         base, delta = self.base.without(removed), self.delta.without(removed)
         if len(new):
             delta = Delta.of(joined_rows(delta.living(), new))
-        return State(generation, self.epoch, last_row, base, delta, self.debias)
+        return State(generation, self.identity, last_row, base, delta, self.debias)
 
     @property
     def count(self) -> int:

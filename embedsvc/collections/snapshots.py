@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.collections.options import CollectionOptions
+from embedsvc.collections.schema import Identity
 from embedsvc.collections.segments import Base
-from embedsvc.collections.store import Store, identity_of
+from embedsvc.collections.store import identity_of
 from embedsvc.collections.views import LANGUAGE, PassageRows, SnapshotRecord, View
 from indexing import (
     Debias,
@@ -46,10 +47,9 @@ class Built:
     """An index of all passages of one moment, not yet saved."""
 
     generation: int
-    epoch: int
+    identity: Identity
     last_row: int
     passages: int
-    fingerprint: str
     index: ShardedIndex
     rows: NDArray[np.int64]
     documents: NDArray[np.int64]
@@ -78,10 +78,9 @@ def build_snapshot(view: View, options: CollectionOptions, table: str = "passage
     last_row = view.last_row(table)
     return Built(
         generation=view.generation(),
-        epoch=int(view.meta("epoch")),
+        identity=identity,
         last_row=last_row,
         passages=view.passage_count(last_row, table),
-        fingerprint=identity.fingerprint,
         index=ShardedIndex.build(vectors, languages, ShardOptions(recall=options.recall)),
         rows=passages.rows[order],
         documents=passages.documents[order],
@@ -98,7 +97,7 @@ def save_snapshot(built: Built, folder: Path) -> SnapshotRecord:
     if built.debias is not None:
         arrays["debias"] = np.frombuffer(built.debias.to_bytes(), np.uint8)
     sha256 = save_shards(
-        built.index, folder / name, arrays=arrays, extra=extra, model=built.fingerprint or None
+        built.index, folder / name, arrays=arrays, extra=extra, model=built.identity.fingerprint or None
     )
     (folder / name / _LOCK).touch()
     return SnapshotRecord(name, sha256, built.generation, built.last_row, built.passages)
@@ -123,7 +122,7 @@ def open_snapshot(view: View, folder: Path) -> Opened | None:
     languages = np.empty(len(rows), LANGUAGE)
     for group in opened.index.groups.values():
         languages[group.start : group.stop] = group.label.encode()
-    debias = Debias.from_bytes(opened.arrays["debias"].tobytes()) if opened.extra["debias"] else None
+    debias = Debias.from_bytes(opened.arrays["debias"].tobytes(), folder / record.folder) if opened.extra["debias"] else None
     base = Base(opened.index, rows, documents, languages, lock=lock)
     return Opened(base.without(removed), debias)
 

@@ -172,7 +172,12 @@ class Store:
 
 def identity_of(view: View) -> Identity:
     """Return whose vectors the collection holds at this moment."""
-    return Identity(str(view.meta("model")), str(view.meta("fingerprint")), int(view.meta("dimension")))
+    return Identity(
+        str(view.meta("model")),
+        str(view.meta("fingerprint")),
+        int(view.meta("dimension")),
+        int(view.meta("epoch")),
+    )
 
 
 def is_empty(path: Path) -> bool:

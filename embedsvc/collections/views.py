@@ -149,6 +149,11 @@ class View:
                 best[document] = shared, row
         return {document: row for document, (_, row) in best.items()}
 
+    def document_rows(self, mask: NDArray[np.bool_], languages: frozenset[str] | None) -> list[int]:
+        """Return the rows of the documents that a mask over rows and languages let through."""
+        found = self.connection.execute("SELECT row, language FROM documents INDEXED BY documents_language")
+        return [row for row, code in found if mask[row] and (languages is None or code in languages)]
+
     def document_languages(self, documents: Sequence[int]) -> dict[int, str]:
         """Return the language of each of these documents."""
         found = self.connection.execute(
