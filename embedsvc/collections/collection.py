@@ -147,6 +147,11 @@ class Collection:
         return self.path.name
 
     @property
+    def store(self) -> Store:
+        """The database; for backup, verification and re-embedding."""
+        return self._store
+
+    @property
     def options(self) -> CollectionOptions:
         """What was decided when the collection was made."""
         return self._store.options

@@ -25,7 +25,7 @@ from embedsvc.collections.snapshots import (
 from embedsvc.collections.store import Store, identity_of
 from embedsvc.collections.views import PassageRows, View, joined
 from embedsvc.errors import EmbedsvcError
-from indexing import IndexFileError, IndexingError, ShardedIndex
+from indexing import Debias, IndexingError, ShardedIndex
 
 _log = logging.getLogger(__name__)
 # An index costs as much as thousands of exact searches: who asks only once or twice does not wait for one.
@@ -83,7 +83,7 @@ class LiveIndex:
             return self._loaded(view)
         new = view.passages_after(state.last_row, state.identity.dimension)
         removed = view.removed_since(state.generation)
-        return state.after(generation, view.last_row(), debiased(state, new), removed)
+        return state.after(generation, view.last_row(), debiased_rows(state.debias, new), removed)
 
     @staticmethod
     def _is_beyond_reach(view: View, state: State) -> bool:
@@ -108,7 +108,7 @@ class LiveIndex:
             opened.debias if opened else None,
         )
         new = view.passages_after(seen, identity.dimension)
-        return replace(state, delta=Delta.of(debiased(state, new)))
+        return replace(state, delta=Delta.of(debiased_rows(state.debias, new)))
 
     def _trusted(self, view: View) -> Opened | None:
         try:
@@ -144,7 +144,7 @@ class LiveIndex:
 
     def _make_snapshot(self) -> None:
         with self._store.reading() as view:
-            built = build_snapshot(view, self._store.options)
+            built = build_snapshot(view, identity_of(view), self._store.options)
         record = save_snapshot(built, self._folder)
         with self._store.writing() as writer:
             if identity_of(writer) != built.identity:
@@ -157,11 +157,11 @@ class LiveIndex:
             remove_unused(view, self._folder)
 
 
-def debiased(state: State, passages: PassageRows) -> PassageRows:
+def debiased_rows(debias: Debias | None, passages: PassageRows) -> PassageRows:
     """Return passages whose vectors have been through what those of the base have."""
-    if state.debias is None or not len(passages):
+    if debias is None or not len(passages):
         return passages
-    return replace(passages, vectors=state.debias.apply(passages.vectors, passages.languages))
+    return replace(passages, vectors=debias.apply(passages.vectors, passages.languages))
 
 
 def _no_base(nothing: PassageRows) -> Base:

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from embedsvc.collections.options import CollectionOptions
 from embedsvc.collections.schema import Identity
 from embedsvc.collections.segments import Base
-from embedsvc.collections.store import identity_of
 from embedsvc.collections.views import LANGUAGE, PassageRows, SnapshotRecord, View
 from indexing import (
     Debias,
@@ -65,9 +64,10 @@ class Opened:
     debias: Debias | None
 
 
-def build_snapshot(view: View, options: CollectionOptions, table: str = "passages") -> Built:
+def build_snapshot(
+    view: View, identity: Identity, options: CollectionOptions, table: str = "passages"
+) -> Built:
     """Index all passages of a view; takes about 15 s of one core per 100,000 above 20,000."""
-    identity = identity_of(view)
     passages = view.passages_after(0, identity.dimension, table)
     order = np.lexsort((passages.rows, passages.languages))
     languages = passages.languages[order]

@@ -87,7 +87,7 @@ class View:
 
     def count(self) -> int:
         """Return the number of documents."""
-        return self._number("SELECT count(*) FROM documents")
+        return self.number("SELECT count(*) FROM documents")
 
     def languages(self) -> dict[str, int]:
         """Return the number of documents per language, most first."""
@@ -115,6 +115,14 @@ class View:
         for row, *values in found:
             vector = None if vectors is None else self._own_vector(row, vectors)
             yield row, _document(*values, vector=vector)
+
+    def documents_after(self, row: int, limit: int) -> list[tuple[int, Document]]:
+        """Return the rows of up to ``limit`` documents above ``row``, and the documents."""
+        found = self.connection.execute(
+            "SELECT row, id, text, language, metadata FROM documents WHERE row > ? ORDER BY row LIMIT ?",
+            (row, limit),
+        )
+        return [(values[0], _document(*values[1:])) for values in found]
 
     def passages(self, rows: Sequence[int]) -> list[StoredPassage]:
         """Return passages with their documents, in the order of ``rows``; StorageError for one not there."""
@@ -182,15 +190,25 @@ class View:
             parts.append(_passage_rows(chunk, dimension))
         return joined(parts, dimension)
 
+    def passage_rows(self, table: str = "passages") -> NDArray[np.int64]:
+        """Return the rows (n,) of all passages, ascending."""
+        found = self.connection.execute(f"SELECT row FROM {table} INDEXED BY {table}_document")
+        return np.sort(np.array([row for (row,) in found], np.int64))
+
+    def reindexing(self) -> str | None:
+        """Return how far a re-embedding has come; None when there is none."""
+        found = self.connection.execute("SELECT value FROM meta WHERE key = 'reindexing'").fetchone()
+        return None if found is None else str(found[0])
+
     def passage_count(self, last_row: int, table: str = "passages") -> int:
         """Return the number of passages up to a row."""
-        return self._number(
+        return self.number(
             f"SELECT count(*) FROM {table} INDEXED BY {table}_document WHERE row <= ?", last_row
         )
 
     def last_row(self, table: str = "passages") -> int:
         """Return the highest row number of a table ever given."""
-        return self._number("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?", table)
+        return self.number("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?", table)
 
     def removed_since(self, generation: int) -> NDArray[np.int64]:
         """Return the passages (n,) removed after a generation, which must not be below meta 'pruned'."""
@@ -252,7 +270,8 @@ class View:
         vector: NDArray[np.float32] = _passage_rows(found, dimension).vectors[0]
         return vector
 
-    def _number(self, sql: str, *values: Any) -> int:
+    def number(self, sql: str, *values: Any) -> int:
+        """Return the one number that a query gives."""
         return int(self.connection.execute(sql, values).fetchone()[0])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,12 @@ from embedsvc.collections.document import Document
 from embedsvc.collections.lexical import analyze
 from embedsvc.collections.metadata import Term, terms_of, terms_of_json
 from embedsvc.collections.passages import Span
-from embedsvc.collections.schema import set_meta
+from embedsvc.collections.schema import Identity, create_passages, set_meta
 from embedsvc.collections.views import STORED, SnapshotRecord, View
+
+# What a re-embedding fills while the tables without the suffix serve.
+NEXT_PASSAGES = "passages_next"
+NEXT_TOKENS = "tokens_next"
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +104,48 @@ class Writer(View):
         )
         return [row for (row,) in found]
 
+    def make_next_tables(self) -> None:
+        """Make the tables that a re-embedding fills, empty."""
+        for table in (NEXT_PASSAGES, NEXT_TOKENS):
+            self.connection.execute(f"DROP TABLE IF EXISTS {table}")
+        create_passages(self.connection, NEXT_PASSAGES, NEXT_TOKENS)
+
+    def set_reindexing(self, progress: str) -> None:
+        """Keep how far a re-embedding has come."""
+        set_meta(self.connection, {"reindexing": progress})
+
+    def insert_next(self, rows: Sequence[int], batch: Batch) -> None:
+        """Insert new vectors of the documents with these rows; one that was deleted meanwhile gets none."""
+        self.insert_passages(rows, batch, NEXT_PASSAGES, NEXT_TOKENS)
+        self.connection.execute(
+            f"DELETE FROM {NEXT_TOKENS} WHERE passage IN (SELECT row FROM {NEXT_PASSAGES}"
+            " WHERE document >= ? AND document NOT IN (SELECT row FROM documents))",
+            (rows[0],),
+        )
+        self.connection.execute(
+            f"DELETE FROM {NEXT_PASSAGES} WHERE document >= ? AND document NOT IN (SELECT row FROM documents)",
+            (rows[0],),
+        )
+
+    def take_over(self, identity: Identity, record: SnapshotRecord, gone: Sequence[int]) -> None:
+        """Replace all vectors by those of the second table, and the saved index by theirs.
+
+        ``gone`` are the passages that the index has seen and that were deleted since.
+        """
+        generation = self.next_generation("reindex", self.count())
+        for table, following in (("passages", NEXT_PASSAGES), ("tokens", NEXT_TOKENS)):
+            self.connection.execute(f"DROP TABLE {table}")
+            self.connection.execute(f"ALTER TABLE {following} RENAME TO {table}")
+        self.connection.execute(f"DROP INDEX {NEXT_PASSAGES}_document")
+        self.connection.execute("CREATE INDEX passages_document ON passages (document)")
+        self.connection.execute("DELETE FROM meta WHERE key = 'reindexing'")
+        self.connection.execute("DELETE FROM removed")
+        self.connection.executemany(
+            "INSERT INTO removed VALUES (?, ?)", [(row, generation) for row in gone]
+        )
+        set_meta(self.connection, asdict(identity))
+        self.record_snapshot(record)
+
     def record_snapshot(self, record: SnapshotRecord) -> None:
         """Name the saved index that may be used from now on, and forget removals that it has seen."""
         self.connection.execute("DELETE FROM snapshot")
@@ -144,6 +190,10 @@ class Writer(View):
             "INSERT INTO removed VALUES (?, ?)", [(row, generation) for (row,) in removed]
         )
         self.connection.executemany("DELETE FROM tokens WHERE passage = ?", removed)
+        if self.reindexing() is not None:
+            of_these = f"(SELECT row FROM {NEXT_PASSAGES} WHERE document {among})"
+            self.connection.execute(f"DELETE FROM {NEXT_TOKENS} WHERE passage IN {of_these}", wanted)
+            self.connection.execute(f"DELETE FROM {NEXT_PASSAGES} WHERE document {among}", wanted)
         self.connection.execute(f"DELETE FROM passages WHERE document {among}", wanted)
         self.connection.execute(f"DELETE FROM documents WHERE row {among}", wanted)
         return len(gone)

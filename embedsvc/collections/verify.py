@@ -1,0 +1,95 @@
+"""Verification: the database, every vector and the saved index against each other. Nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from embedsvc.collections.collection import INDEX, Collection
+from embedsvc.collections.live_index import debiased_rows
+from embedsvc.collections.metadata import terms_of_json
+from embedsvc.collections.snapshots import Opened, open_snapshot
+from embedsvc.collections.store import identity_of
+from embedsvc.collections.views import View
+from embedsvc.errors import EmbedsvcError, StorageError
+from indexing import IndexingError
+
+_CLOSE = 1e-4  # two roundings of the same stored vector differ by less
+
+
+@dataclass
+class VerifyReport:
+    """What a verification found wrong, in words; and what it looked at: counts by name."""
+
+    problems: list[str] = field(default_factory=list)
+    checked: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def verify(collection: Collection) -> VerifyReport:
+    """Check the database, every stored vector and the index against each other; change nothing."""
+    report = VerifyReport()
+    try:
+        report.problems += [f"database: {line}" for line in collection.store.check_integrity()]
+        with collection.store.reading() as view:
+            report.problems += _tables(view, report)
+            report.problems += _index(view, collection, report)
+    except EmbedsvcError as error:
+        report.problems.append(error.message)
+    return report
+
+
+def _tables(view: View, report: VerifyReport) -> Iterator[str]:
+    count = view.number
+    documents = report.checked["documents"] = view.count()
+    report.checked["passages"] = count("SELECT count(*) FROM passages")
+    for what, sql in (
+        (
+            "documents have no passage",
+            "SELECT count(*) FROM documents WHERE row NOT IN (SELECT document FROM passages)",
+        ),
+        (
+            "passages belong to no document",
+            "SELECT count(*) FROM passages WHERE document NOT IN (SELECT row FROM documents)",
+        ),
+    ):
+        if wrong := count(sql):
+            yield f"{wrong} {what}"
+    if (words := count("SELECT count(*) FROM lexical_docsize")) != documents:
+        yield f"words are kept of {words} documents; there are {documents}"
+    terms = report.checked["terms"] = count("SELECT count(*) FROM terms")
+    metadata = view.connection.execute("SELECT metadata FROM documents WHERE metadata IS NOT NULL")
+    expected = sum(len(terms_of_json(text)) for (text,) in metadata)
+    if terms != expected:
+        yield f"filters know {terms} values of metadata; the documents have {expected}"
+
+
+def _index(view: View, collection: Collection, report: VerifyReport) -> Iterator[str]:
+    passages = view.passages_after(0, identity_of(view).dimension)
+    report.checked["vectors"] = len(passages)
+    try:
+        opened = open_snapshot(view, collection.path / INDEX)
+    except (IndexingError, OSError) as error:
+        yield f"index: {error}"
+        return
+    if opened is None:
+        return
+    report.checked["indexed"] = opened.base.alive_count
+    place = opened.base.positions(passages.rows)
+    held = np.isin(passages.rows, opened.base.rows)
+    record = view.snapshot()
+    if record is not None and not held[passages.rows <= record.last_row].all():
+        yield "index: passages that it should hold are missing"
+    yield from _vectors(opened, place, debiased_rows(opened.debias, passages).vectors[held])
+
+
+def _vectors(opened: Opened, place: np.ndarray[tuple[int], np.dtype[np.int64]], stored: object) -> Iterator[str]:
+    difference = np.abs(opened.base.index.vectors[place] - np.asarray(stored)).max(initial=0.0)
+    if difference > _CLOSE:
+        raise StorageError(f"index: its vectors differ from the stored ones by up to {difference:.2g}")
+    yield from ()
