@@ -1,10 +1,11 @@
 """Arrays in, neighbours out: exact and approximate search over unit vectors, on numpy and FAISS."""
 
+from indexing.calibrate import Calibration, build_calibrated
 from indexing.errors import IndexFileError, IndexingError, VectorError
 from indexing.exact import BothWays, nearest, nearest_both_ways
 from indexing.folder import open_index, save_index
 from indexing.index import VectorIndex
-from indexing.kinds import KINDS, Flat, Hnsw, Kind, kind_from
+from indexing.kinds import KINDS, Flat, Hnsw, IvfPq, Kind, PqScan, RaBitQ, kind_from
 from indexing.manifest import Manifest, read_manifest
 from indexing.neighbours import Neighbours
 from indexing.recall import measure_recall, recall_at_k
@@ -13,15 +14,20 @@ from indexing.vectors import check_vectors, normalize_rows
 __all__ = [
     "KINDS",
     "BothWays",
+    "Calibration",
     "Flat",
     "Hnsw",
     "IndexFileError",
     "IndexingError",
+    "IvfPq",
     "Kind",
     "Manifest",
     "Neighbours",
+    "PqScan",
+    "RaBitQ",
     "VectorError",
     "VectorIndex",
+    "build_calibrated",
     "check_vectors",
     "kind_from",
     "measure_recall",
