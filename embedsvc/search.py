@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -118,7 +118,9 @@ class Search:
         facets = self._facets() if request.facets else None
         if request.mode == "dense" and not (request.is_balanced or request.boosts or request.group_by):
             ranked = self._dense([query.vector for query in queries], request.depth, self._within)
-            return [self._finished(query, found, facets) for query, found in zip(queries, ranked, strict=True)]
+            return [
+                self._finished(query, found, facets) for query, found in zip(queries, ranked, strict=True)
+            ]
         results = []
         for query in queries:
             self._trace = _Trace()
@@ -233,8 +235,12 @@ class Search:
     def _fused(self, meaning: Candidates, words: Candidates) -> Candidates:
         fuse = reciprocal_rank_fusion if self._request.fusion == "rrf" else score_fusion
         documents, scores = fuse([(part.documents, part.scores) for part in (meaning, words)])
-        known = dict(zip(words.documents.tolist(), zip(words.rows, words.languages, strict=True), strict=True))
-        known |= zip(meaning.documents.tolist(), zip(meaning.rows, meaning.languages, strict=True), strict=True)
+        known = dict(
+            zip(words.documents.tolist(), zip(words.rows, words.languages, strict=True), strict=True)
+        )
+        known |= zip(
+            meaning.documents.tolist(), zip(meaning.rows, meaning.languages, strict=True), strict=True
+        )
         rows = [known[document][0] for document in documents.tolist()]
         languages = [known[document][1] for document in documents.tolist()]
         return Candidates(

@@ -1,11 +1,12 @@
 """Arrays in, neighbours out: exact and approximate search over unit vectors, on numpy and FAISS."""
 
+from indexing.calibrate import Calibration, build_calibrated
 from indexing.debias import Debias, ParallelPairs, fit_debias
 from indexing.errors import IndexFileError, IndexingError, VectorError
 from indexing.exact import BothWays, nearest, nearest_both_ways
 from indexing.folder import open_index, save_index
 from indexing.index import VectorIndex
-from indexing.kinds import KINDS, Flat, Hnsw, Kind, kind_from
+from indexing.kinds import KINDS, Flat, Hnsw, IvfPq, Kind, PqScan, RaBitQ, kind_from
 from indexing.manifest import Manifest, read_manifest
 from indexing.neighbours import Neighbours
 from indexing.recall import measure_recall, recall_at_k
@@ -14,38 +15,43 @@ from indexing.shards import Allowed, Found, Group, Plan, ShardedIndex, ShardOpti
 from indexing.vectors import check_vectors, normalize_rows
 
 __all__ = [
-    "best_of",
-    "ShardOptions",
-    "ShardedIndex",
-    "Plan",
-    "Group",
-    "Found",
-    "Allowed",
-    "save_shards",
-    "open_shards",
-    "OpenedShards",
-    "fit_debias",
-    "ParallelPairs",
-    "Debias",
     "KINDS",
+    "Allowed",
     "BothWays",
+    "Calibration",
+    "Debias",
     "Flat",
+    "Found",
+    "Group",
     "Hnsw",
     "IndexFileError",
     "IndexingError",
+    "IvfPq",
     "Kind",
     "Manifest",
     "Neighbours",
+    "OpenedShards",
+    "ParallelPairs",
+    "Plan",
+    "PqScan",
+    "RaBitQ",
+    "ShardOptions",
+    "ShardedIndex",
     "VectorError",
     "VectorIndex",
+    "best_of",
+    "build_calibrated",
     "check_vectors",
+    "fit_debias",
     "kind_from",
     "measure_recall",
     "nearest",
     "nearest_both_ways",
     "normalize_rows",
     "open_index",
+    "open_shards",
     "read_manifest",
     "recall_at_k",
     "save_index",
+    "save_shards",
 ]

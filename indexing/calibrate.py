@@ -1,8 +1,45 @@
-from dataclasses import dataclass
+"""Search parameters that reach a wanted recall, measured on queries the index has not seen.
+
+Some rows are held out of the build and asked as queries; an exact search says what they should have
+found. They are added at the end, so that no row is missing from the finished index. Held-out rows are
+honest queries: an index finds what it was built on more easily.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexing.errors import IndexingError
+from indexing.exact import nearest
 from indexing.index import VectorIndex
+from indexing.kinds import Flat, Kind
+from indexing.recall import hits_per_query
+from indexing.vectors import check_vectors
+
+LARGEST_SHARE = 0.1
+"""The largest share of a group that is held out."""
+
+LEAST_QUERIES = 20
+"""Queries from which on the recall of a group is judged on its own; fewer say too little."""
+
+
 @dataclass(frozen=True)
 class Calibration:
+    """What was measured, as values that JSON takes.
+
+    ``recall`` is the mean over the held-out queries of the share of the true ``k`` that are among the
+    first ``candidates`` found; None if no query could be held out. ``recall_by_group`` gives it for
+    the queries of each group, ``queries_by_group`` their numbers. ``reached`` says whether every group
+    with at least `LEAST_QUERIES` queries, and all together, reach ``target`` by more than one standard
+    error; if not, ``parameters`` are those that came closest.
+    """
+
     target: float
     k: int
     candidates: int
@@ -12,5 +49,152 @@ class Calibration:
     queries: int
     queries_by_group: dict[str, int]
     parameters: dict[str, Any]
-def build_calibrated(vectors, kind, *, groups=None, recall=0.95, k=10, candidates=None, queries=1000, seed=0):
-    return VectorIndex.build(vectors, kind), Calibration(recall,k,candidates or k,True,None,{},0,{},{})
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """Held-out queries, the groups they are of, and what they should find."""
+
+    queries: NDArray[np.float32]
+    groups: NDArray[Any]
+    true_rows: NDArray[np.int64]
+    candidates: int
+
+    def recalls(self, index: VectorIndex) -> NDArray[np.float64]:
+        """Recall of each query ``(q,)``."""
+        found = index.search(self.queries, self.candidates, trusted=True).rows
+        shares: NDArray[np.float64] = hits_per_query(found, self.true_rows) / self.true_rows.shape[1]
+        return shares
+
+    def lowest(self, recalls: NDArray[np.float64]) -> float:
+        """The lowest recall less its standard error, of all and of each group with enough queries."""
+        parts = [recalls[self.groups == group] for group in np.unique(self.groups)]
+        return min(
+            _lower_bound(part) for part in [recalls, *parts] if len(part) >= LEAST_QUERIES or part is recalls
+        )
+
+
+def build_calibrated(
+    vectors: NDArray[Any],
+    kind: Kind,
+    *,
+    groups: NDArray[Any] | Sequence[Any] | None = None,
+    recall: float = 0.95,
+    k: int = 10,
+    candidates: int | None = None,
+    queries: int = 1000,
+    seed: int = 0,
+) -> tuple[VectorIndex, Calibration]:
+    """Index ``vectors`` ``(n, dim)`` with the cheapest search that finds ``recall`` of the true ``k``.
+
+    The recall holds for every one of ``groups`` ``(n,)``, labels of the rows (languages, say), that has
+    at least 200 rows. About ``queries`` rows are held out to measure it, half of them shared out evenly
+    among the groups, half by size, and at most a tenth of any group. A true neighbour counts as found
+    among the first ``candidates`` (at least ``k``, which is the default) if the caller rescores these.
+
+    Raises:
+        VectorError: ``vectors`` break the vector convention.
+        IndexingError: ``recall`` is not within 0 and 1, ``candidates < k < 1``, or there is not one
+            group label per row.
+    """
+    vectors = check_vectors(vectors)
+    candidates = k if candidates is None else candidates
+    _check(recall, k, candidates)
+    labels = _labels(groups, len(vectors))
+    held = held_out(labels, queries, np.random.default_rng(seed))
+    if isinstance(kind, Flat) or not len(held):
+        exact = 1.0 if isinstance(kind, Flat) else None
+        return VectorIndex.build(vectors, kind), _unmeasured(kind, exact, recall, k, candidates)
+    kept = np.setdiff1d(np.arange(len(vectors)), held)
+    trial = _Trial(vectors[held], labels[held], nearest(vectors[held], vectors[kept], k).rows, candidates)
+    index, recalls, reached = _cheapest(VectorIndex.build(vectors[kept], kind), trial, recall)
+    index.faiss_index.add(trial.queries)
+    order = np.concatenate([kept, held]).astype(np.int32)
+    calibration = _measured(trial, recalls, index.kind, (recall, k, reached))
+    return VectorIndex(index.kind, index.faiss_index, order), calibration
+
+
+def held_out(labels: NDArray[Any], queries: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Return about ``queries`` rows, ascending, drawn from every group of ``labels`` ``(n,)``.
+
+    Half are shared out evenly, half by the size of the group; a group gives at least `LEAST_QUERIES` if
+    that is not more than `LARGEST_SHARE` of it, and never more than this share.
+    """
+    groups, members = np.unique(labels, return_inverse=True)
+    drawn = [np.empty(0, np.int64)]
+    for group in range(len(groups)):
+        rows = np.flatnonzero(members == group)
+        fair = queries / 2 / len(groups) + queries / 2 * len(rows) / len(labels)
+        count = min(int(LARGEST_SHARE * len(rows)), max(LEAST_QUERIES, math.ceil(fair)))
+        drawn.append(random.choice(rows, count, replace=False))
+    return np.sort(np.concatenate(drawn))
+
+
+def _cheapest(
+    index: VectorIndex, trial: _Trial, target: float
+) -> tuple[VectorIndex, NDArray[np.float64], bool]:
+    """Return the index with the first parameters that reach ``target``, else the best; and its recalls."""
+    best: tuple[float, VectorIndex, NDArray[np.float64]] | None = None
+    for kind in index.kind.search_ladder(index.count, trial.candidates):
+        tried = VectorIndex(kind, index.faiss_index)
+        recalls = trial.recalls(tried)
+        lowest = trial.lowest(recalls)
+        if lowest >= target:
+            return tried, recalls, True
+        if best is None or lowest > best[0]:
+            best = lowest, tried, recalls
+    assert best is not None, f"{index.kind.name} has an empty ladder"
+    return best[1], best[2], False
+
+
+def _lower_bound(recalls: NDArray[np.float64]) -> float:
+    """The mean less one standard error: other queries than these should reach the target as well."""
+    return float(recalls.mean() - recalls.std() / math.sqrt(len(recalls)))
+
+
+def _measured(
+    trial: _Trial, recalls: NDArray[np.float64], kind: Kind, request: tuple[float, int, bool]
+) -> Calibration:
+    target, k, reached = request
+    parts = {str(group): recalls[trial.groups == group] for group in np.unique(trial.groups)}
+    return Calibration(
+        target=target,
+        k=k,
+        candidates=trial.candidates,
+        reached=reached,
+        recall=float(recalls.mean()),
+        recall_by_group={group: float(part.mean()) for group, part in parts.items()},
+        queries=len(recalls),
+        queries_by_group={group: len(part) for group, part in parts.items()},
+        parameters=asdict(kind),
+    )
+
+
+def _unmeasured(kind: Kind, recall: float | None, target: float, k: int, candidates: int) -> Calibration:
+    return Calibration(
+        target=target,
+        k=k,
+        candidates=candidates,
+        reached=recall is not None,
+        recall=recall,
+        recall_by_group={},
+        queries=0,
+        queries_by_group={},
+        parameters=asdict(kind),
+    )
+
+
+def _check(recall: float, k: int, candidates: int) -> None:
+    if not 0 < recall <= 1:
+        raise IndexingError(f"recall is {recall}; expected more than 0, at most 1")
+    if k < 1:
+        raise IndexingError(f"k is {k}; expected at least 1")
+    if candidates < k:
+        raise IndexingError(f"candidates is {candidates}; expected at least k, {k}")
+
+
+def _labels(groups: NDArray[Any] | Sequence[Any] | None, count: int) -> NDArray[Any]:
+    labels = np.zeros(count, np.int64) if groups is None else np.asarray(groups)
+    if labels.shape != (count,):
+        raise IndexingError(f"groups have shape {labels.shape}; expected one label per row, ({count},)")
+    return labels

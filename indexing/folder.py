@@ -1,7 +1,8 @@
-"""The index folder: ``manifest.json`` and the FAISS file it names, replaced as one.
+"""The index folder: ``manifest.json`` and the files it names, replaced as one.
 
 The FAISS file carries its own hash in its name (``index-<sha256>.faiss``), so a new one never
-overwrites the one in use. Renaming the new manifest into place is the only moment of change: a save
+overwrites the one in use; so does the file of the order of its vectors (``order-<sha256>.npy``), if they
+are not in the order of the rows. Renaming the new manifest into place is the only moment of change: a save
 killed before it leaves the old index, one killed after it the new. One writer at a time; readers need
 no lock.
 """
@@ -9,6 +10,7 @@ no lock.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -18,11 +20,14 @@ from pathlib import Path
 from typing import IO, Any
 
 import faiss
+import numpy as np
+from numpy.typing import NDArray
 
+from indexing.calibrate import Calibration
 from indexing.errors import IndexFileError, IndexingError
 from indexing.index import VectorIndex
 from indexing.kinds import kind_from
-from indexing.manifest import FORMAT_VERSION, MANIFEST, Manifest, StrPath, read_manifest
+from indexing.manifest import FORMAT_VERSION, MANIFEST, FileRecord, Manifest, StrPath, read_manifest
 
 
 def save_index(
@@ -32,8 +37,11 @@ def save_index(
     model: str | None = None,
     recall: float | None = None,
     extra: Mapping[str, Any] | None = None,
+    calibration: Calibration | None = None,
 ) -> Manifest:
     """Write ``index`` into ``folder``, durably, in place of the index it may hold; return the manifest.
+
+    Without a ``recall`` of its own the manifest says the one of the ``calibration``.
 
     Raises:
         OSError: a file cannot be written; the index that was there is untouched.
@@ -43,28 +51,25 @@ def save_index(
     _check_json(extra)
     folder.mkdir(parents=True, exist_ok=True)
     sync_folder(folder.parent)
-    temporary = folder / "index.tmp"
-    sha256 = _write_faiss(index, temporary)
+    order = None if index.order is None else _write_order(index.order, folder)
+    faiss_file = _write_faiss(index, folder)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         kind=index.kind.name,
         parameters=asdict(index.kind),
         dimension=index.dimension,
         count=index.count,
-        file=f"index-{sha256[:16]}.faiss",
-        size_bytes=temporary.stat().st_size,
-        sha256=sha256,
+        **asdict(faiss_file),
         model=model,
-        recall=recall,
+        recall=recall if calibration is None or recall is not None else calibration.recall,
         extra=dict(extra or {}),
+        order=order,
+        calibration=None if calibration is None else asdict(calibration),
     )
-    _move(temporary, folder / manifest.file)
     with durable_file(folder / "manifest.tmp") as file:
         file.write(json.dumps(asdict(manifest), indent=2).encode() + b"\n")
     _move(folder / "manifest.tmp", folder / MANIFEST)
-    for stale in folder.glob("index-*.faiss"):
-        if stale.name != manifest.file:
-            stale.unlink()
+    _remove_stale(folder, {record.file for record in (faiss_file, order) if record is not None})
     return manifest
 
 
@@ -91,7 +96,7 @@ def open_index(folder: StrPath, *, memory_map: bool = True, verify: bool = True)
 
 def _open(folder: Path, manifest: Manifest, *, memory_map: bool, verify: bool) -> VectorIndex:
     path = folder / manifest.file
-    _check_file(path, manifest, verify=verify)
+    _check_file(path, manifest.faiss, verify=verify)
     try:
         kind = kind_from(manifest.kind, manifest.parameters)
     except IndexingError as error:
@@ -107,18 +112,25 @@ def _open(folder: Path, manifest: Manifest, *, memory_map: bool, verify: bool) -
             f"metric {index.metric_type}; the manifest says {manifest.kind}, {manifest.count} vectors "
             f"of dimension {manifest.dimension}, inner product"
         )
-    return VectorIndex(kind, index)
+    if manifest.order is None:
+        return VectorIndex(kind, index)
+    path = folder / manifest.order.file
+    _check_file(path, manifest.order, verify=verify)
+    try:
+        return VectorIndex(kind, index, np.load(path, mmap_mode="r" if memory_map else None))
+    except ValueError as error:
+        raise IndexFileError(f"{path}: not the order of {manifest.count} vectors: {error}") from error
 
 
-def _check_file(path: Path, manifest: Manifest, *, verify: bool) -> None:
+def _check_file(path: Path, record: FileRecord, *, verify: bool) -> None:
     try:
         size = path.stat().st_size
-        sha256 = file_sha256(path) if verify and size == manifest.size_bytes else manifest.sha256
+        sha256 = file_sha256(path) if verify and size == record.size_bytes else record.sha256
     except OSError as error:
         raise IndexFileError(f"{path}: named by the manifest; cannot be read: {error.strerror}") from error
-    if size != manifest.size_bytes:
-        raise IndexFileError(f"{path}: has {size} bytes; the manifest says {manifest.size_bytes}")
-    if sha256 != manifest.sha256:
+    if size != record.size_bytes:
+        raise IndexFileError(f"{path}: has {size} bytes; the manifest says {record.size_bytes}")
+    if sha256 != record.sha256:
         raise IndexFileError(f"{path}: damaged; its sha256 is not the one in the manifest")
 
 
@@ -142,20 +154,44 @@ def durable_file(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def _write_faiss(index: VectorIndex, path: Path) -> str:
-    """Write the FAISS file and return its sha256.
+def _write_faiss(index: VectorIndex, folder: Path) -> FileRecord:
+    """Write the FAISS file under the name of its hash.
 
     Through Python's own file, as FAISS's writer takes no notice when the last bytes find the disk full.
     """
     digest = hashlib.sha256()
-    with durable_file(path) as file:
+    with durable_file(folder / "index.tmp") as file:
 
         def write(data: bytes) -> None:
             file.write(data)
             digest.update(data)
 
         faiss.write_index(index.faiss_index, faiss.PyCallbackIOWriter(write))
-    return digest.hexdigest()
+    return _named(folder / "index.tmp", digest.hexdigest(), ".faiss")
+
+
+def _write_order(order: NDArray[np.int32], folder: Path) -> FileRecord:
+    """Write the order of the vectors under the name of its hash."""
+    data = io.BytesIO()
+    np.save(data, order, allow_pickle=False)
+    with durable_file(folder / "order.tmp") as file:
+        file.write(data.getbuffer())
+    return _named(folder / "order.tmp", hashlib.sha256(data.getbuffer()).hexdigest(), ".npy")
+
+
+def _named(temporary: Path, sha256: str, suffix: str) -> FileRecord:
+    """Move a finished file to the name that says its hash."""
+    record = FileRecord(f"{temporary.stem}-{sha256[:16]}{suffix}", temporary.stat().st_size, sha256)
+    _move(temporary, temporary.with_name(record.file))
+    return record
+
+
+def _remove_stale(folder: Path, kept: set[str]) -> None:
+    """Remove the files of earlier indexes, and of saves that were killed."""
+    for pattern in ("index-*.faiss", "order-*.npy", "order.tmp"):
+        for stale in folder.glob(pattern):
+            if stale.name not in kept:
+                stale.unlink()
 
 
 def _move(source: Path, target: Path) -> None:

@@ -20,14 +20,24 @@ def recall_at_k(found_rows: NDArray[np.int64], true_rows: NDArray[np.int64]) -> 
     Raises:
         IndexingError: the two are not for the same number of queries.
     """
+    real = int((true_rows >= 0).sum())
+    return int(hits_per_query(found_rows, true_rows).sum()) / real if real else 1.0
+
+
+def hits_per_query(found_rows: NDArray[np.int64], true_rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many of ``true_rows`` ``(q, k)`` stand in the same row of ``found_rows``: ``(q,)``.
+
+    Row -1 is never found.
+
+    Raises:
+        IndexingError: the two are not for the same number of queries.
+    """
     if len(found_rows) != len(true_rows):
         raise IndexingError(f"found rows are for {len(found_rows)} queries, true rows for {len(true_rows)}")
-    real = true_rows >= 0
-    hits = sum(
-        int(np.isin(true[valid], found).sum())
-        for found, true, valid in zip(found_rows, true_rows, real, strict=True)
-    )
-    return hits / int(real.sum()) if real.any() else 1.0
+    hits = [
+        int(np.isin(true[true >= 0], found).sum()) for found, true in zip(found_rows, true_rows, strict=True)
+    ]
+    return np.array(hits, np.int64)
 
 
 def measure_recall(index: VectorIndex, queries: NDArray[Any], vectors: NDArray[Any], k: int) -> float:

@@ -41,7 +41,7 @@ class ShardOptions:
     shard_rows: int = 20_000
     recall: float = 0.95
     k: int = 10
-    graph: Kind = field(default_factory=Hnsw)
+    graph: Kind = field(default_factory=lambda: Hnsw(storage="sq8"))
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ class ShardedIndex:
         if rows is not None and not len(rows):
             nothing = np.full((len(queries), 0), -1, np.int64)
             return Found(nothing.astype(np.float32), nothing, Plan("exact", 0))
-        found = self.exact.search(queries, k, rows=rows)
+        found = self.exact.search(queries, k, rows=rows, trusted=True)
         return Found(found.scores, found.rows, Plan("exact", count))
 
     def _by_graph(
@@ -254,7 +254,7 @@ class ShardedIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Search a graph whose row 0 is row ``first`` of this index; score its candidates exactly."""
         count = graph.count if rows is None else len(rows)
-        found = graph.search(queries, min(_SEPARATE * k, count), rows=rows).rows
+        found = graph.search(queries, min(_SEPARATE * k, count), rows=rows, trusted=True).rows
         return rescored(self.vectors, queries, np.where(found < 0, -1, found + first), min(k, count))
 
     def _largest_scan(self, graph: VectorIndex, count: int, queries: int) -> float:

@@ -444,7 +444,11 @@ def _matching_rows(
 
 def _different(name: str, stored: CollectionOptions, given: CollectionOptions) -> str:
     differ = {
-        key: (value, asdict(given)[key]) for key, value in asdict(stored).items() if asdict(given)[key] != value
+        key: (value, asdict(given)[key])
+        for key, value in asdict(stored).items()
+        if asdict(given)[key] != value
     }
-    told = ", ".join(f"{key} = {json.dumps(old)}, not {json.dumps(new)}" for key, (old, new) in differ.items())
+    told = ", ".join(
+        f"{key} = {json.dumps(old)}, not {json.dumps(new)}" for key, (old, new) in differ.items()
+    )
     return f"collection {name!r} was made with {told}; options are fixed when a collection is made"

@@ -113,9 +113,7 @@ class Intake:
             raise _of_document(error, pieces) from error
         return vectors
 
-    def _token_vectors(
-        self, documents: Sequence[Document], pieces: Sequence[_Piece]
-    ) -> list[bytes] | None:
+    def _token_vectors(self, documents: Sequence[Document], pieces: Sequence[_Piece]) -> list[bytes] | None:
         if self._tokens is None:
             return None
         for position, document in enumerate(documents):

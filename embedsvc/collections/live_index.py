@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from embedsvc.collections.segments import Base, Delta, State
 from embedsvc.collections.snapshots import (
     Opened,

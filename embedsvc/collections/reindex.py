@@ -117,9 +117,7 @@ class _Reindexing:
         batch = self._intake.batch([document for _, document in found])
         rows = [row for row, _ in found]
         with self._store.writing() as writer:
-            self._state = replace(
-                self._state, last_document=rows[-1], done=self._state.done + len(found)
-            )
+            self._state = replace(self._state, last_document=rows[-1], done=self._state.done + len(found))
             writer.insert_next(rows, batch)
             writer.set_reindexing(json.dumps(asdict(self._state)))
 

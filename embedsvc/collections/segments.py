@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embedsvc.collections.schema import Identity
 from embedsvc.collections.views import LANGUAGE, PassageRows
-from indexing import Allowed, Debias, Plan, ShardedIndex, best_of
+from indexing import Allowed, Debias, Plan, ShardedIndex
 
 _LEAST_DELTA = 2_000  # passages that may wait outside the base however small it is
 _LARGEST_DELTA = 0.1  # of the base
@@ -34,9 +34,7 @@ class Candidates:
 
     def take(self, which: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Candidates:
         """Return the candidates at these places."""
-        return Candidates(
-            self.scores[which], self.rows[which], self.documents[which], self.languages[which]
-        )
+        return Candidates(self.scores[which], self.rows[which], self.documents[which], self.languages[which])
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,10 +170,9 @@ class State:
     def needs_compaction(self) -> bool:
         """Whether the delta or the dead cost too much."""
         size = len(self.base.rows)
-        return (
-            len(self.delta.passages) > max(_LEAST_DELTA, _LARGEST_DELTA * size)
-            or size - self.base.alive_count > max(_LEAST_DELTA, _MOST_DEAD * size)
-        )
+        return len(self.delta.passages) > max(
+            _LEAST_DELTA, _LARGEST_DELTA * size
+        ) or size - self.base.alive_count > max(_LEAST_DELTA, _MOST_DEAD * size)
 
     @property
     def is_compact(self) -> bool:
@@ -197,11 +194,11 @@ class State:
         groups = within.languages
         found = self.base.index.search(vectors, k, groups=groups, allowed=allowed)
         delta = self._delta_scores(vectors, delta_mask, groups)
-        return [self._merged(found.scores[q], found.rows[q], delta, q, k) for q in range(len(vectors))], found.plan
+        return [
+            self._merged(found.scores[q], found.rows[q], delta, q, k) for q in range(len(vectors))
+        ], found.plan
 
-    def _allowed(
-        self, within: Restriction, key: object
-    ) -> tuple[Allowed | None, NDArray[np.bool_]]:
+    def _allowed(self, within: Restriction, key: object) -> tuple[Allowed | None, NDArray[np.bool_]]:
         if within.documents is None:
             return self.base.alive, self.delta.alive
         kept = self.memo.allowed.get(key) if key is not None else None

@@ -27,7 +27,6 @@ from embedsvc.collections.views import LANGUAGE, PassageRows, SnapshotRecord, Vi
 from indexing import (
     Debias,
     IndexFileError,
-    IndexingError,
     ShardedIndex,
     ShardOptions,
     fit_debias,
@@ -122,7 +121,11 @@ def open_snapshot(view: View, folder: Path) -> Opened | None:
     languages = np.empty(len(rows), LANGUAGE)
     for group in opened.index.groups.values():
         languages[group.start : group.stop] = group.label.encode()
-    debias = Debias.from_bytes(opened.arrays["debias"].tobytes(), folder / record.folder) if opened.extra["debias"] else None
+    debias = (
+        Debias.from_bytes(opened.arrays["debias"].tobytes(), folder / record.folder)
+        if opened.extra["debias"]
+        else None
+    )
     base = Base(opened.index, rows, documents, languages, lock=lock)
     return Opened(base.without(removed), debias)
 

@@ -88,7 +88,9 @@ def _index(view: View, collection: Collection, report: VerifyReport) -> Iterator
     yield from _vectors(opened, place, debiased_rows(opened.debias, passages).vectors[held])
 
 
-def _vectors(opened: Opened, place: np.ndarray[tuple[int], np.dtype[np.int64]], stored: object) -> Iterator[str]:
+def _vectors(
+    opened: Opened, place: np.ndarray[tuple[int], np.dtype[np.int64]], stored: object
+) -> Iterator[str]:
     difference = np.abs(opened.base.index.vectors[place] - np.asarray(stored)).max(initial=0.0)
     if difference > _CLOSE:
         raise StorageError(f"index: its vectors differ from the stored ones by up to {difference:.2g}")

@@ -136,7 +136,9 @@ class View:
         }
         if len(by_row) != len(set(rows)):
             missing = next(row for row in rows if row not in by_row)
-            raise StorageError(f"passage {missing} of the index is not in the database; verify the collection")
+            raise StorageError(
+                f"passage {missing} of the index is not in the database; verify the collection"
+            )
         return [by_row[row] for row in rows]
 
     def best_passages(self, documents: Sequence[int], query: str) -> dict[int, int]:
@@ -224,7 +226,8 @@ class View:
     def operations(self, limit: int) -> list[Operation]:
         """Return the last entries of the log, the newest first."""
         found = self.connection.execute(
-            "SELECT generation, kind, documents, at FROM operations ORDER BY generation DESC LIMIT ?", (limit,)
+            "SELECT generation, kind, documents, at FROM operations ORDER BY generation DESC LIMIT ?",
+            (limit,),
         )
         return [Operation(*values) for values in found]
 

@@ -140,9 +140,7 @@ class Writer(View):
         self.connection.execute("CREATE INDEX passages_document ON passages (document)")
         self.connection.execute("DELETE FROM meta WHERE key = 'reindexing'")
         self.connection.execute("DELETE FROM removed")
-        self.connection.executemany(
-            "INSERT INTO removed VALUES (?, ?)", [(row, generation) for row in gone]
-        )
+        self.connection.executemany("INSERT INTO removed VALUES (?, ?)", [(row, generation) for row in gone])
         set_meta(self.connection, asdict(identity))
         self.record_snapshot(record)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -11,15 +11,22 @@ from numpy.typing import NDArray
 from indexing.errors import IndexingError
 from indexing.kinds.flat import Flat
 from indexing.kinds.hnsw import Hnsw
+from indexing.kinds.ivf_pq import IvfPq
+from indexing.kinds.pq_scan import PqScan
+from indexing.kinds.rabitq import RaBitQ
 
-__all__ = ["KINDS", "Flat", "Hnsw", "Kind", "kind_from"]
+__all__ = ["KINDS", "Flat", "Hnsw", "IvfPq", "Kind", "PqScan", "RaBitQ", "kind_from"]
 
 
 class Kind(Protocol):
-    """What an index kind is: its parameters as dataclass fields, and these four things."""
+    """What an index kind is: its parameters as dataclass fields, and these things."""
 
     name: ClassVar[str]
     __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def keeps_vectors(self) -> bool:
+        """Whether vectors can be reconstructed."""
 
     def build(self, vectors: NDArray[np.float32]) -> Any:
         """Return a FAISS index of ``vectors`` ``(n, dim)``."""
@@ -32,8 +39,14 @@ class Kind(Protocol):
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return FAISS scores and rows ``(q, k)``, only from ``rows`` (ascending) if given."""
 
+    def search_ladder(self, count: int, k: int) -> Sequence[Kind]:
+        """Return this kind with other search parameters, the cost of a search for ``k`` growing."""
 
-KINDS: Mapping[str, type[Kind]] = {kind.name: kind for kind in (Flat, Hnsw)}
+    def bytes_per_vector(self, dimension: int, count: int) -> float:
+        """Return the bytes in memory per vector of ``dimension`` when there are ``count``."""
+
+
+KINDS: Mapping[str, type[Kind]] = {kind.name: kind for kind in (Flat, Hnsw, IvfPq, PqScan, RaBitQ)}
 
 
 def kind_from(name: str, parameters: Mapping[str, Any]) -> Kind:

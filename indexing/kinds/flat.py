@@ -9,9 +9,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-# Since 1.14.2 FAISS multiplies with BLAS only from queries*dim >= 128 000 on, which leaves batches of
-# 6 to some 300 queries 4-7 times slower than they could be. Earlier versions count queries (20).
-faiss.cvar.distance_compute_blas_threshold = min(2048, faiss.cvar.distance_compute_blas_threshold)
+from indexing.kinds.stored import scan
 
 
 @dataclass(frozen=True)
@@ -19,6 +17,7 @@ class Flat:
     """Exact search over float32 vectors; ``4·dim`` bytes per vector."""
 
     name: ClassVar[str] = "flat"
+    keeps_vectors: ClassVar[bool] = True
 
     def build(self, vectors: NDArray[np.float32]) -> Any:
         """Return a FAISS index of ``vectors`` ``(n, dim)``."""
@@ -36,14 +35,10 @@ class Flat:
         """Return FAISS scores and rows ``(q, k)``, only from ``rows`` (ascending) if given."""
         return scan(index, queries, k, rows)
 
+    def search_ladder(self, count: int, k: int) -> list[Flat]:  # noqa: ARG002
+        """Return this kind alone: nothing can be traded for recall."""
+        return [self]
 
-def scan(
-    flat: Any, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Search a FAISS flat index exactly; the cost grows with ``len(rows)``, not with the index."""
-    if rows is None:
-        scores, found = flat.search(queries, k)
-    else:
-        allowed = faiss.SearchParameters(sel=faiss.IDSelectorArray(rows))
-        scores, found = flat.search(queries, k, params=allowed)
-    return scores, found
+    def bytes_per_vector(self, dimension: int, count: int) -> float:  # noqa: ARG002
+        """Return the bytes in memory per vector of ``dimension`` when there are ``count``."""
+        return 4.0 * dimension

@@ -2,6 +2,29 @@
 
 import numpy as np
 
+from indexing import Flat, Hnsw, IvfPq, PqScan, RaBitQ
+
+# One of every kind and way to keep vectors, small enough for some thousand vectors.
+EXAMPLES = [
+    Flat(),
+    Hnsw(m=8, ef_construction=60, ef_search=60),
+    Hnsw(m=8, ef_construction=60, ef_search=60, storage="sq8"),
+    IvfPq(nlist=24, nprobe=12),
+    IvfPq(nlist=24, nprobe=12, refine="float32"),
+    PqScan(k_factor=8),
+    PqScan(k_factor=8, refine="float32"),
+    RaBitQ(bits=7, nlist=24, nprobe=16),
+    RaBitQ(bits=1, nlist=24, nprobe=12, k_factor=16, refine="sq8"),
+    RaBitQ(bits=2, nlist=24, nprobe=12, k_factor=8, refine="float32"),
+]
+EXAMPLE_NAMES = ["-".join(str(part) for part in (kind.name, *vars(kind).values())) for kind in EXAMPLES]
+
+
+def score_error(kind):
+    """How far the scores of a kind may be from the inner products, for vectors of 16 to 64 dimensions."""
+    kept = getattr(kind, "storage", None) or getattr(kind, "refine", "float32")
+    return {"float32": 1e-6, "sq8": 0.01, "none": 0.02}[kept]
+
 
 def unit_rows(n, dimension=16, seed=0):
     rows = np.random.default_rng(seed).standard_normal((n, dimension))
@@ -28,8 +51,20 @@ def brute_force(queries, vectors, k, allowed=None):
     return scores, rows
 
 
-def assert_same(found, expected):
+def assert_same(found, expected, score_error=1e-6):
     scores, rows = expected
     np.testing.assert_array_equal(found.rows, rows)
-    np.testing.assert_allclose(found.scores, scores, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found.scores, scores, rtol=0, atol=score_error)
     assert (found.scores.dtype, found.rows.dtype) == (np.float32, np.int64)
+
+
+def rows_with_languages(n, dimension=64, seed=0, shares=(0.6, 0.3, 0.08, 0.02)):
+    """Clustered rows and the language ``(n,)`` of each: a cluster speaks mostly one language."""
+    random = np.random.default_rng(seed)
+    centres = np.random.default_rng(98).standard_normal((100, dimension))
+    language_of_centre = np.repeat(np.arange(len(shares)), [round(100 * share) for share in shares])
+    chosen = random.integers(0, 100, n)
+    rows = centres[chosen] + 0.7 * random.standard_normal((n, dimension))
+    strays = random.random(n) < 0.05
+    languages = np.where(strays, random.integers(0, len(shares), n), language_of_centre[chosen])
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32), languages

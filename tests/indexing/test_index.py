@@ -1,12 +1,24 @@
+import faiss
 import numpy as np
 import pytest
-from indexing_reference import assert_same, brute_force, clustered_rows, unit_rows
+from indexing_reference import (
+    EXAMPLE_NAMES,
+    EXAMPLES,
+    assert_same,
+    brute_force,
+    clustered_rows,
+    rows_with_languages,
+    score_error,
+    unit_rows,
+)
 
 from indexing import (
-    KINDS,
     Flat,
     Hnsw,
     IndexingError,
+    IvfPq,
+    PqScan,
+    RaBitQ,
     VectorError,
     VectorIndex,
     kind_from,
@@ -39,19 +51,24 @@ def some_rows(count):
     return np.random.default_rng(count).permutation(len(VECTORS))[:count]
 
 
-@pytest.mark.parametrize("kind", [kind() for kind in KINDS.values()], ids=list(KINDS))
+@pytest.mark.parametrize("kind", EXAMPLES, ids=EXAMPLE_NAMES)
 def test_scores_and_rows_by_hand(kind):
     index = VectorIndex.build(np.array([[1, 0], [0, 1], [0.6, 0.8], [-1, 0]], np.float32), kind)
     found = index.search(np.array([[1, 0], [0.8, 0.6]], np.float32), 3)
     np.testing.assert_array_equal(found.rows, [[0, 2, 1], [2, 0, 1]])
-    np.testing.assert_allclose(found.scores, [[1, 0.6, 0], [0.96, 0.8, 0.6]], atol=1e-6)
+    np.testing.assert_allclose(found.scores, [[1, 0.6, 0], [0.96, 0.8, 0.6]], atol=score_error(kind))
 
 
-@pytest.mark.parametrize("kind", [kind() for kind in KINDS.values()], ids=list(KINDS))
+@pytest.mark.parametrize("kind", EXAMPLES, ids=EXAMPLE_NAMES)
 def test_an_index_knows_what_it_holds(kind):
     index = VectorIndex.build(unit_rows(7), kind)
     assert (index.count, index.dimension, index.kind) == (7, 16, kind)
-    np.testing.assert_array_equal(index.reconstruct(np.array([6, 0, 6])), unit_rows(7)[[6, 0, 6]])
+    if kind.keeps_vectors:
+        kept = index.reconstruct(np.array([6, 0, 6]))
+        np.testing.assert_allclose(kept, unit_rows(7)[[6, 0, 6]], atol=score_error(kind))
+    else:
+        with pytest.raises(IndexingError, match="rabitq keeps codes only"):
+            index.reconstruct(np.array([6, 0, 6]))
 
 
 @pytest.mark.parametrize("k", [1, 10, 150])
@@ -108,16 +125,17 @@ def test_repeated_rows_in_a_filter_count_once(flat):
     assert sorted(found.rows[0]) == [-1, 2, 5]
 
 
-@pytest.mark.parametrize("kind", [Flat(), SMALL_GRAPH], ids=list(KINDS))
+@pytest.mark.parametrize("kind", EXAMPLES, ids=EXAMPLE_NAMES)
 def test_slots_beyond_the_last_vector_are_empty(kind):
     found = VectorIndex.build(unit_rows(3), kind).search(unit_rows(2, seed=5), 5)
-    assert_same(found, brute_force(unit_rows(2, seed=5), unit_rows(3), 5))
+    assert_same(found, brute_force(unit_rows(2, seed=5), unit_rows(3), 5), score_error(kind))
 
 
-@pytest.mark.parametrize("kind", [Flat(), SMALL_GRAPH], ids=list(KINDS))
+@pytest.mark.parametrize("kind", EXAMPLES, ids=EXAMPLE_NAMES)
 def test_an_index_of_nothing_finds_nothing(kind):
     index = VectorIndex.build(np.empty((0, 16), np.float32), kind)
-    assert index.search(unit_rows(2), 2).rows.tolist() == [[-1, -1], [-1, -1]]
+    for rows in (None, np.empty(0, np.int64)):
+        assert index.search(unit_rows(2), 2, rows=rows).rows.tolist() == [[-1, -1], [-1, -1]]
 
 
 def test_no_queries_are_answered_with_no_neighbours(flat, graph):
@@ -157,6 +175,148 @@ def test_scores_of_a_graph_are_the_inner_products(graph):
         np.testing.assert_allclose(scores, VECTORS[rows] @ query, atol=1e-6)
 
 
+LANGUAGE_VECTORS, LANGUAGES = rows_with_languages(5000, seed=1)
+LANGUAGE_QUERIES, QUERY_LANGUAGES = rows_with_languages(60, seed=2)
+
+
+@pytest.fixture(scope="module", params=EXAMPLES, ids=EXAMPLE_NAMES)
+def example(request):
+    return VectorIndex.build(LANGUAGE_VECTORS, request.param)
+
+
+@pytest.mark.parametrize("language", range(4))
+def test_every_kind_keeps_its_recall_under_a_filter_that_follows_the_clusters(example, language):
+    # Most queries are of other languages: their nearest clusters hold nothing that is allowed.
+    rows = np.flatnonzero(language == LANGUAGES)
+    found = example.search(LANGUAGE_QUERIES, 10, rows=rows)
+    assert np.isin(found.rows, rows).all()
+    expected = brute_force(LANGUAGE_QUERIES, LANGUAGE_VECTORS, 10, rows)[1]
+    assert recall_at_k(found.rows, expected) >= 0.93
+    true_scores = np.take_along_axis(LANGUAGE_QUERIES @ LANGUAGE_VECTORS.T, found.rows, 1)
+    np.testing.assert_allclose(found.scores, true_scores, atol=score_error(example.kind))
+
+
+@pytest.mark.parametrize("count", [1, 7, 60, 4990])
+def test_every_kind_finds_allowed_rows_only_and_all_it_should(example, count):
+    rows = np.random.default_rng(count).permutation(5000)[:count]
+    found = example.search(LANGUAGE_QUERIES, 20, rows=rows)
+    real = found.rows >= 0
+    np.testing.assert_array_equal(real.sum(axis=1), min(count, 20))
+    assert np.isin(found.rows[real], rows).all()
+    assert all(len(set(line)) == len(line) for line in (row[row >= 0] for row in found.rows))
+    expected = brute_force(LANGUAGE_QUERIES, LANGUAGE_VECTORS, 20, rows)[1]
+    assert recall_at_k(found.rows, expected) >= (0.93 if count > 20 else 1)
+
+
+def test_every_kind_finds_most_of_the_true_neighbours(example):
+    assert measure_recall(example, LANGUAGE_QUERIES, LANGUAGE_VECTORS, 10) >= 0.93
+
+
+def test_every_kind_answers_alone_as_in_a_batch(example):
+    batch = example.search(LANGUAGE_QUERIES[:8], 5)
+    for number, query in enumerate(LANGUAGE_QUERIES[:8]):
+        single = example.search(query[None], 5, trusted=True)
+        np.testing.assert_allclose(single.scores[0], batch.scores[number], atol=1e-6)
+        np.testing.assert_array_equal(single.rows[0], batch.rows[number])
+
+
+def test_every_kind_accepts_its_own_indexes_only(example):
+    own = built_alike(example.kind)
+    for kind in EXAMPLES:
+        # Inverted lists are only one where vectors are few, as those of a scan are.
+        one_list = kind.name == "ivf_pq" and example.kind.name == "pq_scan"
+        assert kind.accepts(example.faiss_index) == (
+            built_alike(kind) == own or (one_list and kind.refine == example.kind.refine)
+        )
+
+
+def built_alike(kind):
+    return (kind.name, *(getattr(kind, name, None) for name in ("storage", "refine", "bits")))
+
+
+def test_memory_is_what_was_estimated(example):
+    written = len(faiss.serialize_index(example.faiss_index)) / 5000
+    assert example.kind.bytes_per_vector(64, 5000) == pytest.approx(written, rel=0.02, abs=2)
+
+
+def test_a_ladder_costs_more_with_each_step_and_changes_search_parameters_only():
+    assert [kind.ef_search for kind in Hnsw().search_ladder(1000, 30)] == [
+        32, 45, 64, 91, 128, 181, 256, 362, 512, 724, 1024, 1448, 2048
+    ]  # fmt: skip
+    ladder = IvfPq(nlist=100, dims=3).search_ladder(10_000, 10)
+    assert {(kind.nlist, kind.dims, kind.refine) for kind in ladder} == {(100, 3, "sq8")}
+    # 100 lists of 100 codes, 20 codes as dear as one kept vector: 5 per list and 10 per k_factor.
+    costs = [5 * kind.nprobe + 10 * kind.k_factor for kind in ladder]
+    assert costs == sorted(costs)
+    assert costs[0] == 15
+    assert costs[-1] == 500 + 320
+    assert RaBitQ(k_factor=7, nlist=8).search_ladder(10_000, 10) == [
+        RaBitQ(k_factor=7, nlist=8, nprobe=nprobe) for nprobe in (1, 2, 4, 8)
+    ]
+    assert Flat().search_ladder(10, 1) == [Flat()]
+    assert PqScan(dims=3).search_ladder(10, 1)[0] == PqScan(dims=3, k_factor=1)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 7, 30, 31])
+@pytest.mark.parametrize("kind", EXAMPLES, ids=EXAMPLE_NAMES)
+def test_any_dimension_is_indexed(kind, dimension):
+    vectors = unit_rows(50, dimension)
+    found = VectorIndex.build(vectors, kind).search(vectors, 1)
+    np.testing.assert_allclose(found.scores[:, 0], 1, atol=3 * score_error(kind))
+
+
+ORDER = np.random.default_rng(4).permutation(len(LANGUAGE_VECTORS))
+
+
+@pytest.fixture(
+    scope="module", params=[Flat(), Hnsw(storage="sq8"), PqScan()], ids=["flat", "hnsw", "pq_scan"]
+)
+def reordered(request):
+    """The same vectors in rows and in an index that numbers them otherwise; and the plain index."""
+    faiss_index = request.param.build(LANGUAGE_VECTORS[ORDER])
+    return VectorIndex(request.param, faiss_index, ORDER)
+
+
+@pytest.mark.parametrize("rows", [None, np.array([7, 4000, 12, 12]), LANGUAGES == 2, LANGUAGES == 0])
+def test_an_order_is_hidden_from_callers(reordered, rows):
+    allowed = None if rows is None else np.flatnonzero(rows) if rows.dtype == bool else rows
+    found = reordered.search(LANGUAGE_QUERIES, 10, rows=rows)
+    expected = brute_force(LANGUAGE_QUERIES, LANGUAGE_VECTORS, 10, allowed)
+    if reordered.kind == Flat():
+        assert_same(found, expected)
+    else:
+        assert recall_at_k(found.rows, expected[1]) >= 0.95
+        np.testing.assert_array_equal(found.rows < 0, expected[1] < 0)
+
+
+def test_vectors_are_reconstructed_by_row_whatever_the_order(reordered):
+    rows = np.array([3, 4999, 3])
+    error = score_error(reordered.kind)
+    np.testing.assert_allclose(reordered.reconstruct(rows), LANGUAGE_VECTORS[rows], atol=error)
+
+
+def test_among_equal_scores_the_lower_row_is_first_whatever_the_order():
+    vectors = np.repeat(unit_rows(1), 6, axis=0)
+    index = VectorIndex(Flat(), Flat().build(vectors), np.array([3, 5, 0, 1, 4, 2]))
+    assert index.search(vectors[:1], 6).rows.tolist() == [[0, 1, 2, 3, 4, 5]]
+    assert index.search(vectors[:1], 9).rows.tolist() == [[0, 1, 2, 3, 4, 5, -1, -1, -1]]
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        ([0, 1], r"order has dtype int64, shape \(2,\); expected integers \(3,\)"),
+        ([0.0, 1, 2], "order has dtype float64"),
+        ([0, 3, 1], r"order\[1\] is 3; there are 3 rows"),
+        ([0, -1, 1], r"order\[1\] is -1"),
+        ([0, 2, 2], "order holds row 2 more than once"),
+    ],
+)
+def test_an_order_that_is_no_permutation_is_refused(order, message):
+    with pytest.raises(IndexingError, match=message):
+        VectorIndex(Flat(), Flat().build(unit_rows(3)), np.array(order))
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -186,10 +346,16 @@ def test_wrong_queries_and_wrong_k_are_refused(flat):
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
-        ("tree", {}, "unknown index kind 'tree'; known: flat, hnsw"),
+        ("tree", {}, "unknown index kind 'tree'; known: flat, hnsw, ivf_pq, pq_scan, rabitq"),
         ("hnsw", {"depth": 3}, "index kind 'hnsw'.*depth"),
         ("hnsw", {"m": 1}, "hnsw parameter m is 1; expected an integer >= 2"),
         ("hnsw", {"ef_search": "9"}, "hnsw parameter ef_search is '9'"),
+        ("hnsw", {"storage": "sq4"}, "hnsw parameter storage is 'sq4'; expected one of float32, sq8"),
+        ("ivf_pq", {"nprobe": 0}, "ivf_pq parameter nprobe is 0; expected an integer >= 1"),
+        ("ivf_pq", {"refine": "none"}, "ivf_pq parameter refine is 'none'; expected one of float32, sq8"),
+        ("pq_scan", {"dims": 0}, "pq_scan parameter dims is 0"),
+        ("rabitq", {"bits": 10}, "rabitq parameter bits is 10; expected at most 9"),
+        ("rabitq", {"refine": "fp16"}, "rabitq parameter refine is 'fp16'; expected one of none, float32"),
     ],
 )
 def test_an_unknown_kind_or_parameter_is_refused(name, parameters, message):
