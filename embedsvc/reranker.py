@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from embedsvc.encoder import locate_model
 from embedsvc.encoders.pairs import PairInputs, PairRuntime
 from embedsvc.errors import (
+    DeadlineError,
     EmbedsvcError,
     InvalidInputError,
     MissingExtraError,
@@ -23,6 +24,8 @@ from embedsvc.reranker_folder import Activation, RerankerFolder, open_reranker_f
 from embedsvc.runtime import RuntimeName, RuntimeOptions, torch_installed
 from embedsvc.scheduling.plan import plan_batches
 from embedsvc.tokens import Truncate, check_unicode
+
+_PROCESSOR = (None, "cpu")
 
 
 @dataclass(frozen=True)
@@ -85,15 +88,25 @@ class Reranker:
         return self.score_with_usage(query, texts).scores
 
     def score_with_usage(
-        self, query: str, texts: Sequence[str], options: ScoreOptions | None = None
+        self,
+        query: str,
+        texts: Sequence[str],
+        options: ScoreOptions | None = None,
+        *,
+        given_up: Callable[[], bool] | None = None,
     ) -> Scoring:
-        """Like `scores`, and also say how many tokens each pair has and which texts were cut."""
+        """Like `scores`, and also say how many tokens each pair has and which texts were cut.
+
+        ``given_up`` is asked before each batch; DeadlineError when nobody waits for the scores any more.
+        """
         options = options or ScoreOptions()
         _check(query, texts, options)
         prepared = self._inputs.prepare(query, texts, options.truncate, options.max_text_tokens)
         logits = np.empty(len(texts), np.float32)
         lengths = [len(pair.ids) for pair in prepared.pairs]
         for rows in plan_batches(lengths, self.runtime.batch_tokens):
+            if given_up is not None and given_up():
+                raise DeadlineError("nobody waits for the scores any more")
             answer = self.runtime.logits(self._inputs.padded([prepared.pairs[row] for row in rows]))
             if answer.shape != (len(rows), 1):
                 raise ModelError(
@@ -127,18 +140,19 @@ def load_reranker(
 ) -> Reranker:
     """Open a cross-encoder with one label: a folder of sentence-transformers or transformers, or a hub id.
 
-    runtime: "auto" takes ONNX Runtime where the folder has an ONNX file of this precision, then torch.
-    device is for torch ("cpu", "cuda"); revision is for hub ids.
+    runtime: "auto" takes ONNX Runtime where the folder has an ONNX file of this precision and the device is
+    the processor, then torch. device is for torch ("cpu", "cuda"); revision is for hub ids.
     Raises NotFoundError, ModelError, or MissingExtraError naming what to install.
     """
     folder = open_reranker_folder(locate_model(model, revision))
     options = RuntimeOptions(runtime, device, precision)
-    return Reranker(folder, _open_runtime(folder, options))
+    return Reranker(folder, open_pair_runtime(folder, options))
 
 
-def _open_runtime(folder: RerankerFolder, options: RuntimeOptions) -> PairRuntime:
+def open_pair_runtime(folder: RerankerFolder, options: RuntimeOptions) -> PairRuntime:
+    """Open what runs the folder's model; raise ModelError or MissingExtraError naming what to install."""
     if _choose(folder, options) == "onnx":
-        if options.device not in (None, "cpu"):
+        if options.device not in _PROCESSOR:
             raise InvalidInputError(
                 f"device {options.device!r} is for the torch runtime; {folder.model.name!r} runs on onnx, on "
                 "the processor",
@@ -161,7 +175,7 @@ def _choose(folder: RerankerFolder, options: RuntimeOptions) -> RuntimeName:
         )
     if wanted == "onnx" and not has_onnx:
         raise ModelError(f"{folder.path} has no {options.precision} ONNX file; runtime torch needs none")
-    if has_onnx and wanted != "torch":
+    if wanted == "onnx" or (wanted == "auto" and has_onnx and options.device in _PROCESSOR):
         return "onnx"
     if options.precision != "float32":
         raise InvalidInputError(

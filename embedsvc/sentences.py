@@ -38,7 +38,7 @@ def sentence_spans(text: str, language: str) -> list[Span]:
 
 
 def _library_spans(text: str, language: str) -> Iterator[tuple[int, int]]:
-    """Yield what the library finds, block by block; a block starts anew at the last sentence of the one before.
+    """Yield what the library finds, block by block; a block begins with the last sentence of the one before.
 
     A sentence longer than a block goes on in the next.
     """

@@ -79,6 +79,12 @@ class Settings(BaseSettings):
         "unloaded above it.",
     )
 
+    reranker: str | None = Field(
+        None,
+        description="Folder or hub id of a cross-encoder for the rerank routes and for searches that ask to "
+        "rerank; without one the routes compare vectors.",
+    )
+
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every interface.")
     port: int = Field(8080, ge=0, le=65535, description="TCP port to listen on; 0 picks a free one.")
     tls_cert: Path | None = Field(None, description="PEM file of the certificate chain; with it: HTTPS.")

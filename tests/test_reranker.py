@@ -383,7 +383,7 @@ def test_the_runtime_is_what_the_folder_and_the_machine_have(
     with pytest.raises(InvalidInputError, match="runtime 'static' runs no reranker"):
         load_reranker(copy, runtime="static")
     with pytest.raises(InvalidInputError, match="device 'cuda' is for the torch runtime"):
-        load_reranker(copy, device="cuda")
+        load_reranker(copy, runtime="onnx", device="cuda")
     shutil.rmtree(copy / "onnx")
     with pytest.raises(ModelError, match="has no float32 ONNX file; runtime torch needs none"):
         load_reranker(copy, runtime="onnx")

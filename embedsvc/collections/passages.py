@@ -6,10 +6,9 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
-import numpy as np
 import regex
-from numpy.typing import NDArray
 
 from embedsvc.encoder import Encoder
 from embedsvc.errors import InvalidInputError, TextTooLongError
@@ -20,7 +19,9 @@ __all__ = ["PassageSplitter", "Span"]
 
 _WINDOW_CHARACTERS = 1_000_000  # tokenized at once: bounds memory (about 60 bytes a character)
 _WORD = re.compile(r"\S+")
+_GRAPHEMES = regex.compile(r"\X{1,4}")  # four at a time, for words of a million of them
 _GRAPHEME = regex.compile(r"\X")
+_SEAM_TOKENS = 2  # kept free where passages are cut without white space: the ends may become other tokens
 # A tokenizer makes at most one token of a byte of normalised text. Unicode normalisation and lower case
 # make at most three bytes of one, but for these characters (squared words and two ligatures).
 _MOST_GROWTH = 3
@@ -40,12 +41,13 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Tokens:
-    """Where the tokens of one part end: positions (tokens,) in its text, ascending."""
+    """Where the tokens of a part end, ascending: positions in its text plus ``shift``, prompt included."""
 
-    ends: NDArray[np.int64]
+    ends: list[int]
+    shift: int
 
     def before(self, position: int) -> int:
-        return int(np.searchsorted(self.ends, position, side="right"))
+        return bisect_right(self.ends, position + self.shift)
 
     def within(self, span: Span) -> int:
         return self.before(span.stop) - self.before(span.start)
@@ -77,6 +79,8 @@ class PassageSplitter:
                 f"the prompt has {prompt_tokens} tokens; the limit is {self._limit}, text included",
                 param="max_tokens",
             )
+        # The prompt's bytes may grow to elevenfold, and a token may mark the beginning of the text.
+        self._room_bytes = self._limit - 1 - 11 * len(self._lead.encode())
 
     def split(self, texts: Sequence[str], languages: Sequence[str]) -> list[list[Span]]:
         """Return the passages of each text (visible, valid Unicode; with its language), in order.
@@ -88,60 +92,56 @@ class PassageSplitter:
         found = [[Span(0, len(text))] for text in texts]
         if self._limit is None:
             return found
-        long = [row for row, text in enumerate(texts) if not self._surely_fits(text, self._limit)]
+        long = [row for row, text in enumerate(texts) if not self._surely_fits(text)]
         passages: dict[int, list[Span]] = {row: [] for row in long}
         parts = [_Part(row, found[row][0]) for row in long]
         while parts:
             remaining: list[_Part] = []
             for window in _windows(parts):
-                for part, ends in zip(window, self._token_ends(window, texts), strict=True):
-                    if len(ends) <= self._limit:
+                for part, tokens in zip(window, self._tokens(window, texts), strict=True):
+                    if len(tokens.ends) <= self._limit:
                         passages[part.row].append(part.span)
                     else:
-                        spans = self._cut(part, ends, texts[part.row], languages[part.row])
+                        spans = self._cut(part, tokens, texts[part.row], languages[part.row])
                         remaining += [_Part(part.row, span, part.tries + 1) for span in spans]
             parts = remaining
         for row, spans in passages.items():
             found[row] = _in_order(spans)
         return found
 
-    def _surely_fits(self, text: str, limit: int) -> bool:
-        """True when a text has few enough bytes, whatever its tokens; one more may mark its start."""
-        room = limit - 1 - len(self._lead) * _MOST_GROWTH
-        if text.isascii() and self._lead.isascii():
-            return len(text) <= room
-        if len(text) > room:
-            return False
-        most = len((self._lead + text).encode()) * _MOST_GROWTH + 1
-        return most <= limit and not _GROWS_MORE.search(self._lead + text)
+    def _surely_fits(self, text: str) -> bool:
+        """True when a text has few enough bytes, whatever its tokens."""
+        if text.isascii():
+            return len(text) <= self._room_bytes
+        size = len(text.encode()) * _MOST_GROWTH
+        return size <= self._room_bytes and not _GROWS_MORE.search(text)
 
-    def _token_ends(self, parts: Sequence[_Part], texts: Sequence[str]) -> list[NDArray[np.int64]]:
-        """Return the end of each token in the text of its row; what belongs to the prompt ends before it."""
+    def _tokens(self, parts: Sequence[_Part], texts: Sequence[str]) -> list[_Tokens]:
         given = [self._lead + texts[part.row][part.span.start : part.span.stop] for part in parts]
-        shifts = [part.span.start - len(self._lead) for part in parts]
         found = self._tokenizer.token_ends(given)
         return [
-            np.maximum.accumulate(np.array(ends, np.int64)) + shift
-            for ends, shift in zip(found, shifts, strict=True)
+            _Tokens(list(accumulate(ends, max)), len(self._lead) - part.span.start)
+            for part, ends in zip(parts, found, strict=True)
         ]
 
-    def _cut(self, part: _Part, ends: NDArray[np.int64], text: str, language: str) -> list[Span]:
+    def _cut(self, part: _Part, tokens: _Tokens, text: str, language: str) -> list[Span]:
         """Cut a part that is too long: into passages of the limit, or later into about halves.
 
         A passage by itself may have other tokens than within the text, so a second cut can be needed.
         """
         assert self._limit is not None
-        tokens = _Tokens(ends)
         count = tokens.within(part.span)
-        room = max(self._limit - (len(ends) - count), 1)
+        room = max(self._limit - (len(tokens.ends) - count), 1)
         if part.tries:
             room = max(min(room, count * 3 // 5), 1)
         units = list(_units(text, part.span, language, tokens, room))
         if units == [part.span]:
             raise TextTooLongError(
-                f"the character {text[part.span.start]!r} alone has {len(ends)} tokens, prompt included; "
-                f"the limit is {self._limit}"
+                f"the character {text[part.span.start]!r} alone has {len(tokens.ends)} tokens, "
+                f"prompt included; the limit is {self._limit}"
             )
+        if any(text[unit.start - 1 : unit.start].strip() for unit in units[1:]):
+            room = max(room - _SEAM_TOKENS, 1)
         return _pack(units, tokens, room, min(self._overlap, room // 2))
 
 
@@ -166,6 +166,10 @@ def _words(text: str, span: Span, _: str) -> Iterator[Span]:
     return (Span(*found.span()) for found in _WORD.finditer(text, *span))
 
 
+def _few_graphemes(text: str, span: Span, _: str) -> Iterator[Span]:
+    return (Span(*found.span()) for found in _GRAPHEMES.finditer(text, *span))
+
+
 def _graphemes(text: str, span: Span, _: str) -> Iterator[Span]:
     return (Span(*found.span()) for found in _GRAPHEME.finditer(text, *span))
 
@@ -174,13 +178,13 @@ def _characters(_text: str, span: Span, _: str) -> Iterator[Span]:
     return (Span(position, position + 1) for position in range(*span))
 
 
-_LEVELS: tuple[_Pieces, ...] = (_sentences, _words, _graphemes, _characters)
+_LEVELS: tuple[_Pieces, ...] = (_sentences, _words, _few_graphemes, _graphemes, _characters)
 
 
 def _pack(units: Sequence[Span], tokens: _Tokens, room: int, overlap: int) -> list[Span]:
     """Join neighbouring units greedily; the next passage starts with the last units of the one before."""
-    before = np.searchsorted(tokens.ends, [unit.start for unit in units], side="right").tolist()
-    after = np.searchsorted(tokens.ends, [unit.stop for unit in units], side="right").tolist()
+    before = [tokens.before(unit.start) for unit in units]
+    after = [tokens.before(unit.stop) for unit in units]
     passages: list[Span] = []
     first = end = 0
     while end < len(units):

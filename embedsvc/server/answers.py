@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from binascii import b2a_base64
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import orjson
@@ -64,15 +64,24 @@ def timings_ms(timings: Timings) -> dict[str, float]:
     }
 
 
-def timing_headers(encoding: Encoding, texts: Sequence[str]) -> dict[str, str]:
+class Measured(Protocol):
+    """What timing headers are about."""
+
+    @property
+    def tokens(self) -> list[int]: ...
+    @property
+    def timings(self) -> Timings: ...
+
+
+def timing_headers(done: Measured, texts: Sequence[str]) -> dict[str, str]:
     """Return the headers of text-embeddings-inference (whole milliseconds) and Server-Timing (exact)."""
-    spent = timings_ms(encoding.timings)
+    spent = timings_ms(done.timings)
     return {
         "x-total-time": f"{spent['total_ms']:.0f}",
         "x-tokenization-time": f"{spent['tokenize_ms']:.0f}",
         "x-queue-time": f"{spent['queue_ms']:.0f}",
         "x-inference-time": f"{spent['inference_ms']:.0f}",
-        "x-compute-tokens": str(sum(encoding.tokens)),
+        "x-compute-tokens": str(sum(done.tokens)),
         "x-compute-characters": str(sum(map(len, texts))),
         "server-timing": ", ".join(f"{stage[:-3]};dur={spent[stage]:g}" for stage in spent),
     }

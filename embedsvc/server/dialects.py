@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-COHERE_PATHS = frozenset({"/v1/embed", "/v2/embed", "/v2/rerank"})
+COHERE_PATHS = frozenset({"/v1/embed", "/v2/embed", "/v1/rerank", "/v2/rerank"})
 TEI_PATHS = frozenset(
     {
         "/",

@@ -101,6 +101,13 @@ class Metrics:
         for lane in _LANES:
             self._queue_texts.labels(model.name, lane).set_function(partial(model.waiting_texts, lane))
 
+    def observe_scoring(self, reranker: str, texts: int, tokens: int, timings: Timings) -> None:
+        """Count the texts that a reranker scored, and the time of the request."""
+        self.texts.labels(reranker, "interactive").inc(texts)
+        self.tokens.labels(reranker, "interactive").inc(tokens)
+        for stage, seconds in (("queue", timings.queue_s), ("inference", timings.inference_s)):
+            self.stage_seconds.labels(reranker, "interactive", stage).observe(seconds)
+
     def exposition(self) -> bytes:
         """Return the text format that Prometheus scrapes."""
         return generate_latest(self.registry)

@@ -10,13 +10,14 @@ from urllib.parse import quote
 from fastapi import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from embedsvc.errors import EmbedsvcError, UnavailableError
+from embedsvc.errors import EmbedsvcError, OverloadedError, UnavailableError
 from embedsvc.server.errors import (
     BodyTooLargeError,
     RequestTimeoutError,
     error_response,
     internal_error_response,
 )
+from embedsvc.server.state import ServerState
 
 _log = logging.getLogger(__name__)
 _DISCARDED_BODIES = 8  # a client sees its 413 only after it has sent its body; more than this is cut off
@@ -30,9 +31,10 @@ _SMALL_BYTES = 16 * 1024
 _ENCODING_PATHS = frozenset(
     {
         *("/v1/embeddings", "/embeddings", "/v1/embed", "/v2/embed"),
-        *("/", "/embed", "/rerank", "/similarity"),
+        *("/", "/embed", "/similarity"),
     }
 )
+_RANKING_PATHS = frozenset({"/rerank", "/v1/rerank", "/v2/rerank"})  # encoded unless there is a reranker
 
 
 class _ClientGoneError(Exception):
@@ -97,8 +99,8 @@ class WholeBody:
             await self._app(scope, receive, send)
             return
         body = await self._read_body(scope, receive)
-        if len(body) <= _SMALL_BYTES and scope["method"] == "POST" and scope["path"] in _ENCODING_PATHS:
-            overload = scope["app"].state.server.models.overload()
+        if len(body) <= _SMALL_BYTES and scope["method"] == "POST":
+            overload = _overload(scope)
             if overload is not None:
                 await error_response(overload, scope["path"])(scope, receive, send)
                 return
@@ -131,6 +133,15 @@ class WholeBody:
         if max(received, size) > limit:
             raise BodyTooLargeError(f"the body has more than max_body_bytes = {limit} bytes")
         return b"".join(chunks)
+
+
+def _overload(scope: Scope) -> OverloadedError | None:
+    """Return why no model would take a request for this path now; None when one would."""
+    state: ServerState = scope["app"].state.server
+    encodes = scope["path"] in _ENCODING_PATHS or (
+        scope["path"] in _RANKING_PATHS and state.reranking is None
+    )
+    return state.models.overload() if encodes else None
 
 
 async def _until_client_gone(work: Awaitable[None], receive: Receive) -> None:

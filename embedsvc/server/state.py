@@ -11,9 +11,11 @@ from fastapi import Depends, Request
 from embedsvc.collections.collection_set import CollectionSet
 from embedsvc.encoder import Encoder
 from embedsvc.errors import StorageError
+from embedsvc.reranker import Reranker
 from embedsvc.server.lanes import Lane
 from embedsvc.server.metrics import Metrics
 from embedsvc.server.models import ModelSet
+from embedsvc.server.reranking import Reranking, open_reranker
 from embedsvc.server.sample import load_sample
 from embedsvc.settings import Settings
 
@@ -32,6 +34,12 @@ class ServerState:
     storage: Lane
     mining: Lane
     token_vectors: Lane
+    reranking: Reranking | None
+
+    @property
+    def reranker(self) -> Reranker | None:
+        """The cross-encoder, for threads; the event loop asks `reranking`."""
+        return self.reranking.reranker if self.reranking else None
 
     @classmethod
     async def open(cls, settings: Settings, metrics: Metrics, encoder: Encoder | None) -> ServerState:
@@ -40,6 +48,7 @@ class ServerState:
             settings.data_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"data_dir {settings.data_dir} cannot be used: {error.strerror}") from error
+        reranker = await asyncio.to_thread(open_reranker, settings)
         models = await asyncio.to_thread(ModelSet, settings, metrics, encoder)
         await models.get(None)
         bulk = models.bulk_encoder()
@@ -54,13 +63,16 @@ class ServerState:
         storage = Lane("storage", threads=4, limit=256)
         mining = Lane("mining", threads=1, limit=8)
         token_vectors = Lane("token vectors", threads=1, limit=32)
-        return cls(settings, metrics, models, bulk, collections, storage, mining, token_vectors)
+        reranking = Reranking(reranker, metrics) if reranker else None
+        return cls(settings, metrics, models, bulk, collections, storage, mining, token_vectors, reranking)
 
     async def close(self) -> None:
         """Finish what the models hold, drop what has not begun, close the collections."""
         await self.models.close(_CLOSE_S)
         for lane in (self.storage, self.mining, self.token_vectors):
             lane.close()
+        if self.reranking:
+            self.reranking.close()
         await asyncio.to_thread(self.collections.close)
 
 

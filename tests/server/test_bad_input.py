@@ -123,6 +123,8 @@ def test_what_is_long_is_quoted_in_part(server):
         ("/rerank", b'"query": "a", "texts": %s', b"{}"),
         ("/similarity", b'"inputs": {"source_sentence": "a", "sentences": %s}', b"{}"),
         ("/v2/embed", b'"model": "m", "texts": %s', b"{}"),
+        ("/v1/rerank", b'"query": "a", "documents": %s', b"1"),
+        ("/v2/rerank", b'"query": "a", "documents": %s', b"{}"),
         ("/v2/embed", b'"model": "m", "embedding_types": %s', b'"x"'),
         ("/v1/bitext/mine", b'"source": %s', b"{}"),
     ],

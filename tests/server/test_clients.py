@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from tests.server_process import Server
+from tests.tiny_rerankers import QUERY, counted_logit, write_counting_reranker
+from tests.tiny_rerankers import TEXTS as PASSAGES
 
 openai = pytest.importorskip("openai", reason="needs the openai package")
 cohere = pytest.importorskip("cohere", reason="needs the cohere package")
@@ -18,7 +20,9 @@ TEXTS = ["a", "Guten Morgen, liebe Sorgen", "صباح الخير", "今天天气
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = Server("--data-dir", str(tmp_path_factory.mktemp("data")))
+    pytest.importorskip("onnx", reason="the reranker is written with it")
+    folder = write_counting_reranker(tmp_path_factory.mktemp("rerank") / "counting")
+    server = Server("--data-dir", str(tmp_path_factory.mktemp("data")), "--reranker", str(folder))
     yield server.url
     server.stop()
 
@@ -110,3 +114,25 @@ def test_cohere_splits_long_lists_and_names_errors(cohere_client, cohere_http, u
     assert refused.value.body["message"].startswith("texts has 97 texts; the limit is 96")
     with pytest.raises(cohere.errors.NotFoundError):
         cohere_client.embed(model="embed-v4.0", texts=["a"], input_type="clustering")
+
+
+def relevance(text: str) -> float:
+    logit = counted_logit(QUERY.split(), text.split()[:14])  # what fits beside the query
+    return float(1 / (1 + np.exp(-logit)))
+
+
+def test_cohere_reranks_in_both_versions(cohere_client, cohere_http, url):
+    expected = sorted(((relevance(text), row) for row, text in enumerate(PASSAGES)), reverse=True)
+    answer = cohere_client.rerank(model="counting", query=QUERY, documents=PASSAGES, top_n=4)
+    assert [result.index for result in answer.results] == [row for _, row in expected[:4]]
+    scores = [result.relevance_score for result in answer.results]
+    assert scores == pytest.approx([score for score, _ in expected[:4]], rel=1e-5)
+    assert answer.meta.warnings == ["documents[2] has 36 tokens with the query and was cut"]
+    first_version = cohere.Client(api_key="none", base_url=url, httpx_client=cohere_http)
+    documents = [{"text": text, "id": f"d{row}"} for row, text in enumerate(PASSAGES)]
+    answer = first_version.rerank(query=QUERY, documents=documents, return_documents=True)
+    assert [result.index for result in answer.results] == [row for _, row in expected]
+    assert [result.document.text for result in answer.results] == [PASSAGES[row] for _, row in expected]
+    with pytest.raises(cohere.errors.NotFoundError) as missing:
+        cohere_client.rerank(model="rerank-v3.5", query=QUERY, documents=PASSAGES)
+    assert missing.value.body["message"] == "no reranker 'rerank-v3.5'; this server has: counting"

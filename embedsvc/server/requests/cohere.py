@@ -1,4 +1,4 @@
-"""The requests of Cohere's embed routes."""
+"""The requests of Cohere's embed and rerank routes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
+from embedsvc.errors import InvalidInputError
 from embedsvc.options import EncodeOptions
 from embedsvc.server.requests.body import StrictRequest
+from embedsvc.tokens import check_unicode
 
 MAX_TEXTS = 96  # Cohere's; its clients split longer lists
 EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]
@@ -59,6 +61,73 @@ class EmbedResponse(BaseModel):
     texts: list[str]
     meta: dict[str, Any]
     response_type: Literal["embeddings_by_type", "embeddings_floats"]
+
+
+def _document(given: Any) -> Any:
+    texts = given.values() if isinstance(given, dict) else (given,)
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a string or an object of strings is expected")
+    return given
+
+
+Document = Annotated[str | dict[str, str], BeforeValidator(_document)]
+
+
+class RerankFields(StrictRequest):
+    """Both versions' fields."""
+
+    query: str
+    model: str | None = Field(None, description="The reranker; without one, an embedding model.")
+    top_n: int | None = Field(None, ge=1, description="How many of the best to return; by default all.")
+
+
+class RerankV1Request(RerankFields):
+    documents: list[Document] = Field(fail_fast=True, description="Texts, or objects with rank_fields.")
+    rank_fields: list[str] | None = Field(
+        None, min_length=1, fail_fast=True, description="Which fields of an object are read; by default text."
+    )
+    return_documents: bool = False
+    max_chunks_per_doc: int | None = Field(
+        None, ge=1, description="Taken for Cohere's clients; a long document is cut, not split."
+    )
+
+    def texts(self) -> list[str]:
+        """Return what is ranked: strings, and of objects the rank_fields they have, a line each.
+
+        Raises InvalidInputError naming an object that has none.
+        """
+        wanted = self.rank_fields or ["text"]
+        texts = []
+        for position, document in enumerate(self.documents):
+            if isinstance(document, str):
+                texts.append(document)
+                continue
+            for name, value in document.items():  # all of it may be returned
+                check_unicode(f"{name}{value}", f"documents[{position}]", param="documents")
+            parts = [document[field] for field in wanted if field in document]
+            if not parts:
+                raise InvalidInputError(
+                    f"documents[{position}] has none of the fields {', '.join(wanted)}", param="documents"
+                )
+            texts.append("\n".join(parts))
+        return texts
+
+
+class RerankV2Request(RerankFields):
+    documents: list[str] = Field(fail_fast=True)
+    max_tokens_per_doc: int = Field(4096, ge=1, description="Longer documents are cut there.")
+
+
+class RankedDocument(BaseModel):
+    index: int
+    relevance_score: float = Field(description="From 0 to 1.")
+    document: dict[str, str] | None = Field(None, description="Present when return_documents is true.")
+
+
+class RerankResponse(BaseModel):
+    id: str
+    results: list[RankedDocument] = Field(description="Best first.")
+    meta: dict[str, Any]
 
 
 class CohereError(BaseModel):

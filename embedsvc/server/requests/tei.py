@@ -90,7 +90,9 @@ class SimilarityRequest(TeiRequest):
 class RerankRequest(TruncationFields):
     query: str
     texts: list[str] = Field(fail_fast=True)
-    raw_scores: bool = Field(False, description="Without effect: a score is a cosine.")
+    raw_scores: bool = Field(
+        False, description="Logits instead of scores from 0 to 1; without effect on cosines."
+    )
     return_text: bool = False
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
-import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
-from numpy.typing import NDArray
 
 from embedsvc import __version__
 from embedsvc.encoder import check_texts
@@ -22,6 +19,7 @@ from embedsvc.server.answers import json_response, matrix_json, number_rows, tim
 from embedsvc.server.errors import WrongModelError
 from embedsvc.server.inference import Asked, check_batch, encode_for, encode_tokens_for, state_of
 from embedsvc.server.models import ServedModel
+from embedsvc.server.ranking import Ranked, Side, cosines, rank
 from embedsvc.server.requests.body import body_of, read_body
 from embedsvc.server.requests.tei import (
     DecodeRequest,
@@ -78,34 +76,35 @@ async def similarity(request: Request) -> Response:
     check_batch(sentences, _limit(request), field="inputs.sentences")
     parameters = body.parameters
     options = EncodeOptions(prompt_name=parameters.prompt_name, truncate=parameters.truncation())
-    cosines, headers = await _cosines(
+    values, left, right = await cosines(
         request,
-        _Side([source], options, "inputs.source_sentence".format),
-        _Side(sentences, options, "inputs.sentences[{}]".format),
+        await _default(request),
+        Side([source], options, "inputs.source_sentence".format),
+        Side(sentences, options, "inputs.sentences[{}]".format),
     )
-    return Response(number_rows(cosines[None])[0], headers=headers, media_type="application/json")
+    headers = timing_headers(replace(right, tokens=left.tokens + right.tokens), [source, *sentences])
+    return Response(number_rows(values[None])[0], headers=headers, media_type="application/json")
 
 
 @router.post("/rerank", responses={200: {"model": list[Rank]}}, openapi_extra=body_of(RerankRequest))
 async def rerank(request: Request) -> Response:
-    """Order texts by the cosine of their vectors to the query's.
+    """Order texts by how well they answer the query, best first.
 
-    The model is an embedding model, not a cross-encoder: query and texts take its prompts for these roles.
+    With a reranker a score is the sigmoid of its logit (raw_scores: the logit). Without one it is the cosine
+    of the vectors; query and texts take the embedding model's prompts for these roles.
     """
     body = await read_body(request, RerankRequest)
     check_batch(body.texts, _limit(request), field="texts")
-    cut = body.truncation()
-    scores, headers = await _cosines(
-        request,
-        _Side([body.query], EncodeOptions(input_type="query", truncate=cut), "query".format),
-        _Side(body.texts, EncodeOptions(input_type="document", truncate=cut), "texts[{}]".format),
-    )
+    ranked = Ranked(body.query, body.texts, "texts", truncate=body.truncation())
+    ranking = await rank(request, ranked)
+    scores = ranking.raw if body.raw_scores or ranking.kind == "cosine" else ranking.relevance()
     ranks = [
-        {"index": int(row), "score": float(scores[row])}
-        | ({"text": body.texts[row]} if body.return_text else {})
-        for row in np.argsort(-scores, kind="stable")
+        {"index": row, "score": float(scores[row])} | ({"text": body.texts[row]} if body.return_text else {})
+        for row in ranking.best_first()
     ]
-    return Response(orjson.dumps(ranks), headers=headers, media_type="application/json")
+    return Response(
+        orjson.dumps(ranks), headers=timing_headers(ranking, ranked.all), media_type="application/json"
+    )
 
 
 @router.post(
@@ -166,26 +165,6 @@ async def info(request: Request) -> Info:
         tokenization_workers=2,
         version=__version__,
     )
-
-
-@dataclass(frozen=True)
-class _Side:
-    """Texts to compare, how they are encoded, and how the request names them."""
-
-    texts: list[str]
-    options: EncodeOptions
-    place: Callable[[int], str]
-
-
-async def _cosines(request: Request, one: _Side, many: _Side) -> tuple[NDArray[np.float32], dict[str, str]]:
-    """Return the cosines (n,) of many texts to one, and the headers that say what they cost."""
-    served = await _default(request)
-    left, right = await asyncio.gather(
-        *(encode_for(request, served, side.texts, side.options, Asked(side.place)) for side in (one, many))
-    )
-    cosines = np.clip(right.vectors @ left.vectors[0], -1, 1)
-    both = replace(right, tokens=left.tokens + right.tokens)
-    return cosines, timing_headers(both, one.texts + many.texts)
 
 
 def _limit(request: Request) -> int:
