@@ -70,7 +70,7 @@ def build_snapshot(
     passages = view.passages_after(0, identity.dimension, table)
     order = np.lexsort((passages.rows, passages.languages))
     languages = passages.languages[order]
-    debias = _fitted(view, passages, options)
+    debias = _fitted(passages, options)
     vectors = passages.vectors[order]
     if debias is not None:
         vectors = debias.apply(vectors, languages)
@@ -80,7 +80,7 @@ def build_snapshot(
         identity=identity,
         last_row=last_row,
         passages=view.passage_count(last_row, table),
-        index=ShardedIndex.build(vectors, languages, ShardOptions(recall=options.recall)),
+        index=ShardedIndex.build(vectors, languages.astype("U"), ShardOptions(recall=options.recall)),
         rows=passages.rows[order],
         documents=passages.documents[order],
         languages=languages,
@@ -121,11 +121,9 @@ def open_snapshot(view: View, folder: Path) -> Opened | None:
     languages = np.empty(len(rows), LANGUAGE)
     for group in opened.index.groups.values():
         languages[group.start : group.stop] = group.label.encode()
-    debias = (
-        Debias.from_bytes(opened.arrays["debias"].tobytes(), folder / record.folder)
-        if opened.extra["debias"]
-        else None
-    )
+    debias = None
+    if opened.extra["debias"]:
+        debias = Debias.from_bytes(opened.arrays["debias"].tobytes(), folder / record.folder)
     base = Base(opened.index, rows, documents, languages, lock=lock)
     return Opened(base.without(removed), debias)
 
@@ -193,7 +191,7 @@ def _locked(folder: Path) -> SharedLock:
         raise IndexFileError(f"{folder}: cannot be opened: {error.strerror}") from error
 
 
-def _fitted(view: View, passages: PassageRows, options: CollectionOptions) -> Debias | None:
+def _fitted(passages: PassageRows, options: CollectionOptions) -> Debias | None:
     if options.debias == "none" or not len(passages):
         return None
     return fit_debias(options.debias, passages.vectors, passages.languages)
