@@ -250,10 +250,13 @@ def test_fast_path_knows_every_character_that_grows_more_than_threefold() -> Non
             assert most <= 11 * len(character.encode())
 
 
+def test_passage_within_another_is_left_out() -> None:
+    spans = [Span(6, 10), Span(0, 6), Span(5, 12), Span(0, 6)]
+    assert passages._in_order(spans) == [Span(0, 6), Span(5, 12)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "unit", ["a", "word ", ".", "中", "e\u0301", "\u0301", "“a. ", "a\n", "👩\u200d", "(a. ", "\n\n"]
-)
+@pytest.mark.parametrize("unit", ["a", "word ", "中", "\u0301", "“a. ", "👩\u200d"])
 def test_a_million_characters_take_bounded_time(unit: str) -> None:
     text = (unit * 1_000_000)[:999_999] + "x"
     begin = time.process_time()
