@@ -35,13 +35,13 @@ class FieldNames:
 
 
 def read_documents(path: Path, names: FieldNames | None = None) -> Iterator[Document]:
-    """Yield the documents of a file in order; other fields become metadata, with those of a "metadata" object.
+    """Yield the documents of a file in order; other fields become metadata.
 
-    A .txt line is a text, its id the file's name and line number ("notes.txt:7"); blank lines are
-    skipped. A .tsv file starts with the names of its columns. A .jsonl line is an object; a number as id
-    becomes its digits. These may be packed (.gz, .xz). Of a .parquet row null columns are left out. A
-    vector is a list of numbers or base64 of little-endian float32; a document with one needs no text. An
-    id must not come twice.
+    The fields of an object "metadata" become metadata too. A .txt line is a text, its id the file's name
+    and line number ("notes.txt:7"); blank lines are skipped. A .tsv file starts with the names of its
+    columns. A .jsonl line is an object; a number as id becomes its digits. These may be packed (.gz, .xz).
+    Of a .parquet row null columns are left out. A vector is a list of numbers or base64 of little-endian
+    float32; a document with one needs no text. An id must not come twice.
     Raises InvalidInputError naming file, line or row, and reason, at the first bad one; MissingExtraError
     for .parquet without pyarrow.
     """
