@@ -61,15 +61,6 @@ def methods(passages: Vectors, groups: NDArray[np.str_], pairs: ParallelPairs) -
     }
 
 
-def tuned(passages: Vectors, groups: NDArray[np.str_], components: list[int]) -> dict[str, Debias]:
-    """Return "lir" with several numbers of directions."""
-    return {
-        f"lir, {r} directions": fit_debias("lir", passages, groups, components=r)
-        for r in components
-        if r < passages.shape[1]
-    }
-
-
 def measured(
     debias: Debias,
     vectors: tuple[Vectors, Vectors],
@@ -97,13 +88,15 @@ def main() -> None:
     half = np.flatnonzero(data.tuning == options.tune)
     fitted = methods(vectors[1], groups, pairs)
     if options.tune:
-        fitted |= tuned(vectors[1], groups, [2, 3, 5, 8])
+        for r in (2, 3, 5, 8):
+            fitted[f"lir, {r} directions"] = fit_debias("lir", vectors[1], groups, components=r)
     modes = {"none": measure(dense(*vectors), data.judged, half)}
     modes |= {name: measured(debias, vectors, data, asked, half) for name, debias in fitted.items()}
     print(f"{encoder.name}: {len(half):,} questions, {len(data.passages):,} passages, 11 languages\n")
     print(summary(modes))
-    print(f"\n{languages(modes)}")
-    print("\nThe language of the questions detected, or not known at all:\n")
+    if options.tune:
+        return
+    print(f"\n{languages(modes)}\n\nThe language of the questions detected, or not known at all:\n")
     print(unsure(fitted, vectors, data, half))
 
 
