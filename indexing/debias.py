@@ -10,7 +10,7 @@ along some directions, then renormalise. They differ in what is estimated, and f
           language (Jang et al. 2026, "Shift", arXiv 2606.18801).
 
 A mean of few vectors is the vectors' own content, and to subtract it destroys them (measured: five per
-language lose a quarter of the pooled mAP, one loses all). So every estimate starts from
+language cost a quarter of the pooled mAP, one costs two thirds). So every estimate starts from
 `PRIOR_ROWS` imaginary rows: of the whole pool for "center" and "lir", of no difference for "shift".
 """
 
