@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,12 +90,13 @@ def build_snapshot(
 def save_snapshot(built: Built, folder: Path) -> SnapshotRecord:
     """Write a built index into a new folder below ``folder``; nobody knows it before it is recorded."""
     name = f"{built.generation}-{uuid.uuid4().hex[:8]}"
-    arrays: dict[str, NDArray[Any]] = {"rows": built.rows, "documents": built.documents}
-    extra: dict[str, Any] = {"generation": built.generation, "debias": built.debias is not None}
-    if built.debias is not None:
-        arrays["debias"] = np.frombuffer(built.debias.to_bytes(), np.uint8)
     sha256 = save_shards(
-        built.index, folder / name, arrays=arrays, extra=extra, model=built.identity.fingerprint or None
+        built.index,
+        folder / name,
+        arrays={"rows": built.rows, "documents": built.documents},
+        files={} if built.debias is None else {_DEBIAS: built.debias.save},
+        extra={"generation": built.generation},
+        model=built.identity.fingerprint or None,
     )
     (folder / name / _LOCK).touch()
     return SnapshotRecord(name, sha256, built.generation, built.last_row, built.passages)
@@ -121,9 +121,7 @@ def open_snapshot(view: View, folder: Path) -> Opened | None:
     languages = np.empty(len(rows), LANGUAGE)
     for group in opened.index.groups.values():
         languages[group.start : group.stop] = group.label.encode()
-    debias = None
-    if opened.extra["debias"]:
-        debias = Debias.from_bytes(opened.arrays["debias"].tobytes(), folder / record.folder)
+    debias = Debias.load(opened.files[_DEBIAS]) if _DEBIAS in opened.files else None
     base = Base(opened.index, rows, documents, languages, lock=lock)
     return Opened(base.without(removed), debias)
 
