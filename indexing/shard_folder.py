@@ -54,7 +54,8 @@ def save_shards(
 ) -> str:
     """Write ``index`` and ``arrays`` into the new folder ``folder``, durably; return the manifest's sha256.
 
-    ``files`` are written, durably, by the function that each name stands for. The folder appears whole or not at all. Raises OSError when it exists or cannot be written.
+    ``files`` are written, durably, by the function that each name stands for. The folder appears whole or
+    not at all. Raises OSError when it exists or cannot be written.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)

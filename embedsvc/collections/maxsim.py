@@ -52,5 +52,4 @@ def max_sim(query: NDArray[np.float32], passage: NDArray[np.float32]) -> float:
 
 def _unit_rows(states: NDArray[np.float32]) -> NDArray[np.float32]:
     lengths = np.linalg.norm(states, axis=1, keepdims=True)
-    rows: NDArray[np.float32] = states / np.where(lengths > 0, lengths, np.float32(1))
-    return rows
+    return np.asarray(states / np.where(lengths > 0, lengths, 1), np.float32)

@@ -227,5 +227,5 @@ def _blobs(vectors: NDArray[np.float32]) -> list[bytes]:
     stored = np.ascontiguousarray(vectors, STORED)
     width = stored.shape[1] * STORED.itemsize
     content = stored.tobytes()
-    some: list[bool] = vectors.any(axis=1).tolist()  # type: ignore[union-attr]
+    some = np.any(vectors, axis=1)
     return [content[i * width : (i + 1) * width] if some[i] else b"" for i in range(len(stored))]
