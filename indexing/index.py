@@ -72,6 +72,19 @@ class VectorIndex:
         allowed = None if rows is None else self._allowed(rows)
         return self._neighbours(*self.kind.search(self.faiss_index, queries, k, allowed))
 
+    def candidates(
+        self, queries: NDArray[np.float32], k: int, *, rows: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int64]:
+        """Return the rows ``(q, k)`` that `search` finds, in any order, for a caller who scores them anew.
+
+        ``queries`` must have passed `check_vectors`; a slot without a neighbour has row -1.
+        """
+        allowed = None if rows is None else self._allowed(rows)
+        found = self.kind.search(self.faiss_index, queries, k, allowed)[1]
+        if self.order is None:
+            return found
+        return np.where(found < 0, -1, self.order[found])
+
     def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the vectors ``(r, dim)`` of the row numbers ``rows`` ``(r,)``, as the index keeps them.
 
