@@ -1,6 +1,7 @@
 """Arrays in, neighbours out: exact and approximate search over unit vectors, on numpy and FAISS."""
 
 from indexing.calibrate import Calibration, build_calibrated
+from indexing.choose import Choice, choose
 from indexing.errors import IndexFileError, IndexingError, VectorError
 from indexing.exact import BothWays, nearest, nearest_both_ways
 from indexing.folder import open_index, save_index
@@ -15,6 +16,7 @@ __all__ = [
     "KINDS",
     "BothWays",
     "Calibration",
+    "Choice",
     "Flat",
     "Hnsw",
     "IndexFileError",
@@ -29,6 +31,7 @@ __all__ = [
     "VectorIndex",
     "build_calibrated",
     "check_vectors",
+    "choose",
     "kind_from",
     "measure_recall",
     "nearest",

@@ -89,13 +89,11 @@ class VectorIndex:
 
     def _neighbours(self, scores: NDArray[np.float32], found: NDArray[np.int64]) -> Neighbours:
         """Turn what FAISS found into rows, ordered by score, then row. Most answers need no sorting."""
-        missing = found < 0
-        some_missing = bool(missing.any())
-        if self.order is not None:
-            found = self.order[found].astype(np.int64) if self.count else found
-            found[missing] = -1
-        if some_missing:
-            scores[missing] = -np.inf
+        missing = found < 0 if found.min(initial=0) < 0 else None
+        if self.order is not None and self.count:
+            found = self.order.take(found, mode="clip").astype(np.int64)
+        if missing is not None:
+            scores[missing], found[missing] = -np.inf, -1
         if not (scores[:, 1:] < scores[:, :-1]).all():
             order = np.lexsort((found, -scores), axis=-1)
             scores, found = np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)

@@ -46,7 +46,7 @@ def brute_force(queries, vectors, k, allowed=None):
     rows = np.full((len(queries), k), -1)
     candidates = np.arange(len(vectors)) if allowed is None else np.unique(allowed)
     for query, product in enumerate(products):
-        best = sorted(candidates, key=lambda row: (-product[row], row))[:k]
+        best = candidates[np.argsort(-product[candidates], kind="stable")][:k]
         scores[query, : len(best)], rows[query, : len(best)] = product[best], best
     return scores, rows
 
