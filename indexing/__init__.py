@@ -5,6 +5,7 @@ from indexing.choose import Choice, choose
 from indexing.errors import IndexFileError, IndexingError, VectorError
 from indexing.exact import BothWays, nearest, nearest_both_ways
 from indexing.folder import open_index, save_index
+from indexing.gpu import on_gpu
 from indexing.index import VectorIndex
 from indexing.kinds import KINDS, Flat, Hnsw, IvfPq, Kind, PqScan, RaBitQ, kind_from
 from indexing.manifest import Manifest, read_manifest
@@ -37,6 +38,7 @@ __all__ = [
     "nearest",
     "nearest_both_ways",
     "normalize_rows",
+    "on_gpu",
     "open_index",
     "read_manifest",
     "recall_at_k",

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from indexing.errors import IndexingError
 from indexing.kinds import Flat, Kind
+from indexing.kinds.stored import Found
 from indexing.neighbours import Neighbours
 from indexing.vectors import check_vectors
 
@@ -70,7 +71,7 @@ class VectorIndex:
         if k < 1:
             raise IndexingError(f"k is {k}; expected at least 1")
         allowed = None if rows is None else self._allowed(rows)
-        return self._neighbours(*self.kind.search(self.faiss_index, queries, k, allowed))
+        return self._neighbours(*self._found(queries, k, allowed))
 
     def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the vectors ``(r, dim)`` of the row numbers ``rows`` ``(r,)``, as the index keeps them.
@@ -86,6 +87,10 @@ class VectorIndex:
         numbers = known if self.order is None else self._number_of_row[known].astype(np.int64)
         vectors: NDArray[np.float32] = self.faiss_index.reconstruct_batch(numbers)
         return vectors
+
+    def _found(self, queries: NDArray[np.float32], k: int, numbers: NDArray[np.int64] | None) -> Found:
+        """What FAISS finds, in its own numbers, only of ``numbers`` (ascending) if given."""
+        return self.kind.search(self.faiss_index, queries, k, numbers)
 
     def _neighbours(self, scores: NDArray[np.float32], found: NDArray[np.int64]) -> Neighbours:
         """Turn what FAISS found into rows, ordered by score, then row. Most answers need no sorting."""

@@ -58,7 +58,7 @@ def assert_same(found, expected, score_error=1e-6):
     assert (found.scores.dtype, found.rows.dtype) == (np.float32, np.int64)
 
 
-def rows_with_languages(n, dimension=64, seed=0, shares=(0.6, 0.3, 0.08, 0.02)):
+def rows_with_languages(n, dimension=32, seed=0, shares=(0.6, 0.3, 0.08, 0.02)):
     """Clustered rows and the language ``(n,)`` of each: a cluster speaks mostly one language."""
     random = np.random.default_rng(seed)
     centres = np.random.default_rng(98).standard_normal((100, dimension))

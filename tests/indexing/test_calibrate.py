@@ -12,7 +12,7 @@ from indexing.calibrate import LARGEST_SHARE, LEAST_QUERIES, held_out
 
 VECTORS, LANGUAGES = rows_with_languages(6000, seed=1)
 CODES = np.array(["en", "de", "sw", "is"])[LANGUAGES]
-LISTS = IvfPq(nlist=64, refine="float32")
+LISTS = IvfPq(nlist=64, dims=2, refine="float32")
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +71,12 @@ def test_the_parameters_are_the_cheapest_that_reach_the_target_in_every_group(ca
 
 def test_a_group_that_is_hard_to_find_decides():
     # Rows of no cluster: their neighbours are scattered over all lists.
-    vectors = np.concatenate([VECTORS, unit_rows(400, 64, seed=3)])
+    vectors = np.concatenate([VECTORS, unit_rows(400, 32, seed=3)])
     groups = np.repeat(["easy", "hard"], [6000, 400])
     pooled, _ = build_calibrated(vectors, LISTS, recall=0.9, queries=400)
     fair, calibration = build_calibrated(vectors, LISTS, groups=groups, recall=0.9, queries=400)
     assert calibration.recall_by_group["hard"] >= 0.9
-    queries = unit_rows(100, 64, seed=4)
+    queries = unit_rows(100, 32, seed=4)
     true = brute_force(queries, vectors, 10)[1]
     assert shares(pooled.search(queries, 10).rows, true).mean() < 0.8
     assert shares(fair.search(queries, 10).rows, true).mean() >= 0.88
