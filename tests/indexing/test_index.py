@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import faiss
 import numpy as np
 import pytest
@@ -218,6 +220,24 @@ def test_every_kind_answers_alone_as_in_a_batch(example):
         single = example.search(query[None], 5, trusted=True)
         np.testing.assert_allclose(single.scores[0], batch.scores[number], atol=1e-6)
         np.testing.assert_array_equal(single.rows[0], batch.rows[number])
+
+
+def test_every_kind_answers_many_threads_as_one(example):
+    rows = np.flatnonzero(LANGUAGES == 0)
+    expected = example.search(LANGUAGE_QUERIES, 5), example.search(LANGUAGE_QUERIES, 5, rows=rows)
+
+    def agrees(number):
+        query = LANGUAGE_QUERIES[number : number + 1]
+        plain, filtered = (example.search(query, 5, rows=allowed) for allowed in (None, rows))
+        return np.array_equal([plain.rows[0], filtered.rows[0]], [whole.rows[number] for whole in expected])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(agrees, range(60)))
+
+
+def test_trusted_queries_are_not_looked_at(flat):
+    found = flat.search(2 * QUERIES, 3, trusted=True)
+    np.testing.assert_allclose(found.scores, 2 * flat.search(QUERIES, 3).scores, rtol=1e-5)
 
 
 def test_every_kind_accepts_its_own_indexes_only(example):
