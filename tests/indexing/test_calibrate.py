@@ -69,6 +69,14 @@ def test_the_parameters_are_the_cheapest_that_reach_the_target_in_every_group(ca
     assert max(unseen.lowest(kind) for kind in ladder[:place]) < 0.9
 
 
+def test_the_target_is_reached_by_more_than_chance(calibrated):
+    kind = calibrated[0].kind
+    unseen = HeldOut(CODES, 400, LISTS)
+    target = (unseen.recalls(kind).mean() + unseen.lowest(kind)) / 2
+    index, _ = build_calibrated(VECTORS, LISTS, groups=CODES, recall=target, queries=400)
+    assert unseen.lowest(kind) < target <= unseen.lowest(index.kind)
+
+
 def test_a_group_that_is_hard_to_find_decides():
     # Rows of no cluster: their neighbours are scattered over all lists.
     vectors = np.concatenate([VECTORS, unit_rows(400, 32, seed=3)])
