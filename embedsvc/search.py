@@ -234,12 +234,12 @@ class Search:
             return found
         words = self._lexical(query.text or "", max(k, _HYBRID_DEPTH), within)
         if request.mode == "lexical":
-            return words.take(slice(0, k))
+            return words.first(k)
         (meaning,) = self._dense([query.vector], max(k, _HYBRID_DEPTH), within)
         if request.explain:
             self._trace.note("dense", meaning.documents, meaning.scores)
             self._trace.note("lexical", words.documents, words.scores)
-        return self._fused(meaning, words).take(slice(0, k))
+        return self._fused(meaning, words).first(k)
 
     def _fused(self, meaning: Candidates, words: Candidates) -> Candidates:
         fuse = reciprocal_rank_fusion if self._request.fusion == "rrf" else score_fusion
@@ -263,7 +263,7 @@ class Search:
         found = _union(parts)
         boost = np.array([request.boosts.get(code.decode(), 0.0) for code in found.languages], np.float32)
         raised = found.scores + boost if request.mode == "dense" else found.scores * (1 + boost)
-        return _sorted(Candidates(raised, found.rows, found.documents, found.languages)).take(slice(0, k))
+        return _sorted(Candidates(raised, found.rows, found.documents, found.languages)).first(k)
 
     def _balanced(self, query: Query, k: int) -> Candidates:
         """Return the ``k`` best, as the request's balance between languages wants it."""
@@ -278,8 +278,8 @@ class Search:
                 own = Restriction(self._within.documents, frozenset([code]))
                 parts[code] = self._preferred(query, min(k, most), own)
         if not request.round_robin:
-            return _sorted(_union(list(parts.values()))).take(slice(0, k))
-        return _in_turns([part for part in parts.values() if len(part)]).take(slice(0, k))
+            return _sorted(_union(list(parts.values()))).first(k)
+        return _in_turns([part for part in parts.values() if len(part)]).first(k)
 
     def _grouped(self, query: Query) -> Candidates:
         """Return the best documents; with ``group_by``, one for each value of that field."""
@@ -311,10 +311,11 @@ class Search:
 
     def _finished(self, query: Query, found: Candidates, facets: dict[str, int] | None) -> SearchResult:
         request = self._request
-        found = self._scored_anew(query, found.take(slice(0, request.depth)))
+        found = self._scored_anew(query, found.first(request.depth))
         if request.min_score is not None:
             found = found.take(found.scores >= request.min_score)
-        found = found.take(slice(request.offset, request.reach))
+        if request.offset or len(found) > request.top_k:
+            found = found.take(slice(request.offset, request.reach))
         with self._trace.timed("documents"):
             found = self._with_passages(query, found)
             passages = self._view.passages(found.rows.tolist())
@@ -360,7 +361,7 @@ class Search:
                 scores = scorers.tokens.scores(str(query.text), found.rows.tolist(), self._view)
             found = self._rescored("maxsim", found, scores)
         if request.rerank and scorers.reranker is not None:
-            found = self._with_passages(query, found.take(slice(0, request.rerank)))
+            found = self._with_passages(query, found.first(request.rerank))
             with self._trace.timed("rerank"):
                 stored = self._view.passages(found.rows.tolist())
                 texts = [part.text[part.start : part.stop] for part in stored]
@@ -376,9 +377,9 @@ class Search:
 
     def _with_passages(self, query: Query, found: Candidates) -> Candidates:
         """Give every document that was found by its words only the passage that has most of them."""
-        unknown = np.flatnonzero(found.rows < 0)
-        if not len(unknown):
+        if found.rows.min(initial=0) >= 0:
             return found
+        unknown = np.flatnonzero(found.rows < 0)
         rows = found.rows.copy()
         best = self._view.best_passages(found.documents[unknown].tolist(), query.text or "")
         rows[unknown] = [best[document] for document in found.documents[unknown].tolist()]
