@@ -22,7 +22,7 @@ TOKENIZE = "ascii"  # FTS5 need not know Unicode: terms come ready, and all past
 # A contentless index must be told what to delete, so one name stands for one analysis for ever.
 ANALYZER = f"1 unicode-{unicodedata.unidata_version} snowball-{Stemmer.version()}"
 # A row to be inserted once, that sorts after all others. Where the left side of a NOT ends early, FTS5 leaves
-# its right side on a later row, and bm25() scores that row for it: both sides end here, where nothing is found.
+# its right side on a later row, and bm25() scores that row for it: so both sides end here, at no text.
 LAST_ROW, LAST_TERM = 2**62, "\ue000"
 POSTINGS_BUDGET = 20_000
 MAX_WORD = 64  # characters; the rest of a longer word (base64, hashes) is not indexed
@@ -103,7 +103,7 @@ def analyze(text: str, language: str | None) -> str:
     Under one ``ANALYZER`` the same text and language always give the same terms.
     """
     words = _words(language if language in _SPECIAL_LANGUAGES else None)
-    if text.isascii():
+    if text.isascii() and language not in _DOTLESS_I:
         return " ".join(map(words.__getitem__, _ASCII_WORD.findall(text.lower())))
     spaced, runs = _segments(text)
     terms = list(map(words.__getitem__, _WORD.findall(spaced)))
