@@ -26,7 +26,7 @@ def reciprocal_rank_fusion(
 
 
 def score_fusion(rankings: Sequence[Ranking], *, weights: Sequence[float] | None = None) -> Fused:
-    """Return rows (m,) and scores (m,), best first: the weighted mean of scores, each ranking's scaled to 0..1.
+    """Return rows (m,) and scores (m,), best first: the weighted mean of the scores, scaled to 0..1.
 
     A ranking's highest score becomes 1 and its lowest 0; where all are equal they become 1. A row that a
     ranking lacks gets 0 from it: it is taken for no better than the last that was found. Ties go to the

@@ -151,7 +151,8 @@ def test_a_word_in_both_forms_counts_once() -> None:
         assert both.keys() - primary.keys() == {1000}
         assert both[1000] == pytest.approx(plain[1000])
         database.execute("INSERT INTO t (t, rowid, terms) VALUES ('delete', 1000, 'running')")
-        assert dict(database.execute(ranks, (match_expression("running", "en"),))).keys() == {0, 1, 2}
+        after = dict(database.execute(ranks, (match_expression("running", "en"),)))
+        assert after == pytest.approx(dict(database.execute(ranks, ('"run"',))))
 
 
 def test_rarest_terms_are_taken_within_the_budget() -> None:
