@@ -59,12 +59,11 @@ def _fused(
 
 
 def _min_max(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    if len(scores) == 0 or scores.max() == scores.min():
+    halves = scores / 2  # their difference does not overflow
+    lowest, highest = halves.min(initial=np.inf), halves.max(initial=-np.inf)
+    if highest <= lowest:
         return np.ones(len(scores))
-    lowest, highest = scores.min(), scores.max()
-    scaled: NDArray[np.float64] = (scores / 2 - lowest / 2) / (
-        highest / 2 - lowest / 2
-    )  # halves: no overflow
+    scaled: NDArray[np.float64] = (halves - lowest) / (highest - lowest)
     return scaled
 
 

@@ -21,9 +21,6 @@ import Stemmer
 TOKENIZE = "ascii"  # FTS5 need not know Unicode: terms come ready, and all past ASCII belongs to a term
 # A contentless index must be told what to delete, so one name stands for one analysis for ever.
 ANALYZER = f"1 unicode-{unicodedata.unidata_version} snowball-{Stemmer.version()}"
-# A row to be inserted once, that sorts after all others. Where the left side of a NOT ends early, FTS5 leaves
-# its right side on a later row, and bm25() scores that row for it: so both sides end here, at no text.
-LAST_ROW, LAST_TERM = 2**62, "\ue000"
 POSTINGS_BUDGET = 20_000
 MAX_WORD = 64  # characters; the rest of a longer word (base64, hashes) is not indexed
 
@@ -152,8 +149,10 @@ def _rarest(terms: list[Term], frequency: Callable[[str], int], budget: int) -> 
 def _expression(terms: list[Term]) -> str | None:
     """OR over the terms; a text that has the primary form of a word is not scored for the plain one too."""
     primary = list(dict.fromkeys(f'"{term.primary}"' for term in terms))
+    # Not simply plain NOT primary: where no text has the plain form, FTS5 leaves the right side on its
+    # first text, and bm25() counts the primary form twice there.
     plain = [
-        f'(("{term.plain}" OR "{LAST_TERM}") NOT ("{term.primary}" OR "{LAST_TERM}"))'
+        f'(("{term.plain}" OR "{term.primary}") NOT "{term.primary}")'
         for term in terms
         if term.plain != term.primary
     ]
