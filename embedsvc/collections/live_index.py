@@ -57,6 +57,7 @@ class LiveIndex:
 
     def build(self) -> None:
         """Save an index of everything now, unless the saved one holds everything and nothing else."""
+        self._store.check_writable()
         self.wait()
         if not self._is_complete():
             self._rebuild()

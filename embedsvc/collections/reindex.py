@@ -70,6 +70,7 @@ def reindex(collection: Collection, encoder: Encoder, *, progress: Progress | No
 class _Reindexing:
     def __init__(self, collection: Collection, encoder: Encoder, progress: Progress) -> None:
         self._store: Store = collection.store
+        self._store.check_writable()
         self._folder = collection.path / INDEX
         self._report = progress
         current = self._store.identity()
