@@ -61,3 +61,28 @@ def _min_max(scores: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.ones(len(scores))
     scaled: NDArray[np.float64] = (scores - scores.min()) / (scores.max() - scores.min())
     return scaled
+
+
+def _checked(ranking: Ranking, position: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    rows, scores = np.asarray(ranking[0], np.int64), np.asarray(ranking[1], np.float64)
+    if rows.shape != scores.shape or rows.ndim != 1:
+        raise InvalidInputError(
+            f"rankings[{position}] has rows of shape {rows.shape} and scores of shape {scores.shape}; "
+            "one score per row expected"
+        )
+    if len(np.unique(rows)) != len(rows):
+        raise InvalidInputError(f"rankings[{position}] has a row more than once")
+    if not np.isfinite(scores).all():
+        place = int(np.isfinite(scores).argmin())
+        raise InvalidInputError(f"rankings[{position}] has the score {scores[place]} at {place}")
+    return rows, scores
+
+
+def _checked_weights(rankings: Sequence[Ranking], weights: Sequence[float] | None) -> Sequence[float]:
+    if weights is None:
+        return [1.0] * len(rankings)
+    if len(weights) != len(rankings) or not all(np.isfinite(weight) and weight >= 0 for weight in weights):
+        raise InvalidInputError(
+            f"weights are {list(weights)}; {len(rankings)} numbers that are not negative expected"
+        )
+    return weights
