@@ -116,11 +116,14 @@ class Search:
         """Return a result for each query."""
         request = self._request
         facets = self._facets() if request.facets else None
+        results = []
         if request.mode == "dense" and not (request.is_balanced or request.boosts or request.group_by):
             ranked = self._dense([query.vector for query in queries], request.depth, self._within)
-            pairs = zip(queries, ranked, strict=True)
-            return [self._finished(query, found, facets) for query, found in pairs]
-        results = []
+            shared = self._trace
+            for query, found in zip(queries, ranked, strict=True):
+                self._trace = _Trace(dict(shared.plan), dict(shared.timings_ms))
+                results.append(self._finished(query, found, facets))
+            return results
         for query in queries:
             self._trace = _Trace()
             results.append(self._finished(query, self._grouped(query), facets))
@@ -167,6 +170,8 @@ class Search:
         self, vectors: Sequence[NDArray[np.float32] | None], k: int, within: Restriction
     ) -> list[Candidates]:
         """Return for each query vector the ``k`` or fewer documents nearest in meaning."""
+        if not vectors:
+            return []
         matrix = np.stack([vector for vector in vectors if vector is not None])
         with self._trace.timed("index"):
             found, plan = self._state.search(matrix, k, within, self._request.filter)
@@ -218,7 +223,7 @@ class Search:
         )
 
     def _ranked(self, query: Query, k: int, within: Restriction) -> Candidates:
-        """Return the ``k`` or fewer best documents in the request's mode, before any preference."""
+        """Return the best documents in the request's mode, before any preference: ``k``, of fused more."""
         request = self._request
         if request.mode == "dense":
             (found,) = self._dense([query.vector], k, within)
@@ -230,7 +235,7 @@ class Search:
         if request.explain:
             self._trace.note("dense", meaning.documents, meaning.scores)
             self._trace.note("lexical", words.documents, words.scores)
-        return self._fused(meaning, words).take(slice(0, k))
+        return self._fused(meaning, words)
 
     def _fused(self, meaning: Candidates, words: Candidates) -> Candidates:
         fuse = reciprocal_rank_fusion if self._request.fusion == "rrf" else score_fusion
@@ -245,13 +250,15 @@ class Search:
         request = self._request
         found = self._ranked(query, k, within)
         if not request.boosts:
-            return found
+            return found.take(slice(0, k))
         parts = [found]
         if request.mode != "hybrid":  # ranks of other pools do not compare
             for code in request.boosts:
                 if within.languages is None or code in within.languages:
                     parts.append(self._ranked(query, k, Restriction(within.documents, frozenset([code]))))
-        found = _union(parts)
+        found = _sorted(_union(parts))
+        if request.explain and request.mode != "hybrid":
+            self._trace.note(request.mode, found.documents, found.scores)
         boost = np.array([request.boosts.get(code.decode(), 0.0) for code in found.languages], np.float32)
         raised = found.scores + boost if request.mode == "dense" else found.scores * (1 + boost)
         return _sorted(Candidates(raised, found.rows, found.documents, found.languages)).take(slice(0, k))
