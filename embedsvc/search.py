@@ -16,6 +16,7 @@ from embedsvc.collections.filters import check_fields, matching_mask
 from embedsvc.collections.fusion import reciprocal_rank_fusion, score_fusion
 from embedsvc.collections.lexical import match_expression
 from embedsvc.collections.maxsim import TokenScorer
+from embedsvc.collections.metadata import Term, terms_of
 from embedsvc.collections.request import OTHERS, SearchRequest
 from embedsvc.collections.segments import ALL, Candidates, Restriction, State
 from embedsvc.collections.views import LANGUAGE, StoredPassage, View
@@ -298,8 +299,7 @@ class Search:
         seen: set[object] = set()
         kept = []
         for place, document in enumerate(found.documents.tolist()):
-            value = _value_at(metadata[document], str(self._request.group_by))
-            key = document if value is None else repr(value)
+            key = _values_at(metadata[document], str(self._request.group_by)) or document
             if key not in seen:
                 seen.add(key)
                 kept.append(place)
@@ -448,10 +448,6 @@ def _in_turns(parts: Sequence[Candidates]) -> Candidates:
     return found.take(np.lexsort((found.documents, -found.scores, ranks)))
 
 
-def _value_at(metadata: dict[str, Any] | None, path: str) -> Any:
-    value: Any = metadata
-    for name in path.split("."):
-        if not isinstance(value, dict) or name not in value:
-            return None
-        value = value[name]
-    return value
+def _values_at(metadata: dict[str, Any] | None, path: str) -> frozenset[Term]:
+    """Return what metadata holds at a path, as filters see it: equal are values that a filter takes for equal."""
+    return frozenset(term for term in terms_of(metadata) if term.field == path and term.kind != "z")
