@@ -116,19 +116,20 @@ class Oracle:
         return self._fused([self._dense(vector, pool)[:cut], words[:cut]], options.get("fusion", "rrf"))
 
     def _dense(self, vector: Vector | None, pool: dict[str, Known]) -> list[Found]:
-        found = []
-        for id_, known in pool.items():
-            scores = [
-                (float(self._turned(own, known.language) @ vector), -place)
-                for place, own in enumerate(known.vectors)
-                if own is not None and vector is not None and vector.any()
-            ]
-            if scores:
-                best, place = max(scores)
-                found.append(Found(id_, best, known, known.spans[-place]))
-        return best_first(found)
+        if vector is None or not vector.any():
+            return []
+        places = [
+            (id_, place) for id_, known in pool.items() for place, own in enumerate(known.vectors) if own is not None
+        ]
+        turned = [self._turned(pool[id_].vectors[place], pool[id_].language) for id_, place in places]
+        best: dict[str, Found] = {}
+        for (id_, place), score in zip(places, (np.array(turned) @ vector).tolist() if turned else [], strict=True):
+            if id_ not in best or score > best[id_].score:
+                best[id_] = Found(id_, score, pool[id_], pool[id_].spans[place])
+        return best_first(list(best.values()))
 
-    def _turned(self, vector: Vector, language: str) -> Vector:
+    def _turned(self, vector: Vector | None, language: str) -> Vector:
+        assert vector is not None
         return vector if self.moved is None else self.moved(vector, language)
 
     def _words(self, query: str, pool: dict[str, Known], language: str | None) -> list[Found]:
