@@ -17,6 +17,7 @@ from embedsvc.collections.filters import check_fields, matching_mask
 from embedsvc.collections.fusion import reciprocal_rank_fusion, score_fusion
 from embedsvc.collections.lexical import match_expression
 from embedsvc.collections.maxsim import TokenScorer
+from embedsvc.collections.metadata import Term, terms_of
 from embedsvc.collections.request import OTHERS, SearchRequest
 from embedsvc.collections.segments import ALL, Candidates, Restriction, State
 from embedsvc.collections.views import LANGUAGE, StoredPassage, View
@@ -124,11 +125,14 @@ class Search:
         """Return a result for each query."""
         request = self._request
         facets = self._facets() if request.facets else None
+        results = []
         if request.mode == "dense" and not (request.is_balanced or request.boosts or request.group_by):
             ranked = self._dense([query.vector for query in queries], request.depth, self._within)
-            pairs = zip(queries, ranked, strict=True)
-            return [self._finished(query, found, facets) for query, found in pairs]
-        results = []
+            shared = self._trace
+            for query, found in zip(queries, ranked, strict=True):
+                self._trace = _Trace(request.explain, dict(shared.plan), dict(shared.timings_ms))
+                results.append(self._finished(query, found, facets))
+            return results
         for query in queries:
             self._trace = _Trace(request.explain)
             results.append(self._finished(query, self._grouped(query), facets))
@@ -175,6 +179,8 @@ class Search:
         self, vectors: Sequence[NDArray[np.float32] | None], k: int, within: Restriction
     ) -> list[Candidates]:
         """Return for each query vector the ``k`` or fewer documents nearest in meaning."""
+        if not vectors:
+            return []
         given = [vector for vector in vectors if vector is not None]
         matrix = given[0][None] if len(given) == 1 else np.stack(given)
         with self._trace.timed("index"):
@@ -227,7 +233,7 @@ class Search:
         )
 
     def _ranked(self, query: Query, k: int, within: Restriction) -> Candidates:
-        """Return the ``k`` or fewer best documents in the request's mode, before any preference."""
+        """Return the best documents in the request's mode, before any preference: ``k``, of fused more."""
         request = self._request
         if request.mode == "dense":
             (found,) = self._dense([query.vector], k, within)
@@ -239,7 +245,7 @@ class Search:
         if request.explain:
             self._trace.note("dense", meaning.documents, meaning.scores)
             self._trace.note("lexical", words.documents, words.scores)
-        return self._fused(meaning, words).first(k)
+        return self._fused(meaning, words)
 
     def _fused(self, meaning: Candidates, words: Candidates) -> Candidates:
         fuse = reciprocal_rank_fusion if self._request.fusion == "rrf" else score_fusion
@@ -254,13 +260,15 @@ class Search:
         request = self._request
         found = self._ranked(query, k, within)
         if not request.boosts:
-            return found
+            return found.take(slice(0, k))
         parts = [found]
         if request.mode != "hybrid":  # ranks of other pools do not compare
             for code in request.boosts:
                 if within.languages is None or code in within.languages:
                     parts.append(self._ranked(query, k, Restriction(within.documents, frozenset([code]))))
-        found = _union(parts)
+        found = _sorted(_union(parts))
+        if request.explain and request.mode != "hybrid":
+            self._trace.note(request.mode, found.documents, found.scores)
         boost = np.array([request.boosts.get(code.decode(), 0.0) for code in found.languages], np.float32)
         raised = found.scores + boost if request.mode == "dense" else found.scores * (1 + boost)
         return _sorted(Candidates(raised, found.rows, found.documents, found.languages)).first(k)
@@ -300,8 +308,7 @@ class Search:
         seen: set[object] = set()
         kept = []
         for place, document in enumerate(found.documents.tolist()):
-            value = _value_at(metadata[document], str(self._request.group_by))
-            key = document if value is None else repr(value)
+            key = _values_at(metadata[document], str(self._request.group_by)) or document
             if key not in seen:
                 seen.add(key)
                 kept.append(place)
@@ -455,10 +462,6 @@ def _in_turns(parts: Sequence[Candidates]) -> Candidates:
     return found.take(np.lexsort((found.documents, -found.scores, ranks)))
 
 
-def _value_at(metadata: dict[str, Any] | None, path: str) -> Any:
-    value: Any = metadata
-    for name in path.split("."):
-        if not isinstance(value, dict) or name not in value:
-            return None
-        value = value[name]
-    return value
+def _values_at(metadata: dict[str, Any] | None, path: str) -> frozenset[Term]:
+    """Return what metadata holds at a path, as filters see it: equal are values that a filter takes for equal."""
+    return frozenset(term for term in terms_of(metadata) if term.field == path and term.kind != "z")

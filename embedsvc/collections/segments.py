@@ -143,7 +143,7 @@ class Memo:
     def keep(self, kept: dict[object, Any], key: object, value: Any) -> None:
         """Remember a value; the oldest is forgotten when there are many."""
         if len(kept) >= _KEPT_FILTERS:
-            kept.pop(next(iter(kept)), None)
+            kept.pop(next(iter(list(kept))), None)
         kept[key] = value
 
 
@@ -241,9 +241,12 @@ class State:
             scores, positions = scores[real], positions[real]
         base = self.base
         if delta is None:
-            return Candidates(
+            found = Candidates(
                 scores, base.rows[positions], base.documents[positions], base.languages[positions]
             )
+            if (scores[1:] < scores[:-1]).all():
+                return found
+            return found.take(np.lexsort((found.rows, -scores)))  # the base orders equals by language
         own = delta[query]
         best = np.argpartition(-own, k - 1)[:k] if len(own) > k else np.arange(len(own))
         best = best[own[best] > -np.inf]
