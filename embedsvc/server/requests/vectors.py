@@ -33,8 +33,8 @@ def _vector(given: Any) -> NDArray[np.float32]:
     return _finite(np.array([_bounded(value) for value in given]))
 
 
-def _vectors(given: Any) -> list[NDArray[np.float32]]:
-    """One vector or a list of them → a list of vectors (dim,)."""
+def _vectors(given: Any) -> NDArray[np.float32] | list[NDArray[np.float32]]:
+    """Return a vector (dim,) or a list of them, as it was given."""
     if isinstance(given, list) and given and isinstance(given[0], list | str):
         vectors = []
         for position, one in enumerate(given):
@@ -43,7 +43,7 @@ def _vectors(given: Any) -> list[NDArray[np.float32]]:
             except ValueError as error:
                 raise ValueError(f"vector {position}: {error}") from error
         return vectors
-    return [_vector(given)]
+    return _vector(given)
 
 
 def _bounded(value: float) -> float:
