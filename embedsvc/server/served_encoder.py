@@ -23,8 +23,10 @@ Hold = Callable[[], contextlib.AbstractContextManager[ServedModel]]
 class EncoderFinder:
     """Finds the served model with a fingerprint; for threads, while the event loop that made it runs."""
 
-    def __init__(self, models: ModelSet) -> None:
+    def __init__(self, models: ModelSet, default: Encoder) -> None:
+        """``default`` is the default model for threads: it stays loaded."""
         self._models = models
+        self._default = default
         self._loop = asyncio.get_running_loop()
         self._encoders: dict[ServedModel, ServedEncoder] = {}
         self._lock = threading.Lock()
@@ -36,6 +38,8 @@ class EncoderFinder:
 
     def encoder_of(self, model: ServedModel) -> Encoder:
         """Return a model as an encoder; it is loaded. Raises what loading it raises."""
+        if model is self._models.default:
+            return self._default
         with self._lock:
             found = self._encoders.get(model)
         if found is None:

@@ -55,7 +55,7 @@ class ServerState:
         models = await asyncio.to_thread(ModelSet, settings, metrics, encoder)
         await models.get(None)
         bulk = models.bulk_encoder()
-        encoders = EncoderFinder(models)
+        encoders = EncoderFinder(models, bulk)
         collections = CollectionSet(settings.data_dir, bulk, find_encoder=encoders, reranker=reranker)
         if settings.demo:
             try:
