@@ -237,7 +237,7 @@ class Collection:
         languages: Iterable[str] | None = None,
         vectors: bool = False,
     ) -> Iterator[Document]:
-        """Yield the documents of one moment, oldest first; with ``vectors`` theirs, if they have one alone."""
+        """Yield the documents of one moment, oldest first, with ``vectors`` those that have one alone."""
         with self._store.reading() as view:
             wanted = None
             if filter is not None or languages is not None:
@@ -392,7 +392,7 @@ class Collection:
             )
         if vectors is not None:
             units = [unit_vector(vector, identity.dimension) for vector in vectors]
-            return [Query(text, unit) for text, unit in zip(texts or [None] * len(units), units, strict=True)]
+            return [Query(text, unit) for text, unit in zip(texts or [""] * len(units), units, strict=True)]
         if request.mode == "lexical":
             return [Query(text) for text in texts or ()]
         encoder = self._encoder_of(identity)
@@ -443,12 +443,8 @@ def _matching_rows(
 
 
 def _different(name: str, stored: CollectionOptions, given: CollectionOptions) -> str:
-    differ = {
-        key: (value, asdict(given)[key])
-        for key, value in asdict(stored).items()
-        if asdict(given)[key] != value
-    }
+    pairs = [(key, old, asdict(given)[key]) for key, old in asdict(stored).items()]
     told = ", ".join(
-        f"{key} = {json.dumps(old)}, not {json.dumps(new)}" for key, (old, new) in differ.items()
+        f"{key} = {json.dumps(old)}, not {json.dumps(new)}" for key, old, new in pairs if old != new
     )
     return f"collection {name!r} was made with {told}; options are fixed when a collection is made"
