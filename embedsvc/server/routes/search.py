@@ -15,7 +15,7 @@ from embedsvc.collections.request import SearchRequest, checked_request
 from embedsvc.errors import DimensionMismatchError, InvalidInputError
 from embedsvc.options import EncodeOptions
 from embedsvc.server.answers import json_bytes
-from embedsvc.server.inference import Asked, check_batch, encode_for, state_of
+from embedsvc.server.inference import Asked, encode_for, state_of
 from embedsvc.server.models import ServedModel
 from embedsvc.server.requests.body import body_of, read_body
 from embedsvc.server.requests.collections import ResultBody, ResultsBody, SearchBody
@@ -66,9 +66,9 @@ def _target(state: ServerState, name: str) -> _Target:
 
 def _check_size(body: SearchBody, wanted: SearchRequest, limit: int) -> None:
     queries, vectors = body.queries(), body.vectors()
-    for name, given in (("query", queries), ("vector", vectors)):
-        if given is not None:
-            check_batch(given, limit, field=name)
+    for name, given, what in (("query", queries, "queries"), ("vector", vectors, "vectors")):
+        if given is not None and len(given) > limit:
+            raise InvalidInputError(f"{name} has {len(given)} {what}; max_batch_texts = {limit}", param=name)
     count = len(queries if queries is not None else vectors or ())
     if count * wanted.reach > _MAX_HITS:
         raise InvalidInputError(
