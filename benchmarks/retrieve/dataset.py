@@ -94,7 +94,8 @@ class Dataset:
         rows = self.rows(within)
         metric = faiss.METRIC_INNER_PRODUCT
         _, found = faiss.knn(self.queries[queries], self.vectors[rows], min(k, len(rows)), metric=metric)
-        return rows[found]
+        nearest: NDArray[np.int64] = rows[found]
+        return nearest
 
 
 def make_dataset(folder: Path, rows: int, queries: int) -> Dataset:
@@ -113,7 +114,9 @@ def make_dataset(folder: Path, rows: int, queries: int) -> Dataset:
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "documents.npy", documents.vectors)
     np.save(folder / "queries.npy", held_out.vectors)
-    metadata = [{"area": area, "draw": draw} for area, draw in zip(areas.tolist(), draws.tolist(), strict=True)]
+    metadata = [
+        {"area": area, "draw": draw} for area, draw in zip(areas.tolist(), draws.tolist(), strict=True)
+    ]
     _write_texts(folder / "documents.jsonl", documents, _DOCUMENT_CHARACTERS, rng, metadata)
     _write_texts(folder / "queries.jsonl", held_out, _QUERY_CHARACTERS, rng, [None] * len(asked))
     codes = np.array(CODES)

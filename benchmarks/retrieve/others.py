@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from serve.report import in_turns, ratios, spread, table
 
 from retrieve.dataset import Dataset
 from retrieve.process import ROOT, Worker, command, one_thread
-from serve.report import in_turns, ratios, spread, table
 
 _BATCH_QUERIES = 64
 _BATCH_REPEATS = 4
@@ -122,7 +122,10 @@ def opening_table(data: Dataset, store: Path, rounds: int) -> str:
     rows.append(["open to first answer", *both])
     steps = {"imported": "imports", "answered": "the first answer", "searched": "as many searches as queries"}
     memory = [
-        [f"after {name}", *(f"{statistics.median(a[key][of] for a in answers):,.0f}" for of in ("own", "files"))]
+        [
+            f"after {name}",
+            *(f"{statistics.median(a[key][of] for a in answers):,.0f}" for of in ("own", "files")),
+        ]
         for key, name in steps.items()
     ]
     times = table(["pages in the cache", "wall s", "CPU s"], rows)

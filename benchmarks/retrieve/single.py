@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from serve.report import in_turns, ratios, spread, table
 
 from retrieve.dataset import CODES, EVERYTHING, RAREST, Dataset, Within
 from retrieve.process import Worker
-from serve.report import in_turns, ratios, spread, table
 
 K = 10
 GOAL = 0.95
@@ -33,7 +33,9 @@ class Judge:
         self._data = data
         self._truth: dict[Within, NDArray[np.int64]] = {}
 
-    def recalls(self, answer: Mapping[str, Any], queries: Sequence[int], within: Within) -> NDArray[np.float64]:
+    def recalls(
+        self, answer: Mapping[str, Any], queries: Sequence[int], within: Within
+    ) -> NDArray[np.float64]:
         """Return the recall@10 of each query; raise RuntimeError for a document that the filter excludes."""
         if within not in self._truth:
             everyone = np.arange(len(self._data.queries))
@@ -146,7 +148,11 @@ def _cost_rows(figures: Mapping[str, _Figures], ours: str) -> str:
         cells = [f"{peer.recall:.3f}", spread(peer.cpu_ms, ".3f")]
         cells += [f"{peer.quantile(share):.3f}" for share in (0.5, 0.99)]
         against = "" if name == ours else ratios(peer.cpu_ms, figures[ours].cpu_ms)
-        inverse = "" if name == ours else f"{statistics.median(figures[ours].cpu_ms) / statistics.median(peer.cpu_ms):.2f}"
+        inverse = (
+            ""
+            if name == ours
+            else f"{statistics.median(figures[ours].cpu_ms) / statistics.median(peer.cpu_ms):.2f}"
+        )
         rows.append([name, *cells, against, inverse])
     head = ["", "recall@10", "CPU ms per query", "wall p50 ms", "p99 ms", "this / ours", "ours / this"]
     return table(head, rows)

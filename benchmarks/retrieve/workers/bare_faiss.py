@@ -1,4 +1,4 @@
-"""FAISS alone, as it comes: no ids, no texts, no store.    python -m retrieve.workers.bare_faiss DATA STORE"""
+"""FAISS alone, as it comes: no ids, no texts.    python -m retrieve.workers.bare_faiss DATA STORE"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from retrieve.workers.protocol import K, Data, serve, spent, timed
+from retrieve.workers.protocol import Data, K, serve, spent, timed
 
 
 class BareFaiss:
@@ -52,7 +52,9 @@ class BareFaiss:
         answer = timed(
             lambda query: index.search(query, K, params=parameters)[1], self._data.queries[queries][:, None]
         )
-        answer["found"] = [[f"doc-{row}" for row in found[0].tolist() if row >= 0] for found in answer["found"]]
+        answer["found"] = [
+            [f"doc-{row}" for row in found[0].tolist() if row >= 0] for found in answer["found"]
+        ]
         return answer
 
     def scan(self, queries: list[int], language: str) -> dict[str, Any]:

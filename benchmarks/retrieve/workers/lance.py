@@ -11,7 +11,7 @@ import lancedb
 import pyarrow as pa
 from lancedb.index import Bitmap, HnswSq, IvfPq
 
-from retrieve.workers.protocol import K, Data, Rows, serve, spent, timed
+from retrieve.workers.protocol import Data, K, Rows, serve, spent, timed
 
 _NAME = "documents"
 _INDEXES = {

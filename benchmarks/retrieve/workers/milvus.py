@@ -9,7 +9,7 @@ from typing import Any
 
 from pymilvus import DataType, MilvusClient
 
-from retrieve.workers.protocol import K, Data, Rows, serve, spent, timed
+from retrieve.workers.protocol import Data, K, Rows, serve, spent, timed
 
 _NAME = "documents"
 

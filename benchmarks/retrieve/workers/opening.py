@@ -1,4 +1,4 @@
-"""Opening a collection in a fresh process, to the first answer.    python -m retrieve.workers.opening DATA STORE"""
+"""A fresh process, to its first answer.    python -m retrieve.workers.opening DATA STORE"""
 
 from __future__ import annotations
 

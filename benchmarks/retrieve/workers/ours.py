@@ -10,7 +10,7 @@ from typing import Any
 
 from embedsvc.collections.collection import Collection, CollectionOptions, Document, SearchOptions
 from indexing import VectorIndex
-from retrieve.workers.protocol import K, Data, Rows, serve, spent, timed
+from retrieve.workers.protocol import Data, K, Rows, serve, spent, timed
 
 
 class Ours:
@@ -38,7 +38,10 @@ class Ours:
 
     def _write(self, rows: Rows) -> None:
         self._open.upsert(
-            [Document(**values, vector=vector) for values, vector in zip(rows.documents, rows.vectors, strict=True)]
+            [
+                Document(**values, vector=vector)
+                for values, vector in zip(rows.documents, rows.vectors, strict=True)
+            ]
         )
 
     def build(self) -> dict[str, float]:
@@ -75,9 +78,11 @@ class Ours:
         options = SearchOptions(top_k=K, mode=mode)  # type: ignore[arg-type]
         collection, data = self._open, self._data
         answer = timed(
-            lambda query: collection.query(
-                [data.query_texts[query]], vectors=data.queries[query : query + 1], options=options
-            )[0].hits,
+            lambda query: (
+                collection.query(
+                    [data.query_texts[query]], vectors=data.queries[query : query + 1], options=options
+                )[0].hits
+            ),
             queries,
         )
         answer["found"] = [[hit.id for hit in hits] for hits in answer["found"]]

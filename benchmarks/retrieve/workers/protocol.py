@@ -1,6 +1,7 @@
 """What every worker does: reads a request per line, answers with a line of JSON.
 
-A request names a method of the peer and its arguments, or a value of it. Needs numpy alone, as it runs in any environment.
+A request names a method of the peer and its arguments, or a value of it. Needs numpy alone, as it runs
+in any environment.
 """
 
 from __future__ import annotations
