@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -54,7 +54,7 @@ class Benchmark:
     def ours(self, store: str = "collection") -> Recipe:
         return Recipe("embedsvc", "ours", self.work / store)
 
-    def peers(self, kinds: tuple[str, ...], store: str = "") -> list[Recipe]:
+    def peers(self, kinds: Sequence[str], store: str = "") -> list[Recipe]:
         """Return the peers that are installed."""
         python = self.options.peers_venv and self.options.peers_venv.absolute() / "bin" / "python"
         found = []
@@ -90,7 +90,9 @@ class Benchmark:
 
     def single(self) -> None:
         bare = Recipe("FAISS HNSW-SQ8", "bare_faiss", self.work / "bare")
-        kinds = ("ivf_pq", "hnsw_sq", "flat")[self.options.rows < _TRAINED_ROWS :]
+        kinds: tuple[str, ...] = ("hnsw_sq", "flat")
+        if self.options.rows >= _TRAINED_ROWS:
+            kinds = ("ivf_pq", *kinds)
         with self.started(self.ours(), bare, *self.peers(kinds)) as workers:
             for within in (EVERYTHING, Within(language=RAREST)):
                 rows = cost_table(self.data, workers[0], workers[1], workers[2:], self.rounds, within)
