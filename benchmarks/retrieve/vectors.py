@@ -18,12 +18,12 @@ DIMENSION = 384
 SHARES = (0.32, 0.16, 0.10, 0.08, 0.065, 0.055, 0.048, 0.042, 0.038, 0.034, 0.031, 0.027)
 TOPICS = 3_000
 _FIELDS = 60
-_LOCAL_DIMENSIONS = 10
+_LOCAL_DIMENSIONS = 12
 _FIELD_PULL = 0.5
 _LANGUAGE_PULL = 0.35
 _TOPIC_NOISE = 0.70
-_OTHER_NOISE = 0.52
-_TOPIC_POWER = 1.2  # the size of the r-th topic falls with this power of r
+_OTHER_NOISE = 0.45
+_TOPIC_POWER = 1.15  # the size of the r-th topic falls with this power of r
 
 
 @dataclass(frozen=True, eq=False)
