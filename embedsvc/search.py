@@ -260,7 +260,7 @@ class Search:
         request = self._request
         found = self._ranked(query, k, within)
         if not request.boosts:
-            return found.take(slice(0, k))
+            return found.first(k)
         parts = [found]
         if request.mode != "hybrid":  # ranks of other pools do not compare
             for code in request.boosts:
@@ -463,5 +463,5 @@ def _in_turns(parts: Sequence[Candidates]) -> Candidates:
 
 
 def _values_at(metadata: dict[str, Any] | None, path: str) -> frozenset[Term]:
-    """Return what metadata holds at a path, as filters see it: equal are values that a filter takes for equal."""
+    """Return what metadata holds at a path; equal are values that a filter takes for equal."""
     return frozenset(term for term in terms_of(metadata) if term.field == path and term.kind != "z")

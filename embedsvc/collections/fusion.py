@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from embedsvc.errors import InvalidInputError
+
 Ranking = tuple[ArrayLike, ArrayLike]  # rows (n,) without repeats, scores (n,); best first
 Fused = tuple[NDArray[np.int64], NDArray[np.float64]]
 
