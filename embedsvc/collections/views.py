@@ -300,7 +300,8 @@ def _condition_sql(condition: Condition) -> tuple[str, list[Any]]:
         pairs = ", ".join(["(?, ?)"] * len(condition.terms))
         same = (
             f"WITH wanted (kind, value) AS (VALUES {pairs})"
-            " SELECT terms.document FROM wanted CROSS JOIN terms WHERE terms.field = (SELECT field FROM fields WHERE name = ?)"
+            " SELECT terms.document FROM wanted CROSS JOIN terms"
+            " WHERE terms.field = (SELECT field FROM fields WHERE name = ?)"
             " AND terms.kind = wanted.kind AND terms.value = wanted.value"
         )
         values = [value for term in condition.terms for value in (term.kind, term.value)]
