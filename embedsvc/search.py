@@ -28,6 +28,7 @@ from embedsvc.reranker import Reranker
 _HYBRID_DEPTH = 100  # candidates of each kind that are fused at least
 _LEXICAL_CHUNK = 256
 _MAX_CANDIDATES = 20_000
+_KEPT_FREQUENCIES = 50_000
 _UNTIMED = nullcontext()
 _UNIT = 1e-6
 
@@ -213,7 +214,11 @@ class Search:
     def _lexical(self, text: str, k: int, within: Restriction) -> Candidates:
         """Return the ``k`` or fewer documents that best share words with the text."""
         with self._trace.timed("words"):
-            expression = match_expression(text, self._query_language(text))
+            expression = match_expression(
+                text, self._query_language(text), frequency=self._documents_with
+            )
+            if self._request.explain:
+                self._trace.plan["words"] = expression
             matches = iter(()) if expression is None else self._view.lexical_matches(expression)
             documents: list[int] = []
             scores: list[float] = []
@@ -231,6 +236,15 @@ class Search:
             np.array(documents[:k], np.int64),
             np.array(languages[:k], LANGUAGE),
         )
+
+    def _documents_with(self, term: str) -> int:
+        """Return how many documents have a term, or had it lately: that is only to tell rare from common."""
+        known = self._state.memo.frequencies
+        found = known.get(term)
+        if found is None:
+            found = self._view.documents_with(term)
+            self._state.memo.keep(known, term, found, _KEPT_FREQUENCIES)
+        return found
 
     def _ranked(self, query: Query, k: int, within: Restriction) -> Candidates:
         """Return the best documents in the request's mode, before any preference: ``k``, of fused more."""

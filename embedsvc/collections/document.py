@@ -62,15 +62,19 @@ def check_document(given: Document | Mapping[str, Any], where: str) -> Document:
     """Return the document with a canonical language, if it has one; ``where`` is what errors call it."""
     document = given if isinstance(given, Document) else _from_mapping(given, where)
     _check_text(document.id, f"{where}.id", MAX_ID_CHARACTERS)
-    if document.vector is not None:
-        document = replace(document, vector=decode_vector(document.vector, f"{where}.vector"))
-    if document.vector is None or document.text != "":
+    vector = None if document.vector is None else decode_vector(document.vector, f"{where}.vector")
+    if vector is None or document.text != "":
         _check_text(document.text, f"{where}.text", MAX_TEXT_CHARACTERS)
     metadata_json(document.metadata, where)
-    if document.language is None:
+    language = None if document.language is None else _known_language(document.language, where)
+    if vector is document.vector and language == document.language:
         return document
+    return replace(document, language=language, vector=vector)
+
+
+def _known_language(code: str, where: str) -> str:
     try:
-        return replace(document, language=normalize_language(document.language))
+        return normalize_language(code)
     except InvalidInputError as error:
         raise _bad(f"{where}.language: {error.message}") from error
 

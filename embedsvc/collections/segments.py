@@ -139,10 +139,12 @@ class Memo:
     languages: dict[str, int] | None = None
     matching: dict[object, NDArray[np.bool_]] = field(default_factory=dict)
     allowed: dict[object, tuple[Allowed, NDArray[np.bool_]]] = field(default_factory=dict)
+    frequencies: dict[str, int] = field(default_factory=dict)  # of terms; may be of an earlier generation
 
-    def keep(self, kept: dict[object, Any], key: object, value: Any) -> None:
+    @staticmethod
+    def keep(kept: dict[Any, Any], key: object, value: Any, most: int = _KEPT_FILTERS) -> None:
         """Remember a value; the oldest is forgotten when there are many."""
-        if len(kept) >= _KEPT_FILTERS:
+        if len(kept) >= most:
             kept.pop(next(iter(list(kept))), None)
         kept[key] = value
 
@@ -164,7 +166,8 @@ class State:
         base, delta = self.base.without(removed), self.delta.without(removed)
         if len(new):
             delta = Delta.of(joined_rows(delta.living(), new))
-        return State(generation, self.identity, last_row, base, delta, self.debias)
+        memo = Memo(frequencies=self.memo.frequencies)
+        return State(generation, self.identity, last_row, base, delta, self.debias, memo)
 
     @property
     def count(self) -> int:

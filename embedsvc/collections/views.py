@@ -241,6 +241,11 @@ class View:
         found = self.connection.execute(sql, values).fetchall()
         return np.unique(np.array([row for (row,) in found], np.int64))
 
+    def documents_with(self, term: str) -> int:
+        """Return the number of documents that have a term of `analyze`."""
+        found = self.connection.execute("SELECT doc FROM lexical_terms WHERE term = ?", (term,)).fetchone()
+        return 0 if found is None else int(found[0])
+
     def lexical_matches(self, expression: str) -> Iterator[tuple[int, float]]:
         """Yield the row and BM25 score of each document that has a word of the expression, best first."""
         yield from self.connection.execute(
