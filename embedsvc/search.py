@@ -240,7 +240,7 @@ class Search:
             return found
         words = self._lexical(query.text or "", max(k, _HYBRID_DEPTH), within)
         if request.mode == "lexical":
-            return words.take(slice(0, k))
+            return words.first(k)
         (meaning,) = self._dense([query.vector], max(k, _HYBRID_DEPTH), within)
         if request.explain:
             self._trace.note("dense", meaning.documents, meaning.scores)
@@ -260,7 +260,7 @@ class Search:
         request = self._request
         found = self._ranked(query, k, within)
         if not request.boosts:
-            return found.take(slice(0, k))
+            return found.first(k)
         parts = [found]
         if request.mode != "hybrid":  # ranks of other pools do not compare
             for code in request.boosts:
@@ -271,7 +271,7 @@ class Search:
             self._trace.note(request.mode, found.documents, found.scores)
         boost = np.array([request.boosts.get(code.decode(), 0.0) for code in found.languages], np.float32)
         raised = found.scores + boost if request.mode == "dense" else found.scores * (1 + boost)
-        return _sorted(Candidates(raised, found.rows, found.documents, found.languages)).take(slice(0, k))
+        return _sorted(Candidates(raised, found.rows, found.documents, found.languages)).first(k)
 
     def _balanced(self, query: Query, k: int) -> Candidates:
         """Return the ``k`` best, as the request's balance between languages wants it."""
@@ -286,8 +286,8 @@ class Search:
                 own = Restriction(self._within.documents, frozenset([code]))
                 parts[code] = self._preferred(query, min(k, most), own)
         if not request.round_robin:
-            return _sorted(_union(list(parts.values()))).take(slice(0, k))
-        return _in_turns([part for part in parts.values() if len(part)]).take(slice(0, k))
+            return _sorted(_union(list(parts.values()))).first(k)
+        return _in_turns([part for part in parts.values() if len(part)]).first(k)
 
     def _grouped(self, query: Query) -> Candidates:
         """Return the best documents; with ``group_by``, one for each value of that field."""
@@ -318,10 +318,11 @@ class Search:
 
     def _finished(self, query: Query, found: Candidates, facets: dict[str, int] | None) -> SearchResult:
         request = self._request
-        found = self._scored_anew(query, found.take(slice(0, request.depth)))
+        found = self._scored_anew(query, found.first(request.depth))
         if request.min_score is not None:
             found = found.take(found.scores >= request.min_score)
-        found = found.take(slice(request.offset, request.reach))
+        if request.offset or len(found) > request.top_k:
+            found = found.take(slice(request.offset, request.reach))
         with self._trace.timed("documents"):
             found = self._with_passages(query, found)
             passages = self._view.passages(found.rows.tolist())
@@ -367,7 +368,7 @@ class Search:
                 scores = scorers.tokens.scores(str(query.text), found.rows.tolist(), self._view)
             found = self._rescored("maxsim", found, scores)
         if request.rerank and scorers.reranker is not None:
-            found = self._with_passages(query, found.take(slice(0, request.rerank)))
+            found = self._with_passages(query, found.first(request.rerank))
             with self._trace.timed("rerank"):
                 stored = self._view.passages(found.rows.tolist())
                 texts = [part.text[part.start : part.stop] for part in stored]
@@ -383,9 +384,9 @@ class Search:
 
     def _with_passages(self, query: Query, found: Candidates) -> Candidates:
         """Give every document that was found by its words only the passage that has most of them."""
-        unknown = np.flatnonzero(found.rows < 0)
-        if not len(unknown):
+        if found.rows.min(initial=0) >= 0:
             return found
+        unknown = np.flatnonzero(found.rows < 0)
         rows = found.rows.copy()
         best = self._view.best_passages(found.documents[unknown].tolist(), query.text or "")
         rows[unknown] = [best[document] for document in found.documents[unknown].tolist()]
@@ -462,5 +463,5 @@ def _in_turns(parts: Sequence[Candidates]) -> Candidates:
 
 
 def _values_at(metadata: dict[str, Any] | None, path: str) -> frozenset[Term]:
-    """Return what metadata holds at a path, as filters see it: equal are values that a filter takes for equal."""
+    """Return what metadata holds at a path; equal are values that a filter takes for equal."""
     return frozenset(term for term in terms_of(metadata) if term.field == path and term.kind != "z")

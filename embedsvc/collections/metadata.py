@@ -51,7 +51,8 @@ def scalar_term(field: str, value: object) -> Term:
     if isinstance(value, int | float) and abs(value) <= _LARGEST:
         return Term(field, "n", _number(value))
     raise InvalidInputError(
-        f"filter: {field!r} is compared with {shown(value)}; a string, a number, true, false or null expected",
+        f"filter: {field!r} is compared with {shown(value)}; "
+        "a string, a number, true, false or null expected",
         param="filter",
     )
 

@@ -32,6 +32,10 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def first(self, count: int) -> Candidates:
+        """Return the best ``count``."""
+        return self if len(self.rows) <= count else self.take(slice(0, count))
+
     def take(self, which: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Candidates:
         """Return the candidates at these places."""
         return Candidates(self.scores[which], self.rows[which], self.documents[which], self.languages[which])
@@ -232,7 +236,7 @@ class State:
         query: int,
         k: int,
     ) -> Candidates:
-        if not (positions >= 0).all():
+        if positions.min(initial=0) < 0:
             real = positions >= 0
             scores, positions = scores[real], positions[real]
         base = self.base

@@ -299,7 +299,8 @@ def _condition_sql(condition: Condition) -> tuple[str, list[Any]]:
         # Not as JSON: SQLite ends a JSON string at a NUL.
         pairs = ", ".join(["(?, ?)"] * len(condition.terms))
         same = (
-            f"WITH wanted (kind, value) AS (VALUES {pairs}) SELECT terms.document FROM wanted CROSS JOIN terms"
+            f"WITH wanted (kind, value) AS (VALUES {pairs})"
+            " SELECT terms.document FROM wanted CROSS JOIN terms"
             " WHERE terms.field = (SELECT field FROM fields WHERE name = ?)"
             " AND terms.kind = wanted.kind AND terms.value = wanted.value"
         )

@@ -104,7 +104,12 @@ class Oracle:
         return self.found(query, vector, **options)[first : first + options.get("top_k", 10)]
 
     def _ranked(
-        self, query: str, vector: Vector | None, pool: dict[str, Known], depth: int, options: Mapping[str, Any]
+        self,
+        query: str,
+        vector: Vector | None,
+        pool: dict[str, Known],
+        depth: int,
+        options: Mapping[str, Any],
     ) -> list[Found]:
         mode = options.get("mode", "dense")
         if mode == "dense":
@@ -119,11 +124,16 @@ class Oracle:
         if vector is None or not vector.any():
             return []
         places = [
-            (id_, place) for id_, known in pool.items() for place, own in enumerate(known.vectors) if own is not None
+            (id_, place)
+            for id_, known in pool.items()
+            for place, own in enumerate(known.vectors)
+            if own is not None
         ]
         turned = [self._turned(pool[id_].vectors[place], pool[id_].language) for id_, place in places]
         best: dict[str, Found] = {}
-        for (id_, place), score in zip(places, (np.array(turned) @ vector).tolist() if turned else [], strict=True):
+        for (id_, place), score in zip(
+            places, (np.array(turned) @ vector).tolist() if turned else [], strict=True
+        ):
             if id_ not in best or score > best[id_].score:
                 best[id_] = Found(id_, score, pool[id_], pool[id_].spans[place])
         return best_first(list(best.values()))
@@ -134,7 +144,9 @@ class Oracle:
 
     def _words(self, query: str, pool: dict[str, Known], language: str | None) -> list[Found]:
         """Okapi BM25 (k1 = 1.2, b = 0.75), statistics over all documents."""
-        texts = {id_: Counter(analyze(known.text, known.language).split()) for id_, known in self.known.items()}
+        texts = {
+            id_: Counter(analyze(known.text, known.language).split()) for id_, known in self.known.items()
+        }
         mean = sum(text.total() for text in texts.values()) / max(1, len(texts))
         scores: Counter[str] = Counter()
         for term in dict.fromkeys(analyze(query, language).split()):
@@ -298,7 +310,10 @@ def random_metadata(rng: np.random.Generator) -> dict[str, Any] | None:
     """Metadata of every shape; some fields are often missing."""
     if rng.random() < 0.1:
         return None
-    found: dict[str, Any] = {"year": int(rng.integers(2015, 2026)), "source": str(rng.choice(["web", "book", "faq"]))}
+    found: dict[str, Any] = {
+        "year": int(rng.integers(2015, 2026)),
+        "source": str(rng.choice(["web", "book", "faq"])),
+    }
     if rng.random() < 0.5:
         found["tags"] = [str(tag) for tag in rng.choice(["old", "new", "draft", "ü"], rng.integers(0, 3))]
     if rng.random() < 0.4:

@@ -50,7 +50,11 @@ def test_balanced_search_equals_brute_force(
     filled: tuple[Collection, Oracle], mode: dict[str, Any], balance: Any, options: dict[str, Any]
 ) -> None:
     collection, oracle = filled
-    plain = {code.split("-")[0].lower(): n for code, n in balance.items()} if isinstance(balance, dict) else balance
+    plain = (
+        {code.split("-")[0].lower(): n for code, n in balance.items()}
+        if isinstance(balance, dict)
+        else balance
+    )
     for query in ("w1 w2 w3", "w9"):
         hits = collection.search(query, balance=balance, **mode, **options)
         wanted = oracle.page(query, balance=plain, **mode, **options)
@@ -61,7 +65,11 @@ def test_balanced_search_equals_brute_force(
 def test_round_robin_takes_one_of_each_language_in_each_round(filled: tuple[Collection, Oracle]) -> None:
     collection, _ = filled
     hits = collection.search("w1 w2 w3", balance="round_robin", top_k=10)
-    assert {hit.language for hit in hits[:5]} == {hit.language for hit in hits[5:]} == {"en", "de", "sw", "yo", "ca"}
+    assert (
+        {hit.language for hit in hits[:5]}
+        == {hit.language for hit in hits[5:]}
+        == {"en", "de", "sw", "yo", "ca"}
+    )
     assert [hit.score for hit in hits[:5]] == sorted((hit.score for hit in hits[:5]), reverse=True)
     best = {hit.language: hit.id for hit in hits[:5]}
     for code, id_ in best.items():
@@ -99,7 +107,9 @@ def test_boost_raises_words_by_its_share(filled: tuple[Collection, Oracle]) -> N
 @pytest.mark.parametrize("mode", MODES, ids=str)
 @pytest.mark.parametrize("group_by", ["source", "author.name", "author.age", "tags", "checked"])
 @pytest.mark.parametrize(
-    "options", [{}, {"balance": "round_robin", "top_k": 4}, {"offset": 2, "filter": {"year": {"$gt": 2018}}}], ids=str
+    "options",
+    [{}, {"balance": "round_robin", "top_k": 4}, {"offset": 2, "filter": {"year": {"$gt": 2018}}}],
+    ids=str,
 )
 def test_groups_equal_brute_force(
     filled: tuple[Collection, Oracle], mode: dict[str, Any], group_by: str, options: dict[str, Any]
@@ -110,7 +120,12 @@ def test_groups_equal_brute_force(
 def test_groups_are_found_beyond_many_documents_of_one_group(collection: Collection) -> None:
     """More documents of the best group than hits are wanted: the others are looked for further down."""
     near = [
-        {"id": f"n{number}", "text": f"east east w{number}", "language": "en", "metadata": {"page": {"of": "one"}}}
+        {
+            "id": f"n{number}",
+            "text": f"east east w{number}",
+            "language": "en",
+            "metadata": {"page": {"of": "one"}},
+        }
         for number in range(40)
     ]
     far = [

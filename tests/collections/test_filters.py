@@ -46,11 +46,15 @@ def found(writer: Writer, wanted: Any) -> set[str]:
 
 
 NAMES = st.sampled_from(["a", "b", "a.b", 'q"uote', "über", "x y", "'; --", "c"])
-NUMBERS = st.sampled_from([0, 1, -1, 2, 1.0, 0.5, -0.0, 0.1, 1e300, 2**53, 2**53 + 1, 10**20, 1e20, 5e-324, 7])
+NUMBERS = st.sampled_from(
+    [0, 1, -1, 2, 1.0, 0.5, -0.0, 0.1, 1e300, 2**53, 2**53 + 1, 10**20, 1e20, 5e-324, 7]
+)
 STRINGS = st.sampled_from(["", "1", "a", "A", "ü", "ü", "true", "null", "z\0z", "z", "\U0001f600", "['a']"])
 SCALARS = st.none() | st.booleans() | NUMBERS | STRINGS
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3), max_leaves=6
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=6,
 )
 METADATA = st.none() | st.dictionaries(NAMES, VALUES, max_size=4)
 BOUNDS = st.fixed_dictionaries({}, optional={"$gt": NUMBERS, "$lte": NUMBERS}) | st.fixed_dictionaries(
@@ -67,12 +71,18 @@ EQUALS = st.fixed_dictionaries(
     },
 )
 OPERATORS = st.tuples(EQUALS, BOUNDS).map(lambda pair: pair[0] | pair[1]).filter(bool)
-CONDITIONS = st.dictionaries(NAMES, SCALARS | st.lists(SCALARS, max_size=2) | OPERATORS, min_size=1, max_size=2)
+CONDITIONS = st.dictionaries(
+    NAMES, SCALARS | st.lists(SCALARS, max_size=2) | OPERATORS, min_size=1, max_size=2
+)
 FILTERS = st.recursive(
     CONDITIONS,
-    lambda inner: st.dictionaries(st.just("$not"), inner, min_size=1)
-    | st.dictionaries(st.sampled_from(["$and", "$or"]), st.lists(inner, min_size=1, max_size=3), min_size=1)
-    | st.tuples(inner, inner).map(lambda pair: pair[0] | pair[1]),
+    lambda inner: (
+        st.dictionaries(st.just("$not"), inner, min_size=1)
+        | st.dictionaries(
+            st.sampled_from(["$and", "$or"]), st.lists(inner, min_size=1, max_size=3), min_size=1
+        )
+        | st.tuples(inner, inner).map(lambda pair: pair[0] | pair[1])
+    ),
     max_leaves=4,
 )
 
@@ -96,7 +106,9 @@ def test_any_filter_on_any_metadata_equals_its_recursive_evaluation(
         if step:
             writer.upsert(batch(list(step.items())))
         for wanted in filters:
-            assert found(writer, wanted) == {i for i, metadata in known.items() if holds(wanted, metadata)}, wanted
+            assert found(writer, wanted) == {i for i, metadata in known.items() if holds(wanted, metadata)}, (
+                wanted
+            )
     writer.delete([str(number) for number in gone])
     for wanted in filters:
         left = {i: metadata for i, metadata in known.items() if int(i) not in gone}
@@ -177,7 +189,10 @@ def test_every_operator_by_hand(wanted: dict[str, Any], ids: str) -> None:
         ({"a": {"$regex": "x"}}, r"'a': unknown operator '\$regex'; known: \$eq"),
         ({"a": {"b": 1}}, "'a': unknown operator 'b'"),
         ({"a": {"$in": "x"}}, r"'a': \$in has 'x'; a list expected"),
-        ({"a": {"$eq": [1]}}, r"'a' is compared with \[1\]; a string, a number, true, false or null expected"),
+        (
+            {"a": {"$eq": [1]}},
+            r"'a' is compared with \[1\]; a string, a number, true, false or null expected",
+        ),
         ({"a": [{"b": 1}]}, "'a' is compared with {'b': 1}"),
         ({"a": float("nan")}, "'a' is compared with nan"),
         ({"a": {"$gt": float("inf")}}, "'a' is compared with inf"),
@@ -252,7 +267,9 @@ def test_numbers_are_compared_whatever_their_spelling() -> None:
     for number, value in enumerate(values):
         assert found(writer, {"x": {"$in": [value, "no"]}}) == {str(number)}
     middle = sorted(values)[40]
-    assert found(writer, {"x": {"$lt": middle}}) == {str(n) for n, value in enumerate(values) if value < middle}
+    assert found(writer, {"x": {"$lt": middle}}) == {
+        str(n) for n, value in enumerate(values) if value < middle
+    }
     writer.connection.close()
 
 
@@ -311,7 +328,7 @@ def test_search_never_sees_a_filter_of_an_older_moment(vectors_only: Collection)
 
 def test_filters_reach_base_delta_and_what_was_replaced(vectors_only: Collection) -> None:
     collection = vectors_only
-    collection.upsert([own(f"d{n}", {"side": "base", "n": n}, "en de".split()[n % 2]) for n in range(20)])
+    collection.upsert([own(f"d{n}", {"side": "base", "n": n}, ["en", "de"][n % 2]) for n in range(20)])
     collection.build_index()
     collection.upsert([own(f"d{n}", {"side": "delta", "n": n}) for n in range(15, 25)])
     collection.delete(["d0", "d24"])

@@ -91,7 +91,9 @@ def test_passage_is_given_only_for_a_document_that_was_split(filled: tuple[Colle
     assert {hit.passage is None for hit in hits} == {True, False}
 
 
-def test_one_document_with_more_passages_than_hits_wanted_hides_no_other(tmp_path: Path, encoder: Encoder) -> None:
+def test_one_document_with_more_passages_than_hits_wanted_hides_no_other(
+    tmp_path: Path, encoder: Encoder
+) -> None:
     with Collection(tmp_path / "c", encoder, options=OPTIONS) as collection:
         collection.upsert(
             [
@@ -105,12 +107,20 @@ def test_one_document_with_more_passages_than_hits_wanted_hides_no_other(tmp_pat
                 collection.build_index()
             assert [hit.id for hit in collection.search("east", top_k=2)] == ["book", "note"]
             assert [hit.id for hit in collection.search("east", top_k=1, offset=2)] == ["other"]
-            assert [hit.id for hit in collection.search("east", balance="round_robin")] == ["book", "other", "note"]
+            assert [hit.id for hit in collection.search("east", balance="round_robin")] == [
+                "book",
+                "other",
+                "note",
+            ]
 
 
-def test_document_found_by_its_words_shows_the_passage_that_has_them(tmp_path: Path, encoder: Encoder) -> None:
+def test_document_found_by_its_words_shows_the_passage_that_has_them(
+    tmp_path: Path, encoder: Encoder
+) -> None:
     text = "w1 w2 w3 w4 w5 w6 . w7 w8 unheard w9 w10 w11 . w12 w13 w14 w15 of w16 ."
-    with Collection(tmp_path / "c", encoder, options=CollectionOptions(chunk_tokens=8, chunk_overlap=0)) as collection:
+    with Collection(
+        tmp_path / "c", encoder, options=CollectionOptions(chunk_tokens=8, chunk_overlap=0)
+    ) as collection:
         collection.upsert([{"id": "a", "text": text, "language": "en"}])
         for query, part in (("unheard", "w7 w8 unheard w9 w10 w11 ."), ("of", "w12 w13 w14 w15 of w16 .")):
             (hit,) = collection.search(query, mode="lexical")

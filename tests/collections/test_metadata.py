@@ -99,7 +99,10 @@ def nested(depth: int) -> dict[str, Any]:
         ({"a": float("nan")}, r"documents\[1\].metadata cannot be written as JSON"),
         ({"a": {1, 2}}, "cannot be written as JSON"),
         ({"a": "\ud800"}, "cannot be written as JSON: .*surrogate"),
-        ({"a": [10**400]}, r"documents\[1\].metadata holds the number 1000.*000; the largest is about 1.8e308"),
+        (
+            {"a": [10**400]},
+            r"documents\[1\].metadata holds the number 1000.*000; the largest is about 1.8e308",
+        ),
         ({"a": -(10**400)}, "holds the number -1000.*; the largest"),
         ({"a": "x" * 70_000}, r"documents\[1\].metadata has 70009 bytes of JSON; the limit is 65536"),
         ({"a": "ü" * 33_000}, "metadata has 66009 bytes"),

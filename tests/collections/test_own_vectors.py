@@ -47,7 +47,9 @@ def test_vectors_of_any_length_are_found_by_their_direction(bare: Collection) ->
         for vector in asked:
             unit = (vector / np.linalg.norm(vector)).astype(np.float32)
             for options in ({}, {"languages": ["sw"]}, {"filter": {"source": "web"}}, {"balance": {"*": 2}}):
-                assert_same(bare.search_vector(vector * 1e-20, **options), oracle.page(vector=unit, **options))
+                assert_same(
+                    bare.search_vector(vector * 1e-20, **options), oracle.page(vector=unit, **options)
+                )
     for result, vector in zip(bare.query(vectors=asked * 1e30), asked, strict=True):
         unit = (vector / np.linalg.norm(vector)).astype(np.float32)
         assert_same(result.hits, oracle.page(vector=unit))
@@ -88,7 +90,9 @@ def test_collection_without_a_model_finds_texts_by_words(bare: Collection) -> No
         bare.search("apple")
     with pytest.raises(InvalidInputError, match="has no model"):
         bare.search("apple", mode="hybrid")
-    with pytest.raises(InvalidInputError, match=r"documents\[0\] has no vector, and the collection has no model"):
+    with pytest.raises(
+        InvalidInputError, match=r"documents\[0\] has no vector, and the collection has no model"
+    ):
         bare.upsert([{"id": "c", "text": "x"}])
 
 
@@ -108,13 +112,19 @@ def test_documents_with_and_without_vectors_mix(tmp_path: Path, encoder: Encoder
                 assert_same(collection.search(query, top_k=120), oracle.page(query, top_k=120))
                 assert_same(collection.search(query, mode="hybrid"), oracle.page(query, mode="hybrid"))
         collection.upsert([{**given[0], "vector": None, "text": "w1 w2"}])
-        assert collection.search("w1 w2")[0].id == given[0]["id"], "the model's vector takes the place of its own"
+        assert collection.search("w1 w2")[0].id == given[0]["id"], (
+            "the model's vector takes the place of its own"
+        )
 
 
 @pytest.mark.parametrize(
     ("vector", "error", "message"),
     [
-        ([1.0] * 3, DimensionMismatchError, r"documents\[1\].vector has 3 numbers; the collection has vectors of 24"),
+        (
+            [1.0] * 3,
+            DimensionMismatchError,
+            r"documents\[1\].vector has 3 numbers; the collection has vectors of 24",
+        ),
         ([0.0] * WIDTH, InvalidInputError, r"documents\[1\].vector is all zeros; it has no direction"),
         ([float("nan")] * WIDTH, InvalidInputError, r"documents\[1\].vector\[0\] is nan"),
         ([1.0] * 23 + [float("inf")], InvalidInputError, r"documents\[1\].vector\[23\] is inf"),

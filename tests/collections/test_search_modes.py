@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,7 +66,8 @@ def test_pages_are_parts_of_one_ranking(
     collection, _ = filled
     whole = [hit.id for hit in collection.search("w1 w2 w3 w4", top_k=60, **mode, **options)]
     pages = [
-        collection.search("w1 w2 w3 w4", top_k=10, offset=offset, **mode, **options) for offset in range(0, 60, 10)
+        collection.search("w1 w2 w3 w4", top_k=10, offset=offset, **mode, **options)
+        for offset in range(0, 60, 10)
     ]
     assert [hit.id for page in pages for hit in page] == whole
 
@@ -116,7 +116,10 @@ def test_query_without_known_words_finds_by_words_what_it_cannot_by_meaning(coll
     assert collection.search("unheard") == []
     assert [hit.id for hit in collection.search("unheard", mode="lexical")] == ["?"]
     assert [hit.id for hit in collection.search("unheard", mode="hybrid")] == ["?"]
-    assert [hit.id for hit in collection.search("unheard east", mode="hybrid", languages=["en"])] == ["e", "?"]
+    assert [hit.id for hit in collection.search("unheard east", mode="hybrid", languages=["en"])] == [
+        "e",
+        "?",
+    ]
     assert collection.search("...", mode="lexical") == []
 
 

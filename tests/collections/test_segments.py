@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,11 @@ def in_base(collection: Collection, oracle: Oracle) -> None:
 def in_both(collection: Collection, oracle: Oracle) -> None:
     """Base, delta, deletions and updates in each, deletions that were reused, and one document new twice."""
     in_base(collection, oracle)
-    for changed in (corpus(60, seed=7, first=280), corpus(12, seed=8, first=20), corpus(1, seed=9, first=333)):
+    for changed in (
+        corpus(60, seed=7, first=280),
+        corpus(12, seed=8, first=20),
+        corpus(1, seed=9, first=333),
+    ):
         collection.upsert(changed)
         oracle.upsert(changed)
     gone = [f"d{number}" for number in (0, 5, 25, 290, 330, 335)]
@@ -187,7 +191,9 @@ def test_ties_stand_in_the_order_of_insertion_wherever_they_lie(tmp_path: Path, 
     with Collection(tmp_path / "c", encoder) as collection:
         collection.upsert(given[:20])
         for number in range(2):
-            assert [hit.id for hit in collection.search("east", top_k=20)] == [f"d{n}" for n in range(20)], number
+            assert [hit.id for hit in collection.search("east", top_k=20)] == [f"d{n}" for n in range(20)], (
+                number
+            )
             collection.build_index()
         collection.upsert(given[20:])
         assert [hit.id for hit in collection.search("east", top_k=30)] == [f"d{n}" for n in range(30)]
