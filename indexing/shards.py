@@ -18,7 +18,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.calibrate import Calibration, build_calibrated
+from indexing.calibrate import Askers, Calibration, build_calibrated, held_out
 from indexing.errors import IndexingError
 from indexing.index import VectorIndex
 from indexing.kinds import Flat, Hnsw, Kind, Rows
@@ -28,6 +28,7 @@ Strategy = Literal["exact", "graph", "fan-out"]
 POOL = "*"  # the label of the graph of all rows
 _SCAN_RANGES = 4  # more ranges than this are scanned as one list of rows
 _QUERIES = 4_000  # held out to calibrate a graph; with fewer, chance decides what a rare group seems to need
+_ASKERS = 500  # rows of other groups that the graph of a group is calibrated with
 _SEPARATE = 2  # candidates per wanted neighbour, that the exact score chooses from
 
 
@@ -150,7 +151,9 @@ class ShardedIndex:
             for group in groups:
                 if options.shard_rows < group.count < len(vectors):
                     own = vectors[group.start : group.stop]
-                    graphs[group.label], calibrations[group.label] = _graph(own, options, None)
+                    graphs[group.label], calibrations[group.label] = _graph(
+                        own, options, np.full(group.count, group.label), _askers(vectors, groups, group)
+                    )
         return cls(VectorIndex.build(vectors, Flat()), groups, graphs, pool, calibrations)
 
     @property
@@ -336,7 +339,10 @@ def merged(
 
 
 def _graph(
-    vectors: NDArray[np.float32], options: ShardOptions, labels: NDArray[Any] | None
+    vectors: NDArray[np.float32],
+    options: ShardOptions,
+    labels: NDArray[Any],
+    askers: Askers | None = None,
 ) -> tuple[VectorIndex, Calibration]:
     return build_calibrated(
         vectors,
@@ -345,5 +351,14 @@ def _graph(
         recall=options.recall,
         k=options.k,
         candidates=_SEPARATE * options.k,
-        queries=_QUERIES,
+        askers=askers,
     )
+
+
+def _askers(vectors: NDArray[np.float32], groups: Sequence[Group], own: Group) -> Askers:
+    """Rows of the other groups, as queries: a text in one language is asked for in any."""
+    others = [group for group in groups if group is not own]
+    rows = np.concatenate([np.arange(group.start, group.stop) for group in others])
+    labels = np.concatenate([np.full(group.count, group.label) for group in others])
+    some = held_out(labels, _ASKERS, np.random.default_rng(0))
+    return Askers(vectors[rows[some]], labels[some])
