@@ -205,7 +205,7 @@ class ShardedIndex:
 
     def _of_all(self, queries: NDArray[np.float32], k: int, allowed: Allowed | None) -> Found:
         count = self.count if allowed is None else allowed.count()
-        if self.pool is None or count <= self._largest_scan(self.pool, self.count):
+        if self.pool is None or count <= self._largest_scan(self.pool, self.count, k):
             rows = None if allowed is None or count == self.count else allowed.rows
             return self._scan(queries, k, rows, count)
         scores, found = self._by_graph(self.pool, queries, k, Group(POOL, 0, self.count), allowed)
@@ -218,7 +218,7 @@ class ShardedIndex:
         for group in wanted:
             count = group.count if allowed is None else allowed.count(group)
             graph = self.graphs.get(group.label)
-            if graph is None or count <= self._largest_scan(graph, group.count):
+            if graph is None or count <= self._largest_scan(graph, group.count, k):
                 scanned.append(group)
                 continue
             parts.append(self._by_graph(graph, queries, k, group, allowed))
@@ -273,16 +273,16 @@ class ShardedIndex:
         return rescored(self.vectors, queries, found, min(k, count))
 
     @staticmethod
-    def _largest_scan(graph: VectorIndex, count: int) -> float:
+    def _largest_scan(graph: VectorIndex, count: int, k: int) -> float:
         """Allowed rows up to which a scan costs less than the graph does with a filter that leaves them.
 
         With ef widened by ``count / allowed`` the graph reads about ``m · ef · count / allowed`` vectors;
-        the scan reads ``allowed``.
+        the scan reads ``allowed``. FAISS widens ef to the candidates that are wanted.
         """
         kind = graph.kind
         if not isinstance(kind, Hnsw):
             return 0.0
-        return math.sqrt(kind.m * kind.ef_search * count)
+        return math.sqrt(kind.m * max(kind.ef_search, _SEPARATE * k) * count)
 
 
 def group_ranges(labels: Sequence[str] | NDArray[Any]) -> list[Group]:
