@@ -18,7 +18,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.calibrate import Calibration, build_calibrated
+from indexing.calibrate import Askers, Calibration, build_calibrated, held_out
 from indexing.errors import IndexingError
 from indexing.index import VectorIndex
 from indexing.kinds import Flat, Hnsw, Kind, Rows
@@ -28,6 +28,7 @@ Strategy = Literal["exact", "graph", "fan-out"]
 POOL = "*"  # the label of the graph of all rows
 _SCAN_RANGES = 4  # more ranges than this are scanned as one list of rows
 _QUERIES = 4_000  # held out to calibrate a graph; with fewer, chance decides what a rare group seems to need
+_ASKERS = 500  # rows of other groups that the graph of a group is calibrated with
 _SEPARATE = 2  # candidates per wanted neighbour, that the exact score chooses from
 
 
@@ -150,7 +151,9 @@ class ShardedIndex:
             for group in groups:
                 if options.shard_rows < group.count < len(vectors):
                     own = vectors[group.start : group.stop]
-                    graphs[group.label], calibrations[group.label] = _graph(own, options, None)
+                    graphs[group.label], calibrations[group.label] = _graph(
+                        own, options, np.full(group.count, group.label), _askers(vectors, groups, group)
+                    )
         return cls(VectorIndex.build(vectors, Flat()), groups, graphs, pool, calibrations)
 
     @property
@@ -202,7 +205,7 @@ class ShardedIndex:
 
     def _of_all(self, queries: NDArray[np.float32], k: int, allowed: Allowed | None) -> Found:
         count = self.count if allowed is None else allowed.count()
-        if self.pool is None or count <= self._largest_scan(self.pool, self.count):
+        if self.pool is None or count <= self._largest_scan(self.pool, self.count, k):
             rows = None if allowed is None or count == self.count else allowed.rows
             return self._scan(queries, k, rows, count)
         scores, found = self._by_graph(self.pool, queries, k, Group(POOL, 0, self.count), allowed)
@@ -215,7 +218,7 @@ class ShardedIndex:
         for group in wanted:
             count = group.count if allowed is None else allowed.count(group)
             graph = self.graphs.get(group.label)
-            if graph is None or count <= self._largest_scan(graph, group.count):
+            if graph is None or count <= self._largest_scan(graph, group.count, k):
                 scanned.append(group)
                 continue
             parts.append(self._by_graph(graph, queries, k, group, allowed))
@@ -270,16 +273,16 @@ class ShardedIndex:
         return rescored(self.vectors, queries, found, min(k, count))
 
     @staticmethod
-    def _largest_scan(graph: VectorIndex, count: int) -> float:
+    def _largest_scan(graph: VectorIndex, count: int, k: int) -> float:
         """Allowed rows up to which a scan costs less than the graph does with a filter that leaves them.
 
         With ef widened by ``count / allowed`` the graph reads about ``m · ef · count / allowed`` vectors;
-        the scan reads ``allowed``.
+        the scan reads ``allowed``. FAISS widens ef to the candidates that are wanted.
         """
         kind = graph.kind
         if not isinstance(kind, Hnsw):
             return 0.0
-        return math.sqrt(kind.m * kind.ef_search * count)
+        return math.sqrt(kind.m * max(kind.ef_search, _SEPARATE * k) * count)
 
 
 def group_ranges(labels: Sequence[str] | NDArray[Any]) -> list[Group]:
@@ -336,7 +339,10 @@ def merged(
 
 
 def _graph(
-    vectors: NDArray[np.float32], options: ShardOptions, labels: NDArray[Any] | None
+    vectors: NDArray[np.float32],
+    options: ShardOptions,
+    labels: NDArray[Any],
+    askers: Askers | None = None,
 ) -> tuple[VectorIndex, Calibration]:
     return build_calibrated(
         vectors,
@@ -345,5 +351,14 @@ def _graph(
         recall=options.recall,
         k=options.k,
         candidates=_SEPARATE * options.k,
-        queries=_QUERIES,
+        askers=askers,
     )
+
+
+def _askers(vectors: NDArray[np.float32], groups: Sequence[Group], own: Group) -> Askers:
+    """Rows of the other groups, as queries: a text in one language is asked for in any."""
+    others = [group for group in groups if group is not own]
+    rows = np.concatenate([np.arange(group.start, group.stop) for group in others])
+    labels = np.concatenate([np.full(group.count, group.label) for group in others])
+    some = held_out(labels, _ASKERS, np.random.default_rng(0))
+    return Askers(vectors[rows[some]], labels[some])

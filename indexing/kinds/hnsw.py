@@ -85,7 +85,7 @@ class Hnsw:
         elif len(rows) <= self._largest_scan(index.ntotal):
             return scan(faiss.downcast_index(index.storage), queries, k, rows)
         else:
-            result = index.search(queries, k, params=self._filtered(index.ntotal, rows))
+            result = index.search(queries, k, params=self._filtered(index.ntotal, rows, k))
         if result[1].min(initial=0) < 0:
             storage, allowed = (
                 faiss.downcast_index(index.storage),
@@ -111,9 +111,9 @@ class Hnsw:
         """
         return math.sqrt(self.m * self.ef_search * count)
 
-    def _filtered(self, count: int, rows: Rows) -> Any:
+    def _filtered(self, count: int, rows: Rows, k: int) -> Any:
         """Search parameters; ef grows so that as many *allowed* candidates are kept as without a filter."""
-        ef_search = math.ceil(max(self.ef_search, _LEAST_FILTERED) * count / len(rows))
+        ef_search = math.ceil(max(self.ef_search, _LEAST_FILTERED, k) * count / len(rows))
         return faiss.SearchParametersHNSW(efSearch=ef_search, sel=rows.selector(count))
 
 
