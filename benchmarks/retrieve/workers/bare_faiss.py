@@ -15,7 +15,9 @@ from retrieve.workers.protocol import Data, K, serve, spent, timed
 class BareFaiss:
     """HNSW over 8-bit values, and a flat index with FAISS's own threshold for BLAS."""
 
-    efforts = (*range(8, 64, 4), *range(64, 160, 8), *range(160, 512, 32), 512, 768, 1024)
+    efforts = tuple(
+        {"ef": ef} for ef in (*range(8, 64, 4), *range(64, 160, 8), *range(160, 512, 32), 512, 768, 1024)
+    )
 
     def __init__(self, folder: Path, store: Path) -> None:
         self._data = Data(folder)
@@ -41,8 +43,8 @@ class BareFaiss:
         self._index.add(self._data.vectors)
         faiss.write_index(self._index, str(self._store))
 
-    def use(self, effort: int) -> None:
-        self._effort = effort
+    def use(self, effort: dict[str, int]) -> None:
+        self._effort = effort["ef"]
 
     def search(self, queries: list[int], language: str | None = None) -> dict[str, Any]:
         """Search one query at a time, with parameters made beforehand."""

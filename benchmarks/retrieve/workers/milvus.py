@@ -17,7 +17,7 @@ _NAME = "documents"
 class Milvus:
     """One collection with an HNSW index on the vectors and an inverted index on the language."""
 
-    efforts = (48, 96, 192, 384, 768)
+    efforts = tuple({"ef": ef} for ef in (48, 96, 192, 384, 768))
 
     def __init__(self, folder: Path, store: Path) -> None:
         self._data = Data(folder)
@@ -45,8 +45,8 @@ class Milvus:
         client.load_collection(_NAME)
         return took
 
-    def use(self, effort: int) -> None:
-        self._effort = effort
+    def use(self, effort: dict[str, int]) -> None:
+        self._effort = effort["ef"]
 
     def search(self, queries: list[int], language: str | None = None) -> dict[str, Any]:
         """Search one query vector at a time, and return id and text."""
