@@ -72,8 +72,14 @@ def index(
         raise InvalidInputError(f"{file} holds no documents")
     encoder = given_encoder(model, runtime=runtime, precision=precision, device=device)
     with opened_collections(data_dir, encoder) as found:
+        is_new = name not in found.names()
         collection = made_or_opened(found, name, encoder, given)
-        inserted, updated = _upsert_all(collection, chain([first], documents), total=_count(file))
+        try:
+            inserted, updated = _upsert_all(collection, chain([first], documents), total=_count(file))
+        except BaseException:
+            if is_new and not collection.count:
+                found.delete(name)  # nothing could be written
+            raise
         after = Counter(collection.languages())
         click.echo("building the index; the documents can be searched already", err=True)
         collection.build_index()

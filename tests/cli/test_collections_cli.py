@@ -14,7 +14,7 @@ import pytest
 from embedsvc.cli import main
 from embedsvc.cli.opening import creation_options
 from embedsvc.cli.search import search as search_command
-from embedsvc.collections.collection import CollectionOptions, SearchOptions
+from embedsvc.collections.collection import Collection, CollectionOptions, SearchOptions
 from embedsvc.encoder import load_encoder
 from tests.collections.conftest import brute_force, documents, random_texts, write_tiny_model
 
@@ -53,6 +53,15 @@ class Cli:
 @pytest.fixture
 def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
     return Cli(tmp_path, capsys, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def with_help(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the collection "help", which tests only look at."""
+    folder = tmp_path_factory.mktemp("data")
+    with Collection(folder / "collections" / "help") as collection:
+        collection.upsert([{key: row[key] for key in ("id", "text", "language")} for row in DOCUMENTS])
+    return folder
 
 
 def test_index_reports_counts_and_may_be_run_again(cli: Cli) -> None:
@@ -189,9 +198,9 @@ def test_bad_line_stops_with_file_and_line_and_keeps_whole_batches(cli: Cli) -> 
     ],
 )
 def test_mistakes_get_one_line_and_no_traceback(
-    cli: Cli, arguments: list[str], code: int, message: str
+    cli: Cli, with_help: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, message: str
 ) -> None:
-    cli("index", cli.file(), "--collection", "help")
+    monkeypatch.setenv("EMBEDSVC_DATA_DIR", str(with_help))
     found, out, err = cli(*(cli.file() if word == "DOCS" else word for word in arguments))
     assert (found, out) == (code, "")
     assert message in err
