@@ -28,6 +28,7 @@ from embedsvc.errors import InvalidInputError, ModelMismatchError, NotFoundError
 from embedsvc.languages import normalize_languages
 from embedsvc.reranker import Reranker
 from embedsvc.search import Hit, Query, Scorers, Search, SearchResult, query_language, unit_vector
+from embedsvc.tokens import check_unicode
 
 DATABASE = "documents.sqlite"
 INDEX = "index"
@@ -380,9 +381,10 @@ class Collection:
         if texts is None and vectors is None:
             raise InvalidInputError("give a query or a vector", param="query")
         for position, text in enumerate(texts or ()):
+            name = "query" if len(texts or ()) == 1 else f"query[{position}]"
             if not isinstance(text, str) or not text.strip():
-                name = "query" if len(texts or ()) == 1 else f"query[{position}]"
                 raise InvalidInputError(f"{name} must be a text that is not empty", param="query")
+            check_unicode(text, name, param="query")
         if texts is None and (request.mode != "dense" or request.rerank or request.maxsim):
             what = f"mode {request.mode}" if request.mode != "dense" else "rerank and maxsim"
             raise InvalidInputError(f"{what} needs the text of the query, not only its vector", param="query")
@@ -420,7 +422,7 @@ class Collection:
 
 def _debiased(asked: Sequence[Query], state: State, request: SearchRequest) -> Sequence[Query]:
     """Return the queries with vectors that have been through what those of the index have."""
-    if state.debias is None or any(query.vector is None for query in asked):
+    if state.debias is None or not asked or any(query.vector is None for query in asked):
         return asked
     codes = [request.query_language or query_language(query.text or "") or "und" for query in asked]
     matrix = np.stack([query.vector for query in asked if query.vector is not None])

@@ -105,9 +105,10 @@ def _copied(source: Path, target: Path, record: SnapshotRecord) -> bool:
     try:
         lock = SharedLock(source / record.folder / "lock")
         shutil.copytree(source / record.folder, target / record.folder)
-    except OSError:
-        return False  # replaced meanwhile
-    del lock
+        del lock
+    except OSError:  # replaced meanwhile, or damaged
+        shutil.rmtree(target, ignore_errors=True)
+        return False
     return True
 
 
@@ -155,11 +156,12 @@ def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / _MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        names, version = list(manifest["files"]), manifest["backup_version"]
+        names, version = manifest["files"].keys(), manifest["backup_version"]
+        manifest["files"][DATABASE], manifest["collection"]
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror}; is {folder} a backup?") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{path}: damaged: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"{path}: damaged: {error!r}") from error
     if version != _BACKUP_VERSION:
         raise StorageError(f"{path}: version {version!r}; this version reads {_BACKUP_VERSION}")
     for name in names:
