@@ -56,24 +56,34 @@ def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
 
 
 @pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """The option of a model that is loaded in no time; it knows none of the words above."""
+    return "--model", str(write_tiny_model(tmp_path_factory.mktemp("models") / "small"))
+
+
+@pytest.fixture(scope="module")
 def with_help(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with the collection "help", which tests only look at."""
     folder = tmp_path_factory.mktemp("data")
     with Collection(folder / "collections" / "help") as collection:
-        collection.upsert([{key: row[key] for key in ("id", "text", "language")} for row in DOCUMENTS])
+        for row in DOCUMENTS:
+            document = {key: row[key] for key in ("id", "text", "language")}
+            collection.upsert([{**document, "metadata": {"n": row["n"]} if "n" in row else None}])
     return folder
 
 
-def test_index_reports_counts_and_may_be_run_again(cli: Cli) -> None:
-    code, out, _ = cli("index", cli.file(), "--collection", "help")
+def test_index_reports_counts_and_may_be_run_again(cli: Cli, small: tuple[str, str]) -> None:
+    code, out, _ = cli("index", cli.file(), "--collection", "help", *small)
     assert (code, out) == (0, "help: 3 new and 0 updated documents, 3 in all; en 2, es 1\n")
-    code, out, _ = cli("index", cli.file(), "--collection", "help")
+    code, out, _ = cli("index", cli.file(), "--collection", "help", *small)
     assert (code, out) == (0, "help: 0 new and 3 updated documents, 3 in all; en 2, es 1\n")
 
 
-def test_search_finds_a_document_by_its_own_text(cli: Cli) -> None:
-    cli("index", cli.file(), "--collection", "help")
-    for document in DOCUMENTS:
+def test_search_finds_a_document_by_its_own_text(
+    cli: Cli, with_help: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBEDSVC_DATA_DIR", str(with_help))
+    for document in DOCUMENTS[:2]:
         code, out, _ = cli("search", "help", str(document["text"]), "--json", "--top-k", "2")
         hits = [json.loads(line) for line in out.splitlines()]
         assert (code, len(hits)) == (0, 2)
@@ -85,8 +95,10 @@ def test_search_finds_a_document_by_its_own_text(cli: Cli) -> None:
         }
 
 
-def test_search_table_shows_score_language_id_and_text(cli: Cli) -> None:
-    cli("index", cli.file(), "--collection", "help")
+def test_search_table_shows_score_language_id_and_text(
+    cli: Cli, with_help: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBEDSVC_DATA_DIR", str(with_help))
     _, out, _ = cli("search", "help", "La biblioteca municipal abre de lunes a sábado.", "--lang", "spa")
     assert out == " 1.000  es   lib-es  La biblioteca municipal abre de lunes a sábado.\n"
     code, out, err = cli("search", "help", "x y z", "--lang", "fr")
@@ -109,9 +121,9 @@ def test_a_file_without_documents_makes_no_collection(cli: Cli) -> None:
     assert cli("collections", "list")[1] == ""
 
 
-def test_a_damaged_collection_does_not_hide_the_others(cli: Cli) -> None:
+def test_a_damaged_collection_does_not_hide_the_others(cli: Cli, small: tuple[str, str]) -> None:
     for name in ("a", "b"):
-        cli("index", cli.file(), "--collection", name)
+        cli("index", cli.file(), "--collection", name, *small)
     (database,) = cli.folder.glob("data/collections/a/*.sqlite")
     database.write_bytes(b"no database" * 100)
     code, out, _ = cli("collections", "list")
@@ -120,10 +132,10 @@ def test_a_damaged_collection_does_not_hide_the_others(cli: Cli) -> None:
     assert out.splitlines()[1].startswith("b\t")
 
 
-def test_collections_are_listed_described_and_deleted(cli: Cli) -> None:
-    cli("index", cli.file(), "--collection", "help")
+def test_collections_are_listed_described_and_deleted(cli: Cli, small: tuple[str, str]) -> None:
+    cli("index", cli.file(), "--collection", "help", *small)
     _, out, _ = cli("collections", "list")
-    assert out == "help\t3 documents\t2 languages\tembedsvc-default\n"
+    assert out == "help\t3 documents\t2 languages\tsmall\n"
     _, out, _ = cli("collections", "info", "help", "--json")
     assert json.loads(out)["languages"] == {"en": 2, "es": 1}
     _, out, _ = cli("collections", "info", "help")
@@ -132,17 +144,17 @@ def test_collections_are_listed_described_and_deleted(cli: Cli) -> None:
     assert cli("collections", "list")[:2] == (0, "")
 
 
-def test_field_options_name_the_columns(cli: Cli) -> None:
+def test_field_options_name_the_columns(cli: Cli, small: tuple[str, str]) -> None:
     path = cli.file("t.jsonl", [{"key": 1, "body": "Guten Tag", "tongue": "deu"}])
-    options = ["--id-field", "key", "--text-field", "body", "--lang-field", "tongue"]
+    options = ["--id-field", "key", "--text-field", "body", "--lang-field", "tongue", *small]
     assert cli("index", path, "--collection", "c", *options)[1].endswith("1 in all; de 1\n")
 
 
-def test_bad_line_stops_with_file_and_line_and_keeps_whole_batches(cli: Cli) -> None:
+def test_bad_line_stops_with_file_and_line_and_keeps_whole_batches(cli: Cli, small: tuple[str, str]) -> None:
     path = cli.file(
         "t.jsonl", [{"id": i, "text": f"text {i}", "lang": "en"} for i in range(1500)] + [{"id": "x"}]
     )
-    code, out, err = cli("index", path, "--collection", "c")
+    code, out, err = cli("index", path, "--collection", "c", *small)
     assert (code, out) == (1, "")
     assert "t.jsonl line 1501: 'text' is missing; its fields are 'id'" in err
     assert "the first 1000 documents were written" in err
@@ -345,19 +357,21 @@ def test_verify_says_what_is_wrong_and_fails(cli: Cli, tiny: Path) -> None:  # n
     assert "row 3" in out
 
 
-def test_creation_options_are_kept_and_given_again_are_no_difference(cli: Cli) -> None:
+def test_creation_options_are_kept_and_given_again_are_no_difference(
+    cli: Cli, small: tuple[str, str]
+) -> None:
     made = ["--chunk-tokens", "16", "--chunk-overlap", "4", "--recall", "0.9"]
-    code, out, _ = cli("collections", "create", "c", *made)
-    assert (code, out) == (0, "made c: of model embedsvc-default, dimension 256\n")
-    assert cli("index", cli.file(), "--collection", "c", "--recall", "0.9")[0] == 0
+    code, out, _ = cli("collections", "create", "c", *made, *small)
+    assert (code, out) == (0, "made c: of model small, dimension 16\n")
+    assert cli("index", cli.file(), "--collection", "c", "--recall", "0.9", *small)[0] == 0
     options = json.loads(cli("collections", "info", "c", "--json")[1])["options"]
     assert (options["chunk_tokens"], options["chunk_overlap"], options["recall"]) == (16, 4, 0.9)
-    code, _, err = cli("index", cli.file(), "--collection", "c", "--chunk-tokens", "32")
+    code, _, err = cli("index", cli.file(), "--collection", "c", "--chunk-tokens", "32", *small)
     assert code == 1
     assert "collection 'c' was made with chunk_tokens = 16, not 32" in err
 
 
-def test_packed_files_and_parquet_are_read(cli: Cli) -> None:
+def test_packed_files_and_parquet_are_read(cli: Cli, small: tuple[str, str]) -> None:
     import gzip
 
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs the [parquet] extra")
@@ -365,7 +379,7 @@ def test_packed_files_and_parquet_are_read(cli: Cli) -> None:
 
     packed = cli.folder / "docs.jsonl.gz"
     packed.write_bytes(gzip.compress(Path(cli.file()).read_bytes()))
-    assert cli("index", str(packed), "--collection", "c")[1].startswith("c: 3 new")
+    assert cli("index", str(packed), "--collection", "c", *small)[1].startswith("c: 3 new")
     rows = {"key": ["a", "b"], "body": ["w1", "w2"], "code": ["en", "de"], "own": [[1.0, 0.0], [0.0, 1.0]]}
     parquet.write_table(table(rows), cli.folder / "docs.parquet")
     names = ["--id-field", "key", "--text-field", "body", "--lang-field", "code", "--vector-field", "own"]
