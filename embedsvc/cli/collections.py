@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -178,7 +179,7 @@ def verify(name: str, data_dir: Path) -> None:
     looked_at = ", ".join(f"{count} {what}" for what, count in report.checked.items())
     click.echo(f"{name}: {'ok' if report.ok else f'{len(report.problems)} problems'}; checked {looked_at}")
     if not report.ok:
-        raise click.exceptions.Exit(1)
+        sys.exit(1)
 
 
 @collections.command()

@@ -35,6 +35,7 @@ _BATCH_DOCUMENTS = 1_000
 @click.option("--id-field", default="id", show_default=True, help="Column or key of the id.")
 @click.option("--text-field", default="text", show_default=True, help="Column or key of the text.")
 @click.option("--lang-field", help="Column or key of the language.  [default: language or lang, if there]")
+@click.option("--vector-field", help="Column or key of a vector of one's own.  [default: vector, if there]")
 @creation_options
 @data_dir_option
 @model_options
@@ -44,6 +45,7 @@ def index(
     id_field: str,
     text_field: str,
     lang_field: str | None,
+    vector_field: str | None,
     data_dir: Path,
     model: str | None,
     runtime: Any,
@@ -51,26 +53,33 @@ def index(
     device: str | None,
     **given: Any,
 ) -> None:
-    """Add the documents of FILE (.jsonl, .tsv or .txt) to a collection.
+    """Add the documents of FILE (.jsonl, .tsv, .txt, all also .gz or .xz, or .parquet) to a collection.
 
     A line of a .txt file is a document; its id is the file's name and the line number. A document with
     an id that is already in the collection takes its place. Languages are detected where FILE does not
-    give them. An interrupted run leaves whole batches and can be run again. --dimension, --debias,
-    --token-vectors, --chunk-tokens, --chunk-overlap and --recall are fixed when the collection is made.
+    give them; fields that are nothing else are metadata. An interrupted run leaves whole batches and can be
+    run again. --dimension, --debias, --token-vectors, --chunk-tokens, --chunk-overlap and --recall are
+    fixed when the collection is made.
     """
     from embedsvc.collections.collection_set import check_name
     from embedsvc.documents import FieldNames, read_documents
     from embedsvc.errors import InvalidInputError
 
     check_name(name)
-    documents = read_documents(file, FieldNames(id_field, text_field, lang_field))
+    documents = read_documents(file, FieldNames(id_field, text_field, lang_field, vector_field))
     first = next(documents, None)  # before anything is made
     if first is None:
         raise InvalidInputError(f"{file} holds no documents")
     encoder = given_encoder(model, runtime=runtime, precision=precision, device=device)
     with opened_collections(data_dir, encoder) as found:
+        is_new = name not in found.names()
         collection = made_or_opened(found, name, encoder, given)
-        inserted, updated = _upsert_all(collection, chain([first], documents), total=_count_lines(file))
+        try:
+            inserted, updated = _upsert_all(collection, chain([first], documents), total=_count(file))
+        except BaseException:
+            if is_new and not collection.count:
+                found.delete(name)  # nothing could be written
+            raise
         after = Counter(collection.languages())
         click.echo("building the index; the documents can be searched already", err=True)
         collection.build_index()
@@ -105,7 +114,9 @@ def made_or_opened(
     return collection
 
 
-def _upsert_all(collection: Collection, documents: Iterator[Document], *, total: int) -> tuple[int, int]:
+def _upsert_all(
+    collection: Collection, documents: Iterator[Document], *, total: int | None
+) -> tuple[int, int]:
     """Write documents batch by batch under a progress bar; return how many were new and how many replaced."""
     from tqdm import tqdm
 
@@ -133,6 +144,16 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
         yield batch
 
 
-def _count_lines(file: Path) -> int:
+def _count(file: Path) -> int | None:
+    """Return the number of documents in a file, about; None for a packed one."""
+    from embedsvc.textfiles import without_compression
+
+    if file.suffix == ".parquet":
+        from pyarrow.parquet import read_metadata
+
+        rows: int = read_metadata(file).num_rows
+        return rows
+    if without_compression(file) != file:
+        return None
     with file.open("rb") as lines:
         return sum(block.count(b"\n") for block in iter(lambda: lines.read(1 << 20), b""))

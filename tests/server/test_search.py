@@ -10,12 +10,14 @@ import pytest
 
 from embedsvc.collections.collection import SearchOptions
 from embedsvc.encoder import load_encoder
+from embedsvc.reranker import load_reranker
 from embedsvc.server.requests.collections import SearchBody
 from embedsvc.server.routes import search as search_route
 from tests.collections.conftest import DIMENSION, brute_force, documents, random_texts
 from tests.scheduling.toy_runtime import toy_encoder
 from tests.server.conftest import AppClient, error_of
 from tests.server.tiny_server import base64_of, tiny_client
+from tests.tiny_rerankers import write_counting_reranker
 
 SAMPLE_SEARCH = "/v1/collections/sample/search"
 SEARCH = "/v1/collections/help/search"
@@ -282,3 +284,19 @@ def test_a_collection_re_embedded_during_a_search_is_searched_with_its_new_model
     found = tiny.post("/v1/collections/moving/search", {"query": QUERIES[0], "top_k": 7}).json()
     assert asked == ["old", "new"]
     assert ids(found) == brute_force(models["new"], QUERIES[0], TEXTS, 7)[0]
+
+
+def test_the_server_s_reranker_decides_the_order_of_its_candidates(tmp_path):
+    pytest.importorskip("onnx", reason="the reranker is written with it")
+    folder = write_counting_reranker(tmp_path / "counting")
+    client = tiny_client(tmp_path, reranker=str(folder))
+    client.put("/v1/collections/help/documents", {"documents": documents(list(TEXTS.values())[:20])})
+    body = {"query": QUERIES[0], "top_k": 4, "rerank": 12}
+    candidates = ids(client.post(SEARCH, {"query": QUERIES[0], "top_k": 12}).json())
+    found = client.post(SEARCH, body).json()
+    client.close()
+    truth = load_reranker(folder).scores(QUERIES[0], [TEXTS[id_] for id_ in candidates])
+    order = sorted(range(12), key=lambda place: (-truth[place], int(candidates[place][1:])))
+    assert ids(found) == [candidates[place] for place in order[:4]]
+    assert scores(found) == pytest.approx([truth[place] for place in order[:4]], abs=1e-5)
+    assert ids(found) != candidates[:4]

@@ -119,10 +119,15 @@ async def numbered_lines(
         *complete, rest = (rest + chunk).split(b"\n")
         for line in complete:
             number += 1
+            _check_length(line, number, max_bytes)
             yield number, line.strip()
-        if len(rest) > max_bytes:
-            raise InvalidInputError(f"line {number + 1} has more than max_body_bytes = {max_bytes} bytes")
+        _check_length(rest, number + 1, max_bytes)
     yield number + 1, rest.strip()
+
+
+def _check_length(line: bytes, number: int, most: int) -> None:
+    if len(line) > most:
+        raise InvalidInputError(f"line {number} has more than max_body_bytes = {most} bytes")
 
 
 def _parsed(line: bytes, number: int) -> tuple[Any, str]:
