@@ -1,0 +1,98 @@
+"""Documents from the rows that Milvus holds of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from embedsvc.collections.document import Document
+from embedsvc.collections.milvus_client import MilvusTable, Row
+from embedsvc.collections.milvus_filters import all_of
+from embedsvc.collections.milvus_schema import NOTE_LANGUAGE, Notes, read_notes
+from embedsvc.errors import StorageError
+
+_KEYS = 200  # of one call
+DOCUMENT_FIELDS = ("key", "document", "language", "number", "rows", "revision", "text", "metadata")
+FOUND_FIELDS = (*DOCUMENT_FIELDS, "pk", "directed", "start", "stop")
+IS_DOCUMENT = "number == 0"
+
+
+class MilvusRows:
+    """Reads of one collection."""
+
+    def __init__(self, table: MilvusTable) -> None:
+        self.table = table
+
+    def notes(self) -> Notes:
+        """Return the languages and fields that documents have had."""
+        return read_notes(self.table.query(f'language == "{NOTE_LANGUAGE}"', ["metadata"]))
+
+    def languages(self, expression: str = "", wanted: Iterable[str] | None = None) -> dict[str, int]:
+        """Return the documents per language, most first, among those that an expression lets through."""
+        codes = self.notes().languages if wanted is None else set(wanted)
+        counts = {
+            code: self.table.count(all_of(IS_DOCUMENT, f'language == "{code}"', expression)) for code in codes
+        }
+        ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+        return {code: count for code, count in ranked if count}
+
+    def revisions(self, keys: Iterable[str]) -> dict[str, int | None]:
+        """Return the revision of each document that stands; None for one that is gone."""
+        found: dict[str, int | None] = dict.fromkeys(keys)
+        for part in chunks(list(found)):
+            rows = self.table.query(all_of(IS_DOCUMENT, keys_expression(part)), ["key", "revision"])
+            found |= {row["key"]: row["revision"] for row in rows}
+        return found
+
+    def documents_of(self, rows: Sequence[Row], *, vectors: bool = False) -> dict[str, Document]:
+        """Return the documents of rows by key, put together where they have several.
+
+        With ``vectors``, which the rows have to bring, a document of one passage has its own. Raises
+        StorageError for a document that an interrupted upsert has left incomplete.
+        """
+        several = list({row["key"] for row in rows if row["rows"] > 1})
+        parts: dict[str, list[Row]] = defaultdict(list)
+        fields = [*DOCUMENT_FIELDS, "directed", "piece", *(["vector"] if vectors else [])]
+        for keys in chunks(several):
+            for row in self.table.query(keys_expression(keys), fields):
+                parts[row["key"]].append(row)
+        for row in rows:
+            if row["rows"] == 1:
+                parts[row["key"]] = [row]
+        return {key: _document(parts[key], vectors) for key in {row["key"] for row in rows}}
+
+    def documents(self, expression: str, *, vectors: bool) -> Iterator[Document]:
+        """Yield the documents that an expression lets through, in the order of their keys."""
+        fields = [*DOCUMENT_FIELDS, "directed", "piece", *(["vector"] if vectors else [])]
+        for page in self.table.pages(all_of(IS_DOCUMENT, expression), fields):
+            documents = self.documents_of(page, vectors=vectors)
+            yield from (documents[row["key"]] for row in page)
+
+
+def keys_expression(keys: Iterable[str]) -> str:
+    """Return the expression for all rows of some documents."""
+    return f"key in [{', '.join(repr(key) for key in keys)}]"
+
+
+def chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield the keys, as many at a time as one call may name."""
+    for begin in range(0, len(keys), _KEYS):
+        yield keys[begin : begin + _KEYS]
+
+
+def _document(rows: list[Row], vectors: bool) -> Document:
+    first = min(rows, key=lambda row: row["number"])
+    current = [row for row in rows if row["revision"] == first["revision"]]
+    if len(current) != first["rows"] or first["number"]:
+        raise StorageError(
+            f"document {first['document']!r} has {len(current)} of {first['rows']} rows in Milvus, from an "
+            "upsert that was interrupted or still runs; upsert it again"
+        )
+    current.sort(key=lambda row: row["number"])
+    text = "".join(row["text"] for row in current)
+    vector = None
+    if vectors and sum(row["piece"] == 0 for row in current) == 1 and first["directed"]:
+        vector = np.array(first["vector"], np.float32)
+    return Document(first["document"], text, first["language"], first["metadata"], vector)
