@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from embedsvc.collections.filters import check_fields, matching_mask, parse_filt
 from embedsvc.collections.intake import Intake
 from embedsvc.collections.live_index import LiveIndex
 from embedsvc.collections.maxsim import TokenScorer
-from embedsvc.collections.opening import check_model, check_options
+from embedsvc.collections.opening import FindEncoder, check_model, check_options, encoder_of
 from embedsvc.collections.options import CollectionOptions
 from embedsvc.collections.queries import checked_queries
 from embedsvc.collections.request import Fusion, Mode, SearchOptions, SearchRequest, checked_request
@@ -45,8 +45,6 @@ __all__ = [
     "SearchResult",
     "UpsertResult",
 ]
-
-FindEncoder = Callable[[str], Encoder | None]
 
 
 class SearchKeywords(TypedDict, total=False):
@@ -341,21 +339,8 @@ class Collection:
         return Store.create(database, Identity(first.name, first.fingerprint, first.dimension), options)
 
     def _encoder_of(self, identity: Identity) -> Encoder:
-        if not identity.fingerprint:
-            raise InvalidInputError(
-                f"collection {self.name!r} has no model: documents and queries bring a vector of "
-                f"{identity.dimension} numbers",
-                param="vector",
-            )
-        given = self._encoder
-        if given is not None and given.fingerprint == identity.fingerprint:
-            return given
-        found = self._find_encoder(identity.fingerprint) if self._find_encoder else None
-        if found is None:
-            found = given or load_encoder()
-            check_model(self.name, identity, found)
-        self._encoder = found
-        return found
+        self._encoder = encoder_of(self.name, identity, self._encoder, self._find_encoder)
+        return self._encoder
 
     def _intake_for(self, identity: Identity) -> Intake:
         if self._intake is None or self._intake.identity != identity:

@@ -27,7 +27,7 @@ from embedsvc.collections.milvus_filters import (
     joined_fields,
     languages_expression,
 )
-from embedsvc.collections.milvus_rows import IS_DOCUMENT, MilvusRows, chunks, keys_expression
+from embedsvc.collections.milvus_rows import IS_DOCUMENT, MilvusRows, chunks, keys_expression, verify_rows
 from embedsvc.collections.milvus_schema import (
     Head,
     Notes,
@@ -39,11 +39,12 @@ from embedsvc.collections.milvus_schema import (
     rows_of,
 )
 from embedsvc.collections.milvus_search import MilvusSearch
-from embedsvc.collections.opening import check_model, check_options
+from embedsvc.collections.opening import FindEncoder, check_model, check_options, encoder_of
 from embedsvc.collections.options import CollectionOptions
 from embedsvc.collections.queries import checked_queries
 from embedsvc.collections.request import SearchOptions, SearchRequest, checked_request
 from embedsvc.collections.schema import Identity
+from embedsvc.collections.verify import VerifyReport
 from embedsvc.collections.writer import Batch
 from embedsvc.encoder import Encoder, load_encoder
 from embedsvc.errors import InvalidInputError, NotFoundError, StorageError
@@ -68,6 +69,7 @@ class MilvusCollection:
         options: CollectionOptions | None = None,
         token: str | None = None,
         reranker: Reranker | None = None,
+        find_encoder: FindEncoder | None = None,
     ) -> None:
         """Open the collection ``name`` at ``uri``, or with ``create`` make it, with ``options``.
 
@@ -78,6 +80,7 @@ class MilvusCollection:
         self.uri = uri
         self._encoder = encoder
         self._reranker = reranker
+        self._find_encoder = find_encoder
         self._writing = threading.Lock()
         self._noted: set[str] = set()
         self._server = MilvusServer(uri, token)
@@ -112,17 +115,7 @@ class MilvusCollection:
     @property
     def encoder(self) -> Encoder:
         """The encoder; loaded on first use. Raises ModelMismatchError when it is another model."""
-        identity = self._head.identity
-        if not identity.fingerprint:
-            raise InvalidInputError(
-                f"collection {self.name!r} has no model: documents and queries bring a vector of "
-                f"{identity.dimension} numbers",
-                param="vector",
-            )
-        if self._encoder is None:
-            found = load_encoder()
-            check_model(self.name, identity, found)
-            self._encoder = found
+        self._encoder = encoder_of(self.name, self.identity, self._encoder, self._find_encoder)
         return self._encoder
 
     @property
@@ -148,11 +141,12 @@ class MilvusCollection:
             self._intake = Intake(self._head.identity, self._head.options, encoder)
         return self.write(self._intake.batch(checked))
 
-    def write(self, batch: Batch) -> UpsertResult:
-        """Write a batch that has its vectors already."""
+    def write(self, batch: Batch, revisions: Sequence[int] | None = None) -> UpsertResult:
+        """Write a batch that has its vectors already; ``revisions`` of the documents are the time, else."""
         with self._writing:
-            written, notes = rows_of(batch, time.time_ns())
-            rows = [row for own in written for row in own]
+            written, notes = rows_of(batch, revisions or [time.time_ns()] * len(batch.documents))
+            # Row 0 is the last of each: what has it, is complete.
+            rows = sorted((row for own in written for row in own), key=lambda row: row["number"] == 0)
             before = self._rows_before([key_of(document.id) for document in batch.documents])
             self._note(notes)
             for part in _calls(rows):
@@ -204,7 +198,7 @@ class MilvusCollection:
         languages: Iterable[str] | None = None,
         vectors: bool = False,
     ) -> Iterator[Document]:
-        """Yield the documents, in the order of their keys; with ``vectors`` theirs, if they have one alone."""
+        """Yield the documents in the order of their keys; with ``vectors`` theirs, if they have one alone."""
         yield from self._rows.documents(self._expression(filter, languages), vectors=vectors)
 
     def search(self, query: str, **options: Unpack[SearchKeywords]) -> list[Hit]:
@@ -251,6 +245,15 @@ class MilvusCollection:
             recall=None,
         )
 
+    def revisions(self, ids: Sequence[str]) -> dict[str, int | None]:
+        """Return the revision of each of these documents; None where there is none."""
+        found = self._rows.revisions([key_of(id_) for id_ in ids])
+        return {id_: found[key_of(id_)] for id_ in ids}
+
+    def verify(self) -> VerifyReport:
+        """Check that every document is complete, and that nothing else is there; change nothing."""
+        return verify_rows(self._rows)
+
     def build_index(self) -> None:
         """Do nothing: Milvus builds its indexes by itself."""
 
@@ -284,7 +287,7 @@ class MilvusCollection:
             )
         if options is not None:
             check_options(self.name, head.options, options)
-        if self._encoder is not None:
+        if self._encoder is not None and self._find_encoder is None:
             check_model(self.name, head.identity, self._encoder)
         return head
 

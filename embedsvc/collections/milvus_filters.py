@@ -66,7 +66,7 @@ def facts_of(metadata: Mapping[str, Any] | None, where: str) -> Facts:
         strings = sorted(_sortable(str(term.value)) for term in terms if term.kind == "s")[: MAX_RANGED + 1]
         for kind, values in (("n", numbers), ("s", strings)):
             if values:
-                ranges[_mark(name, kind)] = values[:MAX_RANGED]  # type: ignore[assignment]
+                ranges[_mark(name, kind)] = values[:MAX_RANGED]
                 marks += [_mark(name, kind, "place", place) for place in range(len(values[:MAX_RANGED]))]
         fields.append(KnownField(name, len(numbers), len(strings)))
     if len(marks) > MAX_MARKS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -11,6 +11,7 @@ from embedsvc.collections.document import Document
 from embedsvc.collections.milvus_client import MilvusTable, Row
 from embedsvc.collections.milvus_filters import all_of
 from embedsvc.collections.milvus_schema import NOTE_LANGUAGE, Notes, read_notes
+from embedsvc.collections.verify import VerifyReport
 from embedsvc.errors import StorageError
 
 _KEYS = 200  # of one call
@@ -69,6 +70,27 @@ class MilvusRows:
         for page in self.table.pages(all_of(IS_DOCUMENT, expression), fields):
             documents = self.documents_of(page, vectors=vectors)
             yield from (documents[row["key"]] for row in page)
+
+
+def verify_rows(rows: MilvusRows) -> VerifyReport:
+    """Compare the rows of each document with what its row 0 says."""
+    expected: dict[str, tuple[str, int, int]] = {}
+    seen: Counter[tuple[str, int]] = Counter()
+    for page in rows.table.pages("number >= 0", ["key", "document", "number", "rows", "revision"]):
+        for row in page:
+            seen[row["key"], row["revision"]] += 1
+            if row["number"] == 0:
+                expected[row["key"]] = row["document"], row["revision"], row["rows"]
+    problems = [
+        f"document {document!r} has {seen[key, revision]} of {wanted} rows; upsert it again"
+        for key, (document, revision, wanted) in expected.items()
+        if seen[key, revision] != wanted
+    ]
+    current = {(key, revision) for key, (_, revision, _) in expected.items()}
+    left = sum(count for pair, count in seen.items() if pair not in current)
+    if left:
+        problems.append(f"{left} rows are left from interrupted upserts; no search returns them")
+    return VerifyReport(problems, {"documents": len(expected), "rows": seen.total()})
 
 
 def keys_expression(keys: Iterable[str]) -> str:

@@ -7,7 +7,8 @@
     number     of the row among the document's rows; -1 for a note about the whole collection
     piece      0 where a passage begins, more where its text goes on; -1 for a note
     rows       how many rows the document has
-    revision   time of the upsert, ns: rows of an older one, left by a crash, belong to no document
+    revision   time of the upsert, ns (the source's row for a migrated document): rows of another than that
+               of row 0, left by a crash, belong to no document
     start, stop  the passage, in characters of the document's text
     directed   whether the vector has a direction; what has none is found only by its words
     text       the document's text from this row's beginning to the next one's
@@ -160,8 +161,8 @@ def key_of(id_: str) -> str:
     return hashlib.blake2b(id_.encode(), digest_size=MARK_CHARACTERS // 2).hexdigest()
 
 
-def rows_of(batch: Batch, revision: int) -> tuple[list[list[Row]], Notes]:
-    """Return the rows of each document of a batch, and what is to be noted of them.
+def rows_of(batch: Batch, revisions: Sequence[int]) -> tuple[list[list[Row]], Notes]:
+    """Return the rows of each document of a batch, with their revisions, and what is to be noted of them.
 
     Raises InvalidInputError naming the position of a document whose metadata are too many.
     """
@@ -171,7 +172,7 @@ def rows_of(batch: Batch, revision: int) -> tuple[list[list[Row]], Notes]:
         facts = facts_of(document.metadata, f"documents[{position}]")
         rows = list(_rows(document, spans, [next(vectors) for _ in spans]))
         for number, row in enumerate(rows):
-            row |= _shared(document, facts, number, len(rows), revision)
+            row |= _shared(document, facts, number, len(rows), revisions[position])
         documents.append(rows)
         languages.add(str(document.language))
         fields |= set(facts.fields)

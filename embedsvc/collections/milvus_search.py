@@ -89,11 +89,14 @@ class MilvusSearch(Search):
     def _nearest(
         self, matrix: NDArray[np.float32], limit: int, expression: str
     ) -> list[list[tuple[float, Row]]]:
-        hits = []
-        for begin in range(0, len(matrix), _QUERIES):
-            part = matrix[begin : begin + _QUERIES]
-            hits += self._stored.table.nearest(part, "vector", limit, expression, FOUND_FIELDS)
-        return [[(score, row) for score, row in found] for found in hits]
+        table = self._stored.table
+        return [
+            hits
+            for begin in range(0, len(matrix), _QUERIES)
+            for hits in table.nearest(
+                matrix[begin : begin + _QUERIES], "vector", limit, expression, FOUND_FIELDS
+            )
+        ]
 
     def _deeper(self, vector: NDArray[np.float32], expression: str) -> Ask:
         return lambda limit: self._nearest(vector[None], limit, expression)[0]
@@ -116,13 +119,13 @@ class MilvusSearch(Search):
         """Return the best row of each document; look deeper where rows of one document crowd out others."""
         asked = k
         while True:
-            kept = self._distinct(hits)
+            kept = self._best_rows(hits)
             if len(kept) >= k or len(hits) < asked or asked >= _MOST:
                 return self._candidates(kept[:k])
             asked = min(asked * 2, _MOST)
             hits = ask(asked)
 
-    def _distinct(self, hits: list[tuple[float, Row]]) -> list[tuple[float, Row]]:
+    def _best_rows(self, hits: list[tuple[float, Row]]) -> list[tuple[float, Row]]:
         """Return each document's best row, without notes and what an interrupted upsert has left."""
         hits = [(score, row) for score, row in hits if row["directed"]]
         later = {row["key"] for _, row in hits if row["number"] > 0}

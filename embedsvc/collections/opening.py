@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 
 from embedsvc.collections.options import CollectionOptions
 from embedsvc.collections.schema import Identity
-from embedsvc.encoder import Encoder
+from embedsvc.encoder import Encoder, load_encoder
 from embedsvc.errors import InvalidInputError, ModelMismatchError
+
+FindEncoder = Callable[[str], Encoder | None]
+
+
+def encoder_of(
+    name: str, identity: Identity, given: Encoder | None, find_encoder: FindEncoder | None
+) -> Encoder:
+    """Return the encoder that made a collection's vectors: ``given``, one that is found, or the bundled one.
+
+    Raises InvalidInputError for a collection without a model, ModelMismatchError when it is none of them.
+    """
+    if not identity.fingerprint:
+        raise InvalidInputError(
+            f"collection {name!r} has no model: documents and queries bring a vector of "
+            f"{identity.dimension} numbers",
+            param="vector",
+        )
+    if given is not None and given.fingerprint == identity.fingerprint:
+        return given
+    found = find_encoder(identity.fingerprint) if find_encoder else None
+    if found is None:
+        found = given or load_encoder()
+        check_model(name, identity, found)
+    return found
 
 
 def check_model(name: str, identity: Identity, encoder: Encoder) -> None:

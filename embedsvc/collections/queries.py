@@ -39,7 +39,8 @@ def checked_queries(
         )
     if vectors is not None:
         units = [unit_vector(vector, dimension) for vector in vectors]
-        return [Query(text, unit) for text, unit in zip(texts or [None] * len(units), units, strict=True)]
+        named: Sequence[str | None] = texts or [None] * len(units)
+        return [Query(text, unit) for text, unit in zip(named, units, strict=True)]
     if request.mode == "lexical":
         return [Query(text) for text in texts or ()]
     made = encoder()

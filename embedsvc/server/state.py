@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from embedsvc.collections.collection_set import CollectionSet
+from embedsvc.collections.backends import AnyCollectionSet, open_collection_set
 from embedsvc.encoder import Encoder
 from embedsvc.errors import StorageError
 from embedsvc.reranker import Reranker
@@ -30,7 +30,7 @@ class ServerState:
     metrics: Metrics
     models: ModelSet
     encoder: Encoder  # the default model for threads, scheduled as bulk work
-    collections: CollectionSet
+    collections: AnyCollectionSet
     storage: Lane
     mining: Lane
     token_vectors: Lane
@@ -52,7 +52,11 @@ class ServerState:
         models = await asyncio.to_thread(ModelSet, settings, metrics, encoder)
         await models.get(None)
         bulk = models.bulk_encoder()
-        collections = CollectionSet(settings.data_dir, bulk)
+        try:
+            collections = await asyncio.to_thread(open_collection_set, settings, bulk)
+        except BaseException:
+            await models.close(0.0)
+            raise
         if settings.demo:
             try:
                 await asyncio.to_thread(load_sample, collections, bulk)
