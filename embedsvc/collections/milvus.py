@@ -289,6 +289,7 @@ class MilvusCollection:
             check_options(self.name, head.options, options)
         if self._encoder is not None and self._find_encoder is None:
             check_model(self.name, head.identity, self._encoder)
+        self._server.load(milvus_name(self.name))
         return head
 
     def _created(self, options: CollectionOptions) -> Head:

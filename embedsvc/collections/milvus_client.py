@@ -42,6 +42,8 @@ class MilvusServer:
             raise MissingExtraError("backend milvus", "milvus") from error
         # It logs a traceback of every error that it raises; ours say the same once.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        if is_file(uri):  # milvus-lite answers some calls that pymilvus can do without by failing, loudly
+            logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
         with self.translated():
             self.client: Any = pymilvus.MilvusClient(uri=uri, token=token or "", timeout=_CONNECT_S)
 
@@ -71,6 +73,11 @@ class MilvusServer:
             if not self.client.has_collection(name, timeout=_CALL_S):
                 return None
             return dict(self.client.describe_collection(name, timeout=_CALL_S))
+
+    def load(self, name: str) -> None:
+        """Have a Milvus collection in memory, which searches need; after a restart it may not be."""
+        with self.translated():
+            self.client.load_collection(name, timeout=_CALL_S)
 
     def drop(self, name: str) -> None:
         """Delete a Milvus collection and all its rows."""
