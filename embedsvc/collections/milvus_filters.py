@@ -23,7 +23,7 @@ MARK_CHARACTERS = 32
 MAX_MARKS = 4_096  # elements of an array in Milvus
 MAX_RANGED = 16  # values of one field in one document that ranges compare
 MAX_RANGES_BYTES = 65_000
-_BOUND_BYTES = 256
+_BOUND_BYTES = 64
 _NOTHING = "number < -1"
 
 
