@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.encoder import locate_model
-from embedsvc.encoders.pairs import PairInputs, PairRuntime
+from embedsvc.encoders.pairs import Pair, PairInputs, PairRuntime
 from embedsvc.errors import (
     DeadlineError,
     EmbedsvcError,
@@ -102,23 +102,27 @@ class Reranker:
         options = options or ScoreOptions()
         _check(query, texts, options)
         prepared = self._inputs.prepare(query, texts, options.truncate, options.max_text_tokens)
-        logits = np.empty(len(texts), np.float32)
-        lengths = [len(pair.ids) for pair in prepared.pairs]
+        logits = self._logits(prepared.pairs, given_up)
+        bad = np.flatnonzero(~np.isfinite(logits))
+        if len(bad):
+            raise ModelFailedError(f"the reranker gave a score that is not finite for texts[{bad[0]}]")
+        scores = logits if options.raw else activated(logits, self.folder.activation)
+        return Scoring(scores, prepared.tokens, prepared.truncated)
+
+    def _logits(self, pairs: Sequence[Pair], given_up: Callable[[], bool] | None) -> NDArray[np.float32]:
+        logits = np.empty(len(pairs), np.float32)
+        lengths = [len(pair.ids) for pair in pairs]
         for rows in plan_batches(lengths, self.runtime.batch_tokens):
             if given_up is not None and given_up():
                 raise DeadlineError("nobody waits for the scores any more")
-            answer = self.runtime.logits(self._inputs.padded([prepared.pairs[row] for row in rows]))
+            answer = self.runtime.logits(self._inputs.padded([pairs[row] for row in rows]))
             if answer.shape != (len(rows), 1):
                 raise ModelError(
                     f"{self.folder.path}: the model gave shape {answer.shape} for {len(rows)} pairs; one "
                     "number for each is expected"
                 )
             logits[rows] = answer[:, 0]
-        bad = np.flatnonzero(~np.isfinite(logits))
-        if len(bad):
-            raise ModelFailedError(f"the reranker gave a score that is not finite for texts[{bad[0]}]")
-        scores = logits if options.raw else activated(logits, self.folder.activation)
-        return Scoring(scores, prepared.tokens, prepared.truncated)
+        return logits
 
 
 def activated(logits: NDArray[np.float32], activation: Activation) -> NDArray[np.float32]:

@@ -55,7 +55,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Hits, best first; documents per language that filter and languages leave, and the plan, if asked for."""
+    """Hits, best first; where asked for, the documents per language that may be found, and the plan."""
 
     hits: list[Hit]
     facets: dict[str, int] | None = None
@@ -118,9 +118,8 @@ class Search:
         facets = self._facets() if request.facets else None
         if request.mode == "dense" and not (request.is_balanced or request.boosts or request.group_by):
             ranked = self._dense([query.vector for query in queries], request.depth, self._within)
-            return [
-                self._finished(query, found, facets) for query, found in zip(queries, ranked, strict=True)
-            ]
+            pairs = zip(queries, ranked, strict=True)
+            return [self._finished(query, found, facets) for query, found in pairs]
         results = []
         for query in queries:
             self._trace = Trace()
@@ -181,7 +180,8 @@ class Search:
                 self._distinct(candidates, vector, k, within)
                 for candidates, vector in zip(found, matrix, strict=True)
             ]
-        self._trace.plan |= {"index": asdict(plan)}
+        if self._request.explain:
+            self._trace.plan["index"] = asdict(plan)
         return ranked
 
     def _distinct(
@@ -241,17 +241,10 @@ class Search:
     def _fused(self, meaning: Candidates, words: Candidates) -> Candidates:
         fuse = reciprocal_rank_fusion if self._request.fusion == "rrf" else score_fusion
         documents, scores = fuse([(part.documents, part.scores) for part in (meaning, words)])
-        known = dict(
-            zip(words.documents.tolist(), zip(words.rows, words.languages, strict=True), strict=True)
-        )
-        known |= zip(
-            meaning.documents.tolist(), zip(meaning.rows, meaning.languages, strict=True), strict=True
-        )
-        rows = [known[document][0] for document in documents.tolist()]
-        languages = [known[document][1] for document in documents.tolist()]
-        return Candidates(
-            scores.astype(np.float32), np.array(rows, np.int64), documents, np.array(languages, LANGUAGE)
-        )
+        both = _union([meaning, words])
+        place = {document: place for place, document in enumerate(both.documents.tolist())}
+        found = both.take(np.array([place[document] for document in documents.tolist()], np.int64))
+        return Candidates(scores.astype(np.float32), found.rows, found.documents, found.languages)
 
     def _preferred(self, query: Query, k: int, within: Restriction) -> Candidates:
         """Return the ``k`` best after the preferred languages have been given their boost."""

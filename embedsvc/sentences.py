@@ -38,17 +38,18 @@ def sentence_spans(text: str, language: str) -> list[Span]:
 
 
 def _library_spans(text: str, language: str) -> Iterator[tuple[int, int]]:
-    """Yield what the library finds, block by block; a block begins with the last sentence of the one before.
+    """Yield what the library finds, block by block.
 
-    A sentence longer than a block goes on in the next.
+    Of a block the second half is context: a quotation may close there. The next block begins with the
+    sentence that runs into that half; a sentence longer than a block goes on in the next.
     """
     begin, opened = 0, 0
     while begin < len(text):
         block = text[begin : begin + _BLOCK_CHARACTERS]
         ends = [begin + found["end_index"] for found in get_sentence_boundaries(language, block)]
-        final = begin + len(block) == len(text)
-        if not final:
-            ends = ends[:-1]
+        if begin + len(block) < len(text):
+            early = [end for end in ends if end <= begin + _BLOCK_CHARACTERS // 2]
+            ends = early or ends[:-1]
         for end in ends:
             yield opened, end
             opened = end

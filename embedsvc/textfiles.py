@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
+import lzma
 import os
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from embedsvc.errors import InvalidInputError, NotFoundError
 
+_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
+
 
 def iterate_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, line without its end); raise InvalidInputError at the first bad byte."""
-    if not path.exists():
-        raise NotFoundError(f"no file at {path}")
-    if path.is_dir():
-        raise InvalidInputError(f"{path} is a folder, not a file")
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
+    """Yield (line number from 1, line without its end); .gz and .xz files are unpacked on the way.
+
+    Raises InvalidInputError at the first bad byte.
+    """
+    check_file(path)
+    opener = _OPENERS.get(path.suffix, Path.open)
+    with opener(path, "rb") as file:
+        for number, raw in enumerate(_unpacked(file, path), 1):
             if b"\0" in raw:
                 raise InvalidInputError(f"{path} line {number}: a NUL byte; this is not a text file")
             try:
@@ -29,6 +35,28 @@ def iterate_lines(path: Path) -> Iterator[tuple[int, str]]:
                 where = f"byte {raw[error.start]:#04x} at position {error.start}"
                 raise InvalidInputError(f"{path} line {number}: {where} is not UTF-8") from error
             yield number, line.rstrip("\r\n")
+
+
+def _unpacked(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    number = 0
+    try:
+        for number, line in enumerate(file, 1):  # noqa: B007 - used when the next line fails
+            yield line
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise InvalidInputError(f"{path} after line {number}: damaged {path.suffix} file: {error}") from error
+
+
+def check_file(path: Path) -> None:
+    """Raise NotFoundError or InvalidInputError unless there is a file."""
+    if not path.exists():
+        raise NotFoundError(f"no file at {path}")
+    if path.is_dir():
+        raise InvalidInputError(f"{path} is a folder, not a file")
+
+
+def without_compression(path: Path) -> Path:
+    """Return the path without the suffix of a compression: notes.txt.gz → notes.txt."""
+    return path.with_suffix("") if path.suffix in _OPENERS else path
 
 
 def read_texts(path: Path) -> list[str]:

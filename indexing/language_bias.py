@@ -59,6 +59,11 @@ class Judgements:
         return np.unique(self.row_languages)
 
     @cached_property
+    def codes(self) -> NDArray[np.int16]:
+        """The position of each row's language in `languages`, ``(n + 1,)``; -1 last, which -1 finds."""
+        return np.append(np.searchsorted(self.languages, self.row_languages), -1).astype(np.int16)
+
+    @cached_property
     def mask(self) -> NDArray[np.bool_]:
         """Which rows are relevant, ``(q, n + 1)``; nothing in the last column, which -1 finds."""
         mask = np.zeros((len(self.relevant), len(self.row_languages) + 1), dtype=bool)
@@ -72,8 +77,8 @@ class Judgements:
         own = self.query_languages[:, np.newaxis] == self.row_languages
         return np.pad(own, ((0, 0), (0, 1)))
 
-    def hits(self, ranked: Rows) -> NDArray[np.bool_]:
-        """Which of the ranked rows are relevant, ``(q, k)``."""
+    def checked(self, ranked: Rows) -> Rows:
+        """Return ``ranked`` ``(q, k)`` if it fits these queries and this pool; raise IndexingError."""
         if ranked.ndim != 2 or not np.issubdtype(ranked.dtype, np.integer):
             raise IndexingError(f"ranked is {ranked.dtype} of shape {ranked.shape}; expected integers (q, k)")
         if len(ranked) != len(self.relevant):
@@ -82,7 +87,11 @@ class Judgements:
             raise IndexingError(
                 f"ranked holds rows {ranked.min()} to {ranked.max()}; the pool has {len(self.row_languages)}"
             )
-        return np.take_along_axis(self.mask, ranked, axis=1)
+        return ranked
+
+    def hits(self, ranked: Rows) -> NDArray[np.bool_]:
+        """Which of the ranked rows are relevant, ``(q, k)``."""
+        return np.take_along_axis(self.mask, self.checked(ranked), axis=1)
 
 
 def average_precision(ranked: Rows, judged: Judgements) -> Figures:
@@ -92,8 +101,8 @@ def average_precision(ranked: Rows, judged: Judgements) -> Figures:
     LAReQA (Roy et al. 2020, arXiv 2004.05484): full marks only if every right answer in any language
     comes before every wrong one in the query's own. NaN for a query without relevant rows.
     """
-    hits = judged.hits(ranked)
-    return _mean_precision(hits, np.ones_like(hits), judged.mask.sum(axis=1))
+    query, place = np.nonzero(judged.hits(ranked))
+    return _mean_precision(query, place + 1, judged.mask.sum(axis=1))
 
 
 def average_precision_by_language(ranked: Rows, judged: Judgements) -> dict[str, Figures]:
@@ -103,11 +112,16 @@ def average_precision_by_language(ranked: Rows, judged: Judgements) -> dict[str,
     alignment" that LAReQA (arXiv 2004.05484) sets beside the pooled mAP. NaN for a query without
     relevant rows in the language.
     """
-    hits, figures = judged.hits(ranked), {}
-    for language in judged.languages:
-        rows = np.append(judged.row_languages == language, False)
-        inside = rows[ranked]
-        figures[str(language)] = _mean_precision(hits & inside, inside, (judged.mask & rows).sum(axis=1))
+    query, place = np.nonzero(judged.hits(ranked))
+    found = judged.codes[ranked]
+    of_hit = found[query, place]
+    hits = zip(query.tolist(), place.tolist(), of_hit, strict=True)
+    rank = np.array([np.count_nonzero(found[q, : p + 1] == code) for q, p, code in hits])
+    asked, rows = np.nonzero(judged.mask)
+    figures = {}
+    for code, language in enumerate(judged.languages.tolist()):
+        relevant = np.bincount(asked[judged.codes[rows] == code], minlength=len(ranked))
+        figures[language] = _mean_precision(query[of_hit == code], rank[of_hit == code], relevant)
     return figures
 
 
@@ -133,7 +147,8 @@ def language_ndcg(ranked: Rows, judged: Judgements, *, k: int = 10) -> Figures:
     gains were not at hand, these are ours. Discount 1 / log2(rank + 1). NaN without relevant rows.
     """
     _check_k(k)
-    gains = judged.hits(ranked)[:, :k] * (1.0 + np.take_along_axis(judged.own, ranked[:, :k], axis=1))
+    ranked = ranked[:, :k]
+    gains = judged.hits(ranked) * (1.0 + np.take_along_axis(judged.own, ranked, axis=1))
     discounts = 1 / np.log2(np.arange(2, k + 2))
     cumulated = np.append(0, np.cumsum(discounts))
     all_relevant, own_relevant = judged.mask.sum(axis=1), (judged.mask & judged.own).sum(axis=1)
@@ -147,9 +162,9 @@ def own_language_share(ranked: Rows, judged: Judgements, *, k: int = 10) -> Figu
     To be compared with the language's share of the relevant rows. NaN where nothing is ranked.
     """
     _check_k(k)
-    judged.hits(ranked)
-    own = np.take_along_axis(judged.own, ranked[:, :k], axis=1)
-    return _divide(own.sum(axis=1), (ranked[:, :k] >= 0).sum(axis=1))
+    ranked = judged.checked(ranked[:, :k])
+    own = np.take_along_axis(judged.own, ranked, axis=1)
+    return _divide(own.sum(axis=1), (ranked >= 0).sum(axis=1))
 
 
 def found_shares(ranked: Rows, judged: Judgements, *, k: int = 10) -> dict[str, Figures]:
@@ -159,22 +174,17 @@ def found_shares(ranked: Rows, judged: Judgements, *, k: int = 10) -> dict[str, 
     is ranked.
     """
     _check_k(k)
-    judged.hits(ranked)
-    found, figures = ranked[:, :k], {}
-    for language in judged.languages:
-        inside = np.append(judged.row_languages == language, False)[found]
-        figures[str(language)] = _divide(inside.sum(axis=1), (found >= 0).sum(axis=1))
-    return figures
+    found = judged.codes[judged.checked(ranked[:, :k])]
+    return {
+        language: _divide((found == code).sum(axis=1), (found >= 0).sum(axis=1))
+        for code, language in enumerate(judged.languages.tolist())
+    }
 
 
-def _mean_precision(
-    hits: NDArray[np.bool_], counted: NDArray[np.bool_], relevant: NDArray[np.int64]
-) -> Figures:
-    """Average precision where only the ``counted`` places of the rankings exist."""
-    query, place = np.nonzero(hits)
-    ranks = np.cumsum(counted, axis=1, dtype=np.int32)[query, place]
-    right = np.cumsum(hits, axis=1, dtype=np.int32)[query, place]
-    return _divide(np.bincount(query, weights=right / ranks, minlength=len(hits)), relevant)
+def _mean_precision(query: Rows, rank: Rows, relevant: Rows) -> Figures:
+    """Average precisions from the ranks of the hits, by query and rank, and the number to be found."""
+    number = np.arange(len(query)) - np.searchsorted(query, query) + 1
+    return _divide(np.bincount(query, weights=number / rank, minlength=len(relevant)), relevant)
 
 
 def _divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> Figures:

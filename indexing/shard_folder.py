@@ -2,7 +2,7 @@
 
     manifest.json   groups, what every file must be (sha256), and the caller's own values
     exact/ pool/ shard-<label>/    index folders, each with its own manifest
-    <name>.npy      the caller's arrays, a value per row
+    <name>.npy …    the caller's arrays, a value per row, and other files
 
 The hash of manifest.json stands for everything in the folder: whoever keeps it elsewhere knows whether
 the folder is the one that was written.
@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,11 @@ MANIFEST = "shards.json"
 
 @dataclass(frozen=True, eq=False)
 class OpenedShards:
-    """A sharded index from a folder, with the arrays (n, …) and values that were saved beside it."""
+    """A sharded index from a folder, with the arrays (n, …), files and values that were saved beside it."""
 
     index: ShardedIndex
     arrays: dict[str, NDArray[Any]]
+    files: dict[str, Path]
     extra: dict[str, Any]
 
 
@@ -47,18 +48,21 @@ def save_shards(
     folder: StrPath,
     *,
     arrays: Mapping[str, NDArray[Any]] | None = None,
+    files: Mapping[str, Callable[[Path], None]] | None = None,
     extra: Mapping[str, Any] | None = None,
     model: str | None = None,
 ) -> str:
     """Write ``index`` and ``arrays`` into the new folder ``folder``, durably; return the manifest's sha256.
 
-    The folder appears whole or not at all. Raises OSError when it exists or cannot be written.
+    ``files`` are written, durably, by the function that each name stands for. The folder appears whole or
+    not at all. Raises OSError when it exists or cannot be written.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".tmp-{uuid.uuid4().hex}")
     try:
-        sha256 = _write(index, temporary, arrays or {}, extra or {}, model)
+        beside = _Beside(arrays or {}, files or {}, extra or {})
+        sha256 = _write(index, temporary, beside, model)
         temporary.rename(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -84,36 +88,46 @@ def open_shards(folder: StrPath, *, sha256: str | None = None, verify: bool = Tr
             name: _open_array(folder / f"{name}.npy", expected, verify=verify)
             for name, expected in manifest["arrays"].items()
         }
+        for name, expected in manifest["files"].items():
+            _check_file(folder / name, expected, verify=verify)
+        files = {name: folder / name for name in manifest["files"]}
         calibrations = {label: Calibration(**value) for label, value in manifest["calibrations"].items()}
         exact, pool = parts.pop("exact"), parts.pop("pool", None)
         graphs = {manifest["labels"][name]: part for name, part in parts.items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise IndexFileError(f"{folder / MANIFEST}: damaged: {error!r}") from error
-    return OpenedShards(ShardedIndex(exact, groups, graphs, pool, calibrations), arrays, manifest["extra"])
+    index = ShardedIndex(exact, groups, graphs, pool, calibrations)
+    return OpenedShards(index, arrays, files, manifest["extra"])
 
 
-def _write(
-    index: ShardedIndex,
-    folder: Path,
-    arrays: Mapping[str, NDArray[Any]],
-    extra: Mapping[str, Any],
-    model: str | None,
-) -> str:
+@dataclass(frozen=True, eq=False)
+class _Beside:
+    """What is saved beside the index."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    files: Mapping[str, Callable[[Path], None]]
+    extra: Mapping[str, Any]
+
+
+def _write(index: ShardedIndex, folder: Path, beside: _Beside, model: str | None) -> str:
     folder.mkdir()
     graphs = {f"shard-{number}": label for number, label in enumerate(index.graphs)}
     parts = {"exact": index.exact} | {name: index.graphs[label] for name, label in graphs.items()}
     if index.pool is not None:
         parts["pool"] = index.pool
     saved = {name: save_index(part, folder / name, model=model) for name, part in parts.items()}
-    hashes = {name: _write_array(folder / f"{name}.npy", array) for name, array in arrays.items()}
+    hashes = {name: _write_array(folder / f"{name}.npy", array) for name, array in beside.arrays.items()}
+    for name, write in beside.files.items():
+        write(folder / name)
     manifest = {
         "shards_version": SHARDS_VERSION,
         "groups": [asdict(group) for group in index.groups.values()],
         "labels": graphs,
         "parts": {name: _identity(part) for name, part in saved.items()},
         "arrays": hashes,
+        "files": {name: file_sha256(folder / name) for name in beside.files},
         "calibrations": {label: asdict(value) for label, value in index.calibrations.items()},
-        "extra": dict(extra),
+        "extra": dict(beside.extra),
     }
     content = json.dumps(manifest, indent=1).encode()
     with durable_file(folder / MANIFEST) as file:
@@ -142,13 +156,21 @@ def _write_array(path: Path, array: NDArray[Any]) -> str:
 
 
 def _open_array(path: Path, expected: str, *, verify: bool) -> NDArray[Any]:
+    _check_file(path, expected, verify=verify)
     try:
-        if verify and file_sha256(path) != expected:
-            raise IndexFileError(f"{path}: damaged; its sha256 is not the one in the manifest")
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise IndexFileError(f"{path}: cannot be read: {error}") from error
     return array
+
+
+def _check_file(path: Path, expected: str, *, verify: bool) -> None:
+    try:
+        damaged = verify and file_sha256(path) != expected
+    except OSError as error:
+        raise IndexFileError(f"{path}: cannot be read: {error.strerror}") from error
+    if damaged:
+        raise IndexFileError(f"{path}: damaged; its sha256 is not the one in the manifest")
 
 
 def _read_manifest(path: Path, sha256: str | None) -> dict[str, Any]:

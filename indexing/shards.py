@@ -68,7 +68,7 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Scores (q, k), best first, and row numbers (q, k); a slot without a neighbour has row -1, score -inf."""
+    """Scores and row numbers (q, k), best first; a slot without a neighbour has row -1, score -inf."""
 
     scores: NDArray[np.float32]
     rows: NDArray[np.int64]
@@ -192,10 +192,10 @@ class ShardedIndex:
 
     def _of_all(self, queries: NDArray[np.float32], k: int, allowed: Allowed | None) -> Found:
         count = self.count if allowed is None else allowed.count()
-        if self.pool is None or count <= self._largest_scan(self.pool, self.count, len(queries)):
+        if self.pool is None or count <= self._largest_scan(self.pool, self.count):
             rows = None if allowed is None or count == self.count else allowed.rows
             return self._scan(queries, k, rows, count)
-        scores, found = self._by_graph(self.pool, queries, k, 0, allowed and allowed.rows)
+        scores, found = self._by_graph(self.pool, queries, k, 0, None if allowed is None else allowed.rows)
         return Found(scores, found, Plan("graph", count, ("*",)))
 
     def _of_groups(
@@ -205,7 +205,7 @@ class ShardedIndex:
         for group in wanted:
             count = group.count if allowed is None else allowed.count(group)
             graph = self.graphs.get(group.label)
-            if graph is None or count <= self._largest_scan(graph, group.count, len(queries)):
+            if graph is None or count <= self._largest_scan(graph, group.count):
                 scanned.append(group)
                 continue
             own = None if allowed is None else allowed.within(group) - group.start
@@ -257,7 +257,8 @@ class ShardedIndex:
         found = graph.search(queries, min(_SEPARATE * k, count), rows=rows, trusted=True).rows
         return rescored(self.vectors, queries, np.where(found < 0, -1, found + first), min(k, count))
 
-    def _largest_scan(self, graph: VectorIndex, count: int, queries: int) -> float:
+    @staticmethod
+    def _largest_scan(graph: VectorIndex, count: int) -> float:
         """Allowed rows up to which a scan costs less than the graph does with a filter that leaves them.
 
         With ef widened by ``count / allowed`` the graph reads about ``m · ef · count / allowed`` vectors;

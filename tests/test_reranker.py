@@ -141,15 +141,13 @@ def test_a_score_does_not_depend_on_the_batch(random: Path, runtime: str) -> Non
     np.testing.assert_allclose(reranker.scores(QUERY, TEXTS * 3), alone * 3, atol=1e-5)
 
 
-def test_token_types_reach_the_model(random: Path) -> None:
-    if "bert" not in random.name:
-        pytest.skip("XLM-R has no token types")
-    from sentence_transformers import CrossEncoder
-
-    swapped = load_reranker(random).scores("w2 w1", ["w1 w2"])[0]
-    assert swapped != pytest.approx(load_reranker(random).scores("w1 w2", ["w2 w1"])[0], abs=1e-4)
-    expected = CrossEncoder(str(random), device="cpu").predict([("w2 w1", "w1 w2")])
-    np.testing.assert_allclose(swapped, expected[0], atol=1e-5)
+def test_a_graph_that_scales_whole_batches_scores_one_pair_at_a_time(tmp_path: Path) -> None:
+    folder = write_counting_reranker(tmp_path / "m", quantized=True)
+    in_batch = load_reranker(folder).scores(QUERY, TEXTS)
+    alone = [load_reranker(folder).scores(QUERY, [text])[0] for text in TEXTS]
+    np.testing.assert_array_equal(in_batch, alone)
+    exact = [sigmoid(counted_logit(QUERY.split(), text.split()[:ROOM])) for text in TEXTS]
+    assert np.abs(in_batch - exact).max() > 1e-4  # it does round
 
 
 def test_what_sentence_transformers_saves_is_opened_with_its_activation(random: Path, tmp_path: Path) -> None:

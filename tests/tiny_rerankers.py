@@ -102,9 +102,17 @@ def counted_logit(query: Sequence[str], text: Sequence[str]) -> float:
 
 
 def write_counting_reranker(
-    folder: Path, *, output: str = "logits", labels: int = 1, file: str = "onnx/model.onnx"
+    folder: Path,
+    *,
+    output: str = "logits",
+    labels: int = 1,
+    file: str = "onnx/model.onnx",
+    quantized: bool = False,
 ) -> Path:
-    """Write a reranker as an ONNX graph that adds up token weights (see `counted_logit`): no torch."""
+    """Write a reranker as an ONNX graph that adds up token weights (see `counted_logit`): no torch.
+
+    ``quantized``: the weights of a batch are rounded to int8 with one scale, as optimum's graphs do.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -113,13 +121,18 @@ def write_counting_reranker(
         numpy_helper.from_array(np.array([1.0, 10.0], np.float32), "factors"),
         numpy_helper.from_array(np.array([1], np.int64), "axis"),
     ]
+    rounded = [
+        helper.make_node("DynamicQuantizeLinear", ["masked"], ["int8", "scale", "zero"]),
+        helper.make_node("DequantizeLinear", ["int8", "scale", "zero"], ["rounded"]),
+    ]
     nodes = [
         helper.make_node("Gather", ["weights", "input_ids"], ["of_ids"]),
         helper.make_node("Gather", ["factors", "token_type_ids"], ["of_types"]),
         helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["of_ids", "of_types"], ["weighed"]),
         helper.make_node("Mul", ["weighed", "mask"], ["masked"]),
-        helper.make_node("ReduceSum", ["masked", "axis"], ["sum"], keepdims=1),
+        *(rounded if quantized else []),
+        helper.make_node("ReduceSum", ["rounded" if quantized else "masked", "axis"], ["sum"], keepdims=1),
         helper.make_node("Concat", ["sum"] * labels, [output], axis=1),
     ]
     inputs = ("input_ids", "attention_mask", "token_type_ids")

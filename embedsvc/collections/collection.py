@@ -237,7 +237,7 @@ class Collection:
         languages: Iterable[str] | None = None,
         vectors: bool = False,
     ) -> Iterator[Document]:
-        """Yield the documents of one moment, oldest first; with ``vectors`` theirs, if they have one alone."""
+        """Yield the documents of one moment, oldest first, with ``vectors`` those that have one alone."""
         with self._store.reading() as view:
             wanted = None
             if filter is not None or languages is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedsvc.collections.vectors import decode_vector
 from embedsvc.errors import InvalidInputError
 from embedsvc.languages import detect_language, normalize_language
 
@@ -20,16 +21,19 @@ MAX_METADATA_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class Document:
-    """A text with an id of the caller's choice; ``language`` None means: detect it."""
+    """A text with an id of the caller's choice; ``language`` None means: detect it.
+
+    ``vector`` (dim,) stands instead of the model's; with it the text may be "".
+    """
 
     id: str
     text: str
     language: str | None = None
     metadata: dict[str, Any] | None = None
-    vector: NDArray[np.float32] | None = None
+    vector: NDArray[np.float32] | None = field(default=None, compare=False)  # arrays have no plain ==
 
 
-_FIELDS = tuple(field.name for field in fields(Document))
+_FIELDS = tuple(known.name for known in fields(Document))
 
 
 def check_documents(documents: Iterable[Document | Mapping[str, Any]]) -> list[Document]:
@@ -55,7 +59,10 @@ def check_document(given: Document | Mapping[str, Any], where: str) -> Document:
     """Return the document with a canonical language, if it has one; ``where`` is what errors call it."""
     document = given if isinstance(given, Document) else _from_mapping(given, where)
     _check_text(document.id, f"{where}.id", MAX_ID_CHARACTERS)
-    _check_text(document.text, f"{where}.text", MAX_TEXT_CHARACTERS)
+    if document.vector is not None:
+        document = replace(document, vector=decode_vector(document.vector, f"{where}.vector"))
+    if document.vector is None or document.text != "":
+        _check_text(document.text, f"{where}.text", MAX_TEXT_CHARACTERS)
     metadata_json(document.metadata, where)
     if document.language is None:
         return document

@@ -199,8 +199,8 @@ def _range(field: str, bounds: Mapping[str, object]) -> InRange:
     return InRange(
         field,
         "n" if kinds == {"n"} else "s",
-        low=low and low.value,
-        high=high and high.value,
+        low=None if low is None else low.value,
+        high=None if high is None else high.value,
         strict_low="$gt" in terms,
         strict_high="$lt" in terms,
     )

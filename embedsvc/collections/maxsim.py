@@ -1,4 +1,4 @@
-"""Late interaction: each token of the query with its best token of the passage (ColBERT, arXiv:2004.12832)."""
+"""Late interaction: each query token with its best passage token (ColBERT, arXiv:2004.12832)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TokenScorer:
 
 
 def max_sim(query: NDArray[np.float32], passage: NDArray[np.float32]) -> float:
-    """Return the mean over the rows of ``query`` (m, dim) of their largest product with ``passage`` (n, dim)."""
+    """Return the mean over ``query`` (m, dim) of each row's largest product with ``passage`` (n, dim)."""
     if not len(query) or not len(passage):
         return 0.0
     return float((query @ passage.T).max(axis=1).mean())
@@ -52,5 +52,4 @@ def max_sim(query: NDArray[np.float32], passage: NDArray[np.float32]) -> float:
 
 def _unit_rows(states: NDArray[np.float32]) -> NDArray[np.float32]:
     lengths = np.linalg.norm(states, axis=1, keepdims=True)
-    rows: NDArray[np.float32] = states / np.where(lengths > 0, lengths, 1)
-    return rows
+    return np.asarray(states / np.where(lengths > 0, lengths, 1), np.float32)

@@ -1,4 +1,4 @@
-"""Older collections brought to the present format, in one transaction: before it the old, after it the new."""
+"""Older collections brought to the present format, each in one transaction."""
 
 from __future__ import annotations
 

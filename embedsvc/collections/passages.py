@@ -79,8 +79,9 @@ class PassageSplitter:
                 f"the prompt has {prompt_tokens} tokens; the limit is {self._limit}, text included",
                 param="max_tokens",
             )
-        # The prompt's bytes may grow to elevenfold, and a token may mark the beginning of the text.
-        self._room_bytes = self._limit - 1 - 11 * len(self._lead.encode())
+        growth = 1 if self._lead.isascii() else 11  # that of U+FDFA
+        # One more token may mark the beginning of a text.
+        self._room_bytes = self._limit - 1 - growth * len(self._lead.encode())
 
     def split(self, texts: Sequence[str], languages: Sequence[str]) -> list[list[Span]]:
         """Return the passages of each text (visible, valid Unicode; with its language), in order.

@@ -39,8 +39,7 @@ def checked_queries(
         )
     if vectors is not None:
         units = [unit_vector(vector, dimension) for vector in vectors]
-        named: Sequence[str | None] = texts or [None] * len(units)
-        return [Query(text, unit) for text, unit in zip(named, units, strict=True)]
+        return [Query(text, unit) for text, unit in zip(texts or [""] * len(units), units, strict=True)]
     if request.mode == "lexical":
         return [Query(text) for text in texts or ()]
     made = encoder()

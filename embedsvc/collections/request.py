@@ -30,9 +30,9 @@ class SearchOptions:
     raises other scores by that share. balance: "round_robin" takes the best of each language in turn;
     {code: quota} takes at most so many of each ("*": of every other). filter: conditions on metadata.
     mode: dense (meaning), lexical (words, BM25), hybrid (both). fusion: how hybrid joins them: by ranks
-    (rrf) or by normalised scores. min_score: drop hits with a lower score. group_by: only the best hit of each value of a
-    metadata field. maxsim, rerank: score so many candidates anew by their token vectors, by the
-    cross-encoder. query_language: of the query, for words and debiasing; detected when left out.
+    (rrf) or by normalised scores. min_score: drop hits with a lower score. group_by: only the best hit of
+    each value of a metadata field. maxsim, rerank: score so many candidates anew by their token vectors, by
+    the cross-encoder. query_language: of the query, for words and debiasing; detected when left out.
     facets: count the documents per language that filter and languages leave. explain: say how it was done.
     """
 

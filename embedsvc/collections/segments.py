@@ -69,7 +69,8 @@ class Base:
         if not len(ascending):
             return np.empty(0, np.int64)
         place = np.minimum(np.searchsorted(ascending, rows), len(ascending) - 1)
-        return position[place[ascending[place] == rows]]
+        found: NDArray[np.int64] = position[place[ascending[place] == rows]]
+        return found
 
     def without(self, rows: NDArray[np.int64]) -> Base:
         """Return the base with these rows dead; those it does not hold are ignored."""
@@ -194,9 +195,8 @@ class State:
         groups = within.languages
         found = self.base.index.search(vectors, k, groups=groups, allowed=allowed)
         delta = self._delta_scores(vectors, delta_mask, groups)
-        return [
-            self._merged(found.scores[q], found.rows[q], delta, q, k) for q in range(len(vectors))
-        ], found.plan
+        ranked = [self._merged(found.scores[q], found.rows[q], delta, q, k) for q in range(len(vectors))]
+        return ranked, found.plan
 
     def _allowed(self, within: Restriction, key: object) -> tuple[Allowed | None, NDArray[np.bool_]]:
         if within.documents is None:

@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +69,7 @@ def build_snapshot(
     passages = view.passages_after(0, identity.dimension, table)
     order = np.lexsort((passages.rows, passages.languages))
     languages = passages.languages[order]
-    debias = _fitted(view, passages, options)
+    debias = _fitted(passages, options)
     vectors = passages.vectors[order]
     if debias is not None:
         vectors = debias.apply(vectors, languages)
@@ -80,7 +79,7 @@ def build_snapshot(
         identity=identity,
         last_row=last_row,
         passages=view.passage_count(last_row, table),
-        index=ShardedIndex.build(vectors, languages, ShardOptions(recall=options.recall)),
+        index=ShardedIndex.build(vectors, languages.astype("U"), ShardOptions(recall=options.recall)),
         rows=passages.rows[order],
         documents=passages.documents[order],
         languages=languages,
@@ -91,12 +90,13 @@ def build_snapshot(
 def save_snapshot(built: Built, folder: Path) -> SnapshotRecord:
     """Write a built index into a new folder below ``folder``; nobody knows it before it is recorded."""
     name = f"{built.generation}-{uuid.uuid4().hex[:8]}"
-    arrays: dict[str, NDArray[Any]] = {"rows": built.rows, "documents": built.documents}
-    extra: dict[str, Any] = {"generation": built.generation, "debias": built.debias is not None}
-    if built.debias is not None:
-        arrays["debias"] = np.frombuffer(built.debias.to_bytes(), np.uint8)
     sha256 = save_shards(
-        built.index, folder / name, arrays=arrays, extra=extra, model=built.identity.fingerprint or None
+        built.index,
+        folder / name,
+        arrays={"rows": built.rows, "documents": built.documents},
+        files={} if built.debias is None else {_DEBIAS: built.debias.save},
+        extra={"generation": built.generation},
+        model=built.identity.fingerprint or None,
     )
     (folder / name / _LOCK).touch()
     return SnapshotRecord(name, sha256, built.generation, built.last_row, built.passages)
@@ -121,11 +121,7 @@ def open_snapshot(view: View, folder: Path) -> Opened | None:
     languages = np.empty(len(rows), LANGUAGE)
     for group in opened.index.groups.values():
         languages[group.start : group.stop] = group.label.encode()
-    debias = (
-        Debias.from_bytes(opened.arrays["debias"].tobytes(), folder / record.folder)
-        if opened.extra["debias"]
-        else None
-    )
+    debias = Debias.load(opened.files[_DEBIAS]) if _DEBIAS in opened.files else None
     base = Base(opened.index, rows, documents, languages, lock=lock)
     return Opened(base.without(removed), debias)
 
@@ -193,7 +189,7 @@ def _locked(folder: Path) -> SharedLock:
         raise IndexFileError(f"{folder}: cannot be opened: {error.strerror}") from error
 
 
-def _fitted(view: View, passages: PassageRows, options: CollectionOptions) -> Debias | None:
+def _fitted(passages: PassageRows, options: CollectionOptions) -> Debias | None:
     if options.debias == "none" or not len(passages):
         return None
     return fit_debias(options.debias, passages.vectors, passages.languages)

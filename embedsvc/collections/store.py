@@ -111,10 +111,13 @@ class Store:
 
     def backup(self, path: Path) -> None:
         """Copy the database of this moment into a new file, durably; writers go on meanwhile."""
-        with translated_errors(path), self._connection() as source:
-            with contextlib.closing(sqlite3.connect(path)) as target:
-                source.backup(target, pages=4096)
-                target.execute("PRAGMA journal_mode=DELETE")
+        with (
+            translated_errors(path),
+            self._connection() as source,
+            contextlib.closing(sqlite3.connect(path)) as target,
+        ):
+            source.backup(target, pages=4096)
+            target.execute("PRAGMA journal_mode=DELETE")
         with path.open("rb") as file:
             os.fsync(file.fileno())
 

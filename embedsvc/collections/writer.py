@@ -117,15 +117,12 @@ class Writer(View):
     def insert_next(self, rows: Sequence[int], batch: Batch) -> None:
         """Insert new vectors of the documents with these rows; one that was deleted meanwhile gets none."""
         self.insert_passages(rows, batch, NEXT_PASSAGES, NEXT_TOKENS)
+        orphans = "document >= ? AND document NOT IN (SELECT row FROM documents)"
         self.connection.execute(
-            f"DELETE FROM {NEXT_TOKENS} WHERE passage IN (SELECT row FROM {NEXT_PASSAGES}"
-            " WHERE document >= ? AND document NOT IN (SELECT row FROM documents))",
+            f"DELETE FROM {NEXT_TOKENS} WHERE passage IN (SELECT row FROM {NEXT_PASSAGES} WHERE {orphans})",
             (rows[0],),
         )
-        self.connection.execute(
-            f"DELETE FROM {NEXT_PASSAGES} WHERE document >= ? AND document NOT IN (SELECT row FROM documents)",
-            (rows[0],),
-        )
+        self.connection.execute(f"DELETE FROM {NEXT_PASSAGES} WHERE {orphans}", (rows[0],))
 
     def take_over(self, identity: Identity, record: SnapshotRecord, gone: Sequence[int]) -> None:
         """Replace all vectors by those of the second table, and the saved index by theirs.
@@ -230,5 +227,5 @@ def _blobs(vectors: NDArray[np.float32]) -> list[bytes]:
     stored = np.ascontiguousarray(vectors, STORED)
     width = stored.shape[1] * STORED.itemsize
     content = stored.tobytes()
-    some = vectors.any(axis=1)
+    some = np.any(vectors, axis=1)
     return [content[i * width : (i + 1) * width] if some[i] else b"" for i in range(len(stored))]

@@ -70,4 +70,6 @@ def open_reranker(settings: Settings) -> Reranker | None:
         _log.warning("the reranker %s has no %s ONNX file: it runs in float32", folder.model.name, precision)
         precision = "float32"
     options = RuntimeOptions(device=settings.device, precision=precision)
-    return Reranker(folder, open_pair_runtime(folder, options))
+    reranker = Reranker(folder, open_pair_runtime(folder, options))
+    _log.info("reranker %s runs on %s", reranker.name, reranker.runtime.name)
+    return reranker

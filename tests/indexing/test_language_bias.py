@@ -134,7 +134,7 @@ def test_what_does_not_fit_is_refused():
         average_precision(np.array([[0, 6], [0, 1]]), BOTH)
     with pytest.raises(IndexingError, match="3 queries are ranked, 2 judged"):
         language_preference(np.zeros((3, 2), int), BOTH)
-    with pytest.raises(IndexingError, match="float64 of shape"):
+    with pytest.raises(IndexingError, match=r"float64 of shape \(2, 2\)"):
         own_language_share(np.zeros((2, 2)), BOTH)
     for figure in (language_ndcg, own_language_share, found_shares):
         with pytest.raises(IndexingError, match="k is 0; expected at least 1"):

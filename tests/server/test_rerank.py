@@ -7,15 +7,18 @@ import json
 import logging
 import threading
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 
+from embedsvc.api_keys import KeyLimits, create_key
 from embedsvc.errors import DeadlineError, NotFoundError, OverloadedError
 from embedsvc.reranker import load_reranker
 from embedsvc.server.reranking import open_reranker
 from embedsvc.settings import Settings
-from tests.scheduling.toy_runtime import toy_encoder
+from tests.scheduling.toy_runtime import ToyRuntime, toy_encoder
+from tests.server.conftest import AppClient
 from tests.tiny_rerankers import QUERY, TEXTS, counted_logit, write_counting_reranker, write_json
 
 ROOM = 14  # tokens of a text beside the query
@@ -29,19 +32,38 @@ def folder(tmp_path_factory):
     return write_counting_reranker(tmp_path_factory.mktemp("rerank") / "counting")
 
 
-@pytest.fixture
-def encoder(tmp_path):
-    return toy_encoder(tmp_path / "toy")
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return toy_encoder(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def module_client(encoder, tmp_path_factory):
+    with ExitStack() as stack:
+
+        def make(**options):
+            settings = Settings(data_dir=tmp_path_factory.mktemp("data"), max_batch_texts=64, **options)
+            client = AppClient(settings, encoder)
+            stack.callback(client.close)
+            return client
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def ranking(module_client, folder):
+    return module_client(reranker=str(folder))
+
+
+@pytest.fixture(scope="module")
+def comparing(module_client):
+    return module_client()
 
 
 @pytest.fixture
-def ranking(make_client, encoder, folder):
-    return make_client(encoder, reranker=str(folder), max_batch_texts=64)
-
-
-@pytest.fixture
-def comparing(make_client, encoder):
-    return make_client(encoder, max_batch_texts=64)
+def spoilt(make_client, encoder, folder):
+    """A client of its own, whose reranker the test changes."""
+    return make_client(encoder, reranker=str(folder))
 
 
 def sigmoid(logits):
@@ -187,9 +209,61 @@ def test_without_a_reranker_max_tokens_per_doc_counts_tokens_of_the_text(compari
     assert result["relevance_score"] == pytest.approx((1 + expected[0]) / 2, rel=1e-5)
 
 
-def test_what_the_reranker_does_is_counted(ranking):
-    ranking.post("/rerank", {"query": QUERY, "texts": TEXTS})
-    lines = ranking.get("/metrics").text.splitlines()
+@pytest.mark.parametrize(
+    ("path", "field", "status"), [("/rerank", "texts", 424), ("/v1/rerank", "documents", 500)]
+)
+def test_a_text_that_the_reranker_fails_on_is_named_as_in_the_request(spoilt, path, field, status):
+    runtime = spoilt.app.state.server.reranker.runtime
+    runtime.logits = lambda batch: np.where((batch.ids == 20).any(axis=1), np.nan, 1.0)[:, None]
+    response = spoilt.post(path, {"query": "w1", field: ["w2 w3", "w16"]})
+    assert response.status_code == status
+    assert f"not finite for {field}[1]" in response.text
+
+
+def test_the_texts_are_charged_to_the_key(make_client, encoder, folder, tmp_path):
+    secret = create_key(tmp_path / "keys.json", "k", KeyLimits(texts_per_minute=3))
+    client = make_client(encoder, reranker=str(folder), keys_file=tmp_path / "keys.json")
+    options = {
+        "json": {"query": "a", "documents": ["b"] * 3},
+        "headers": {"Authorization": f"Bearer {secret}"},
+    }
+    assert client.request("POST", "/v2/rerank", **options).status_code == 200
+    refused = client.request("POST", "/v2/rerank", **options)
+    assert (refused.status_code, refused.json().keys()) == (429, {"message"})
+    assert client.post("/v2/rerank", options["json"]).status_code == 401
+
+
+@pytest.mark.parametrize("reranks", [True, False])
+def test_a_full_queue_of_the_embedding_model_stops_only_who_needs_it(make_client, tmp_path, folder, reranks):
+    runtime = ToyRuntime()
+    client = make_client(
+        toy_encoder(tmp_path / "toy", runtime),
+        reranker=str(folder) if reranks else None,
+        max_queue_texts=1,
+        max_batch_texts=1,
+    )
+    runtime.entered.clear()
+    runtime.open.clear()
+
+    async def run():
+        post = client.http.post
+        first = asyncio.create_task(post("/embed", json={"inputs": "a"}))
+        await asyncio.to_thread(runtime.entered.wait, 10)
+        second = asyncio.create_task(post("/embed", json={"inputs": "b"}))
+        while client.app.state.server.models.default.waiting_texts("interactive") < 1:
+            await asyncio.sleep(0)
+        paths = ("/rerank", "/v1/rerank", "/v2/rerank")
+        unread = [await post(path, content=b"{") for path in paths]
+        runtime.open.set()
+        await asyncio.gather(first, second)
+        return [answer.status_code for answer in unread]
+
+    assert client.run(run()) == ([422, 400, 400] if reranks else [429] * 3)
+
+
+def test_what_the_reranker_does_is_counted(spoilt):
+    spoilt.post("/rerank", {"query": QUERY, "texts": TEXTS})
+    lines = spoilt.get("/metrics").text.splitlines()
     labels = 'lane="interactive",model="counting"'
     assert f"embedsvc_texts_total{{{labels}}} 6.0" in lines
     assert any(
@@ -197,8 +271,8 @@ def test_what_the_reranker_does_is_counted(ranking):
     )
 
 
-def test_others_are_answered_while_the_reranker_works_and_too_many_are_refused(ranking):
-    reranking = ranking.app.state.server.reranking
+def test_others_are_answered_while_the_reranker_works_and_too_many_are_refused(spoilt):
+    reranking = spoilt.app.state.server.reranking
     entered, go_on, logits = threading.Event(), threading.Event(), reranking.reranker.runtime.logits
 
     def held(batch):
@@ -211,21 +285,21 @@ def test_others_are_answered_while_the_reranker_works_and_too_many_are_refused(r
     async def ask():
         waiting = [asyncio.create_task(reranking.score("a", ["b"])) for _ in range(32)]
         await asyncio.to_thread(entered.wait, 10)
-        health = await ranking.http.get("/health")
+        health = await spoilt.http.get("/health")
         with pytest.raises(OverloadedError, match="32 requests for the reranker are running"):
             await reranking.score("a", ["b"])
-        refused = await ranking.http.post("/v2/rerank", json={"query": "a", "documents": ["b"]})
+        refused = await spoilt.http.post("/v2/rerank", json={"query": "a", "documents": ["b"]})
         go_on.set()
         await asyncio.gather(*waiting)
         return health, refused
 
-    health, refused = ranking.run(ask())
+    health, refused = spoilt.run(ask())
     assert health.status_code == 200
     assert (refused.status_code, refused.json().keys()) == (429, {"message"})
 
 
-def test_work_that_nobody_waits_for_stops_after_the_batch_it_is_at(ranking):
-    reranking = ranking.app.state.server.reranking
+def test_work_that_nobody_waits_for_stops_after_the_batch_it_is_at(spoilt):
+    reranking = spoilt.app.state.server.reranking
     runtime = reranking.reranker.runtime
     logits, batches, entered = runtime.logits, [], threading.Event()
     runtime.batch_tokens = 1  # a batch for each pair
@@ -248,7 +322,7 @@ def test_work_that_nobody_waits_for_stops_after_the_batch_it_is_at(ranking):
         await reranking.score("a", ["b"])  # waits for the thread
         return len(batches) - before
 
-    assert ranking.run(give_up()) <= 3
+    assert spoilt.run(give_up()) <= 3
 
 
 def test_scores_that_nobody_waits_for_are_no_scores(folder):
