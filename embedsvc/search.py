@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
@@ -26,6 +27,8 @@ from embedsvc.reranker import Reranker
 _HYBRID_DEPTH = 100  # candidates of each kind that are fused at least
 _LEXICAL_CHUNK = 256
 _MAX_CANDIDATES = 20_000
+_UNTIMED = nullcontext()
+_UNIT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,9 @@ class Scorers:
 
 @dataclass
 class Trace:
-    """What an explanation is made of."""
+    """What an explanation is made of, if it is ``wanted``."""
 
+    wanted: bool
     plan: dict[str, Any] = field(default_factory=dict)
     timings_ms: dict[str, float] = field(default_factory=dict)
     scores: dict[int, dict[str, float]] = field(default_factory=dict)  # by document
@@ -91,8 +95,12 @@ class Trace:
             self.scores.setdefault(int(document), {}).setdefault(name, float(score))
             self.scores[int(document)].setdefault(f"{name}_rank", rank)
 
+    def timed(self, name: str) -> AbstractContextManager[None]:
+        """Measure a block, if anybody is going to read it."""
+        return self._timed(name) if self.wanted else _UNTIMED
+
     @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
+    def _timed(self, name: str) -> Iterator[None]:
         begin = time.perf_counter()
         try:
             yield
@@ -110,7 +118,7 @@ class Search:
         self._request = request
         self._scorers = scorers
         self._within = self._restriction()
-        self._trace = Trace()
+        self._trace = Trace(request.explain)
 
     def run(self, queries: Sequence[Query]) -> list[SearchResult]:
         """Return a result for each query."""
@@ -122,7 +130,7 @@ class Search:
             return [self._finished(query, found, facets) for query, found in pairs]
         results = []
         for query in queries:
-            self._trace = Trace()
+            self._trace = Trace(request.explain)
             results.append(self._finished(query, self._grouped(query), facets))
         return results
 
@@ -173,7 +181,8 @@ class Search:
         self, vectors: Sequence[NDArray[np.float32] | None], k: int, within: Restriction
     ) -> list[Candidates]:
         """Return for each query vector the ``k`` or fewer documents nearest in meaning."""
-        matrix = np.stack([vector for vector in vectors if vector is not None])
+        given = [vector for vector in vectors if vector is not None]
+        matrix = given[0][None] if len(given) == 1 else np.stack(given)
         with self._trace.timed("index"):
             found, plan = self._state.search(matrix, k, within, self._request.filter)
             ranked = [
@@ -323,17 +332,17 @@ class Search:
         ]
         return SearchResult(hits, facets, self._plan() if request.explain else None)
 
-    def _hit(self, found: StoredPassage, row: int, score: float) -> Hit:
-        document = found.document
-        whole = found.start == 0 and found.stop >= len(document.text)
+    def _hit(self, found: StoredPassage, document: int, score: float) -> Hit:
+        start, stop, text = found.start, found.stop, found.text
+        whole = start == 0 and stop >= len(text)
         return Hit(
-            document.id,
-            document.text,
-            document.language or "",
+            found.id,
+            text,
+            found.language,
             score,
-            document.metadata,
-            None if whole else Passage(found.start, found.stop, document.text[found.start : found.stop]),
-            self._trace.scores.get(row, {}) if self._request.explain else None,
+            None if found.metadata is None else json.loads(found.metadata),
+            None if whole else Passage(start, stop, text[start:stop]),
+            self._trace.scores.get(document, {}) if self._request.explain else None,
         )
 
     def _plan(self) -> dict[str, Any]:
@@ -360,7 +369,7 @@ class Search:
             found = self._with_passages(query, found.take(slice(0, request.rerank)))
             with self._trace.timed("rerank"):
                 stored = self._passages(found.rows.tolist())
-                texts = [part.document.text[part.start : part.stop] for part in stored]
+                texts = [part.text[part.start : part.stop] for part in stored]
                 scores = scorers.reranker.scores(str(query.text), texts)
             found = self._rescored("rerank", found, scores)
         return found
@@ -396,6 +405,10 @@ def unit_vector(vector: NDArray[Any] | Iterable[float], dimension: int) -> NDArr
 
     Raises DimensionMismatchError for another length, InvalidInputError for values that are not finite.
     """
+    if isinstance(vector, np.ndarray) and vector.dtype == np.float32 and vector.shape == (dimension,):
+        length = float(vector @ vector)
+        if abs(length - 1) < _UNIT:
+            return vector
     try:
         given = np.asarray(vector, np.float64)
     except (TypeError, ValueError) as error:

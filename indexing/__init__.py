@@ -1,10 +1,12 @@
 """Arrays in, neighbours out: exact and approximate search over unit vectors, on numpy and FAISS."""
 
 from indexing.calibrate import Calibration, build_calibrated
+from indexing.choose import Choice, choose
 from indexing.debias import Debias, ParallelPairs, fit_debias
 from indexing.errors import IndexFileError, IndexingError, VectorError
 from indexing.exact import BothWays, nearest, nearest_both_ways
 from indexing.folder import open_index, save_index
+from indexing.gpu import on_gpu
 from indexing.index import VectorIndex
 from indexing.kinds import KINDS, Flat, Hnsw, IvfPq, Kind, PqScan, RaBitQ, kind_from
 from indexing.manifest import Manifest, read_manifest
@@ -19,6 +21,7 @@ __all__ = [
     "Allowed",
     "BothWays",
     "Calibration",
+    "Choice",
     "Debias",
     "Flat",
     "Found",
@@ -42,12 +45,14 @@ __all__ = [
     "best_of",
     "build_calibrated",
     "check_vectors",
+    "choose",
     "fit_debias",
     "kind_from",
     "measure_recall",
     "nearest",
     "nearest_both_ways",
     "normalize_rows",
+    "on_gpu",
     "open_index",
     "open_shards",
     "read_manifest",

@@ -94,12 +94,12 @@ def build_calibrated(
 
     Raises:
         VectorError: ``vectors`` break the vector convention.
-        IndexingError: ``recall`` is not within 0 and 1, ``candidates < k < 1``, or there is not one
-            group label per row.
+        IndexingError: ``recall``, ``k``, ``candidates`` or ``queries`` is out of range, or there is not
+            one group label per row.
     """
     vectors = check_vectors(vectors)
     candidates = k if candidates is None else candidates
-    _check(recall, k, candidates)
+    _check(recall, k, candidates, queries)
     labels = _labels(groups, len(vectors))
     held = held_out(labels, queries, np.random.default_rng(seed))
     if isinstance(kind, Flat) or not len(held):
@@ -184,11 +184,12 @@ def _unmeasured(kind: Kind, recall: float | None, target: float, k: int, candida
     )
 
 
-def _check(recall: float, k: int, candidates: int) -> None:
+def _check(recall: float, k: int, candidates: int, queries: int) -> None:
     if not 0 < recall <= 1:
         raise IndexingError(f"recall is {recall}; expected more than 0, at most 1")
-    if k < 1:
-        raise IndexingError(f"k is {k}; expected at least 1")
+    for name, value in (("k", k), ("queries", queries)):
+        if value < 1:
+            raise IndexingError(f"{name} is {value}; expected at least 1")
     if candidates < k:
         raise IndexingError(f"candidates is {candidates}; expected at least k, {k}")
 

@@ -1,7 +1,7 @@
-"""FAISS on graphics cards, where there is one and the package ``faiss-gpu`` is installed (extra ``[gpu]``).
+"""Search on graphics cards, where there are some and ``faiss-gpu`` is installed (extra ``[gpu]``).
 
-Two things are worth a GPU here: the k-means that makes inverted lists, and exact search. Graphs, fast
-scan and RaBitQ codes exist for CPUs only; an index built with a GPU's help is an ordinary CPU index.
+What is worth a GPU: exact search, here, and the k-means that makes inverted lists, which `kinds.inverted`
+runs there by itself. Graphs, fast scan and RaBitQ codes exist for CPUs only.
 """
 
 from __future__ import annotations
@@ -9,22 +9,36 @@ from __future__ import annotations
 from typing import Any
 
 import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from indexing.index import VectorIndex
+from indexing.kinds import Flat
+from indexing.kinds.stored import Found
+
+_MOST_FOUND = 2048
+"""FAISS's limit of ``k`` on GPUs."""
 
 
-def gpu_count() -> int:
-    """Return how many GPUs FAISS can use; 0 with the package for CPUs."""
-    return int(faiss.get_num_gpus())
+class GpuIndex(VectorIndex):
+    """An exact index with a copy in the memory of every GPU, among which they share out the queries.
+
+    The index on the CPU stays: it is what is saved, and it answers filtered searches, as FAISS ignores
+    selectors on GPUs without saying so.
+    """
+
+    def __init__(self, index: VectorIndex) -> None:
+        """Copy ``index``, which must be `Flat`; there must be a GPU."""
+        super().__init__(index.kind, index.faiss_index, index.order)
+        self.gpu_index: Any = faiss.index_cpu_to_all_gpus(index.faiss_index)
+
+    def _found(self, queries: NDArray[np.float32], k: int, numbers: NDArray[np.int64] | None) -> Found:
+        if numbers is not None or k > _MOST_FOUND:
+            return super()._found(queries, k, numbers)
+        result: Found = self.gpu_index.search(queries, k)
+        return result
 
 
-def clustering_index(dimension: int) -> Any:
-    """Return the index that assigns vectors to centroids in k-means, on all GPUs; None without one."""
-    return faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(dimension)) if gpu_count() else None
-
-
-def exact_on_gpu(flat: Any) -> Any:
-    """Return a copy on all GPUs, rows shared out among them, of a FAISS flat index; itself without one."""
-    if not gpu_count():
-        return flat
-    options = faiss.GpuMultipleClonerOptions()
-    options.shard = True
-    return faiss.index_cpu_to_all_gpus(flat, co=options)
+def on_gpu(index: VectorIndex) -> VectorIndex:
+    """Return ``index`` with a copy on all GPUs; as it is without a GPU, or if its kind is for CPUs only."""
+    return GpuIndex(index) if faiss.get_num_gpus() and isinstance(index.kind, Flat) else index

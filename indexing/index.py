@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from indexing.errors import IndexingError
 from indexing.kinds import Flat, Kind
+from indexing.kinds.stored import Found
 from indexing.neighbours import Neighbours
 from indexing.vectors import check_vectors
 
@@ -70,7 +71,20 @@ class VectorIndex:
         if k < 1:
             raise IndexingError(f"k is {k}; expected at least 1")
         allowed = None if rows is None else self._allowed(rows)
-        return self._neighbours(*self.kind.search(self.faiss_index, queries, k, allowed))
+        return self._neighbours(*self._found(queries, k, allowed))
+
+    def candidates(
+        self, queries: NDArray[np.float32], k: int, *, rows: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int64]:
+        """Return the rows ``(q, k)`` that `search` finds, in any order, for a caller who scores them anew.
+
+        ``queries`` must have passed `check_vectors`; a slot without a neighbour has row -1.
+        """
+        allowed = None if rows is None else self._allowed(rows)
+        found = self.kind.search(self.faiss_index, queries, k, allowed)[1]
+        if self.order is None:
+            return found
+        return np.where(found < 0, -1, self.order[found])
 
     def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the vectors ``(r, dim)`` of the row numbers ``rows`` ``(r,)``, as the index keeps them.
@@ -87,15 +101,17 @@ class VectorIndex:
         vectors: NDArray[np.float32] = self.faiss_index.reconstruct_batch(numbers)
         return vectors
 
+    def _found(self, queries: NDArray[np.float32], k: int, numbers: NDArray[np.int64] | None) -> Found:
+        """What FAISS finds, in its own numbers, only of ``numbers`` (ascending) if given."""
+        return self.kind.search(self.faiss_index, queries, k, numbers)
+
     def _neighbours(self, scores: NDArray[np.float32], found: NDArray[np.int64]) -> Neighbours:
         """Turn what FAISS found into rows, ordered by score, then row. Most answers need no sorting."""
-        missing = found < 0
-        some_missing = bool(missing.any())
-        if self.order is not None:
-            found = self.order[found].astype(np.int64) if self.count else found
-            found[missing] = -1
-        if some_missing:
-            scores[missing] = -np.inf
+        missing = found < 0 if found.min(initial=0) < 0 else None
+        if self.order is not None and self.count:
+            found = self.order.take(found, mode="clip").astype(np.int64)
+        if missing is not None:
+            scores[missing], found[missing] = -np.inf, -1
         if not (scores[:, 1:] < scores[:, :-1]).all():
             order = np.lexsort((found, -scores), axis=-1)
             scores, found = np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)

@@ -254,8 +254,10 @@ class ShardedIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Search a graph whose row 0 is row ``first`` of this index; score its candidates exactly."""
         count = graph.count if rows is None else len(rows)
-        found = graph.search(queries, min(_SEPARATE * k, count), rows=rows, trusted=True).rows
-        return rescored(self.vectors, queries, np.where(found < 0, -1, found + first), min(k, count))
+        found = graph.candidates(queries, min(_SEPARATE * k, count), rows=rows)
+        if first:
+            found = np.where(found < 0, -1, found + first)
+        return rescored(self.vectors, queries, found, min(k, count))
 
     @staticmethod
     def _largest_scan(graph: VectorIndex, count: int) -> float:
@@ -293,11 +295,14 @@ def rescored(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the ``k`` best of candidate ``rows`` (q, c) by their exact scores; row -1 is no candidate."""
     if len(queries) == 1:
-        scores = (vectors[rows[0]] @ queries[0])[None]
-    else:
-        scores = np.einsum("qcd,qd->qc", vectors[rows], queries)
-    scores = np.where(rows < 0, np.float32(-np.inf), scores)
-    return best_of(scores, rows, k)
+        one = rows[0]
+        scores = vectors[one] @ queries[0]
+        if one.min(initial=0) < 0:
+            scores[one < 0] = -np.inf
+        order = np.lexsort((one, -scores))[:k]
+        return scores[order][None], one[order][None]
+    scores = np.einsum("qcd,qd->qc", vectors[rows], queries)
+    return best_of(np.where(rows < 0, np.float32(-np.inf), scores), rows, k)
 
 
 def best_of(

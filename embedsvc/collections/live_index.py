@@ -46,10 +46,9 @@ class LiveIndex:
     @contextlib.contextmanager
     def current(self) -> Iterator[tuple[View, State]]:
         """Give a view of the store as it is now, and the state of the index that belongs to it."""
-        with contextlib.ExitStack() as stack:
-            # The view begins inside the lock, so that the state is never ahead of it.
+        with self._store.reading() as view:
+            # The view's first read is inside the lock, so that the state is never ahead of it.
             with self._lock:
-                view = stack.enter_context(self._store.reading())
                 state = self._state = self._advanced(view)
                 if state.needs_compaction and not self._store.read_only:
                     self._compact_soon()

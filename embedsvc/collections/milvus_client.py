@@ -15,7 +15,7 @@ from embedsvc.errors import MissingExtraError, StorageError, UnavailableError
 Row = dict[str, Any]
 _CALL_S = 60.0
 _CONNECT_S = 10.0
-_PAGE_ROWS = 1_000
+_PAGE_ROWS = 500
 _CONNECT_FAILED = 2  # pymilvus' code
 _UNREACHABLE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "Retry run out", "Fail connecting", "timeout")
 
@@ -106,7 +106,7 @@ class MilvusTable:
             return [dict(row) for row in found]
 
     def pages(self, expression: str, fields: Sequence[str]) -> Iterator[list[Row]]:
-        """Yield the rows that satisfy an expression, in the order of their keys, up to 1,000 at a time."""
+        """Yield the rows that satisfy an expression, in the order of their keys, up to 500 at a time."""
         with self._server.translated():
             pages = self._client.query_iterator(
                 self._name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from embedsvc.collections.milvus_schema import NOTE_LANGUAGE, Notes, read_notes
 from embedsvc.collections.verify import VerifyReport
 from embedsvc.errors import StorageError
 
-_KEYS = 200  # of one call
+_KEYS = 1_000  # of one call
+_ROWS = 500  # of one answer with texts; Milvus sends 64 MB at most
 DOCUMENT_FIELDS = ("key", "document", "language", "number", "rows", "revision", "text", "metadata")
 FOUND_FIELDS = (*DOCUMENT_FIELDS, "pk", "directed", "start", "stop")
 IS_DOCUMENT = "number == 0"
@@ -53,10 +54,10 @@ class MilvusRows:
         With ``vectors``, which the rows have to bring, a document of one passage has its own. Raises
         StorageError for a document that an interrupted upsert has left incomplete.
         """
-        several = list({row["key"] for row in rows if row["rows"] > 1})
+        several = {row["key"]: row["rows"] for row in rows if row["rows"] > 1}
         parts: dict[str, list[Row]] = defaultdict(list)
         fields = [*DOCUMENT_FIELDS, "directed", "piece", *(["vector"] if vectors else [])]
-        for keys in chunks(several):
+        for keys in _parcels(several):
             for row in self.table.query(keys_expression(keys), fields):
                 parts[row["key"]].append(row)
         for row in rows:
@@ -102,6 +103,20 @@ def chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
     """Yield the keys, as many at a time as one call may name."""
     for begin in range(0, len(keys), _KEYS):
         yield keys[begin : begin + _KEYS]
+
+
+def _parcels(rows: Mapping[str, int]) -> Iterator[list[str]]:
+    """Yield keys, as many at a time as have the rows of one answer; ``rows`` is how many each has."""
+    parcel: list[str] = []
+    count = 0
+    for key, own in rows.items():
+        if parcel and count + own > _ROWS:
+            yield parcel
+            parcel, count = [], 0
+        parcel.append(key)
+        count += own
+    if parcel:
+        yield parcel
 
 
 def _document(rows: list[Row], vectors: bool) -> Document:

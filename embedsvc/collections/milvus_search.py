@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedsvc.collections.document import Document
 from embedsvc.collections.filters import check_fields
 from embedsvc.collections.milvus_client import Row
 from embedsvc.collections.milvus_filters import (
@@ -37,7 +39,7 @@ class MilvusSearch(Search):
         self._stored = rows
         self._request = request
         self._scorers = scorers
-        self._trace = Trace()
+        self._trace = Trace(request.explain)
         self._filter = self._filter_expression()
         self._within = Restriction(languages=request.languages)
         self._found: list[Row] = []  # a candidate's row is a place in it
@@ -152,10 +154,7 @@ class MilvusSearch(Search):
     def _passages(self, rows: Sequence[int]) -> list[StoredPassage]:
         found = [self._found[place] for place in rows]
         documents = self._stored.documents_of(found)
-        return [
-            StoredPassage(place, row["start"], row["stop"], documents[row["key"]])
-            for place, row in zip(rows, found, strict=True)
-        ]
+        return [_passage(place, row, documents[row["key"]]) for place, row in zip(rows, found, strict=True)]
 
     def _metadata_of(self, documents: Sequence[int]) -> dict[int, dict[str, Any] | None]:
         wanted = set(documents)
@@ -171,3 +170,10 @@ class MilvusSearch(Search):
     def _plan(self) -> dict[str, Any]:
         timings = {name: round(spent, 3) for name, spent in self._trace.timings_ms.items()}
         return self._trace.plan | {"mode": self._request.mode, "timings_ms": timings}
+
+
+def _passage(place: int, row: Row, document: Document) -> StoredPassage:
+    metadata = None if document.metadata is None else json.dumps(document.metadata)
+    return StoredPassage(
+        place, row["start"], row["stop"], document.id, document.text, str(document.language), metadata
+    )

@@ -18,6 +18,8 @@ MAX_REACH = 10_000  # offset + top_k
 MAX_RERANK = 1_000
 PREFERENCE = 0.05  # what a preferred language's score gains unless told otherwise
 _MAX_PREFERENCE = 2.0
+_MODES = get_args(Mode)
+_FUSIONS = get_args(Fusion)
 OTHERS = "*"
 
 
@@ -101,8 +103,8 @@ def checked_request(options: SearchOptions) -> SearchRequest:
                 f"{options.offset + options.top_k} hits",
                 param=name,
             )
-    for name, allowed in (("mode", get_args(Mode)), ("fusion", get_args(Fusion))):
-        _check_choice(name, getattr(options, name), allowed)
+    _check_choice("mode", options.mode, _MODES)
+    _check_choice("fusion", options.fusion, _FUSIONS)
     for name in ("facets", "explain"):
         if not isinstance(getattr(options, name), bool):
             raise _wrong(name, getattr(options, name), "true or false")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import queue
 import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 
 from embedsvc.collections.lexical import ANALYZER
 from embedsvc.collections.migrations import migrate, rebuild_lexical
@@ -37,7 +37,7 @@ class Store:
         self.path = path
         self.read_only = not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
         self._file = path.stat().st_ino
-        self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        self._idle: list[sqlite3.Connection] = []
         self._write_lock = threading.Lock()
         self._closed = False
         try:
@@ -71,23 +71,16 @@ class Store:
         with self.reading() as view:
             return identity_of(view)
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[View]:
-        """Give a view of one moment; what others write meanwhile is not seen."""
-        with self._connection() as connection:
-            connection.execute("BEGIN")
-            try:
-                yield View(connection)
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+    def reading(self) -> Reading:
+        """Give a view of one moment, that of the first read; what others write meanwhile is not seen."""
+        return Reading(self)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Writer]:
         """Give the exclusive writer; all its changes are on disk after the block, or none."""
         if self.read_only:
             raise StorageError(f"{self.path}: the collection is read-only: its folder may not be written")
-        with self._write_lock, self._connection() as connection:
+        with self._write_lock, self.connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield Writer(connection)
@@ -113,7 +106,7 @@ class Store:
         """Copy the database of this moment into a new file, durably; writers go on meanwhile."""
         with (
             translated_errors(path),
-            self._connection() as source,
+            self.connection() as source,
             contextlib.closing(sqlite3.connect(path)) as target,
         ):
             source.backup(target, pages=4096)
@@ -123,16 +116,16 @@ class Store:
 
     def check_integrity(self) -> list[str]:
         """Return what SQLite's own check finds wrong; empty when nothing is."""
-        with self._connection() as connection:
+        with self.connection() as connection:
             found = [line for (line,) in connection.execute("PRAGMA integrity_check(20)")]
         return [] if found == ["ok"] else found
 
     def close(self) -> None:
         """Close all connections; later calls raise StorageError."""
         self._closed = True
-        with contextlib.suppress(queue.Empty):
+        with contextlib.suppress(IndexError):
             while True:
-                self._idle.get_nowait().close()
+                self._idle.pop().close()
 
     def _bring_up_to_date(self) -> None:
         """Bring an older file to the present format, and the words to the present analysis."""
@@ -151,26 +144,60 @@ class Store:
                 rebuild_lexical(writer)
 
     @contextlib.contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        if self._closed:
-            raise StorageError(f"{self.path}: the collection is closed")
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection; errors of sqlite3 become ours."""
         with translated_errors(self.path):
-            connection = self._idle_connection()
+            connection = self.take()
             try:
                 yield connection
             finally:
-                if self._closed:
-                    connection.close()
-                else:
-                    self._idle.put(connection)
+                self.give_back(connection)
 
-    def _idle_connection(self) -> sqlite3.Connection:
+    def take(self) -> sqlite3.Connection:
+        """Return a connection that nobody uses; `give_back` it."""
+        if self._closed:
+            raise StorageError(f"{self.path}: the collection is closed")
         try:
-            return self._idle.get_nowait()
-        except queue.Empty:
+            return self._idle.pop()
+        except IndexError:
             if not self.is_current():
                 raise StorageError(f"{self.path}: the collection has been deleted") from None
             return connect(self.path, read_only=self.read_only)
+
+    def give_back(self, connection: sqlite3.Connection) -> None:
+        """Take a connection back, or close it when the store has been closed meanwhile."""
+        if self._closed:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+
+class Reading:
+    """One view, opened by ``with``. A class of its own: generators cost as much as the reads of a search."""
+
+    __slots__ = ("_connection", "_store")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __enter__(self) -> View:
+        try:
+            self._connection = self._store.take()
+            self._connection.execute("BEGIN")
+        except sqlite3.Error as error:
+            raise _translated(error, self._store.path) from error
+        return View(self._connection)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        finally:
+            self._store.give_back(self._connection)
+        if isinstance(error, sqlite3.Error):
+            raise _translated(error, self._store.path) from error
 
 
 def identity_of(view: View) -> Identity:
@@ -199,11 +226,13 @@ def translated_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        if "locked" in str(error):
-            raise UnavailableError(
-                f"{path}: another process has been writing for {_BUSY_SECONDS:.0f} s"
-            ) from error
-        raise StorageError(f"{path}: {error}") from error
+        raise _translated(error, path) from error
+
+
+def _translated(error: sqlite3.Error, path: Path) -> EmbedsvcError:
+    if "locked" in str(error):
+        return UnavailableError(f"{path}: another process has been writing for {_BUSY_SECONDS:.0f} s")
+    return StorageError(f"{path}: {error}")
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:

@@ -7,7 +7,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,14 +48,16 @@ class SnapshotRecord:
     passages: int
 
 
-@dataclass(frozen=True)
-class StoredPassage:
-    """A passage with its document; ``start`` and ``stop`` count characters of its text."""
+class StoredPassage(NamedTuple):
+    """A passage with its document; ``start`` and ``stop`` count characters of the text."""
 
     row: int
     start: int
     stop: int
-    document: Document
+    id: str
+    text: str
+    language: str
+    metadata: str | None  # JSON
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,9 @@ class View:
             "SELECT p.row, p.start, p.stop, d.id, d.text, d.language, d.metadata FROM json_each(?) AS wanted"
             " JOIN passages AS p ON p.row = wanted.value JOIN documents AS d ON d.row = p.document",
             (json.dumps(rows),),
-        ).fetchall()
-        by_row = {
-            row: StoredPassage(row, start, stop, _document(*values)) for row, start, stop, *values in found
-        }
-        if len(by_row) != len(set(rows)):
+        )
+        by_row = {values[0]: StoredPassage._make(values) for values in found}
+        if len(by_row) != len(rows):
             missing = next(row for row in rows if row not in by_row)
             raise StorageError(
                 f"passage {missing} of the index is not in the database; verify the collection"
@@ -162,7 +162,7 @@ class View:
     def stored_passages(
         self, documents: Sequence[int], dimension: int
     ) -> dict[int, list[tuple[int, int, NDArray[np.float32]]]]:
-        """Return start, stop and vector (dim,) of each passage of these documents, zeros without direction."""
+        """Return start, stop and vector (dim,) of each passage of documents; zeros without a direction."""
         found = self.connection.execute(
             "SELECT row, document, language, vector, start, stop FROM passages"
             " WHERE document IN (SELECT value FROM json_each(?)) ORDER BY row",

@@ -25,6 +25,9 @@ from indexing.kinds.stored import (
 
 _LADDER = [round(16 * 2 ** (step / 2)) for step in range(15)]  # 16, 23, 32, ... 2048
 
+_LEAST_FILTERED = 32
+"""Allowed candidates to keep at least: a filter cuts paths that a small ef needs (measured: 0.94 with 16)."""
+
 
 @dataclass(frozen=True)
 class Hnsw:
@@ -112,9 +115,8 @@ class Hnsw:
 
     def _filtered(self, count: int, rows: NDArray[np.int64]) -> Any:
         """Search parameters; ef grows so that as many *allowed* candidates are kept as without a filter."""
-        return faiss.SearchParametersHNSW(
-            efSearch=math.ceil(self.ef_search * count / len(rows)), sel=selector(rows, count)
-        )
+        ef_search = math.ceil(max(self.ef_search, _LEAST_FILTERED) * count / len(rows))
+        return faiss.SearchParametersHNSW(efSearch=ef_search, sel=selector(rows, count))
 
 
 @functools.lru_cache

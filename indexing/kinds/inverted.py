@@ -15,7 +15,6 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.gpu import clustering_index
 from indexing.kinds.stored import Found, repeat_short, scan, selector
 
 _TRAINING_ROWS = 39  # per centroid: FAISS's own least number
@@ -48,14 +47,21 @@ def built(factory: str, vectors: NDArray[np.float32]) -> Any:
     Vectors too few to train a code are repeated for the training; for none, unit vectors stand in.
     """
     index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-    faster = clustering_index(vectors.shape[1])
-    if faster is not None:
-        faiss.extract_index_ivf(index).clustering_index = faster
     examples = vectors if len(vectors) else np.eye(vectors.shape[1], dtype=np.float32)
     least = _CODE_CENTROIDS * _TRAINING_ROWS
-    index.train(examples if len(examples) >= least else np.resize(examples, (least, examples.shape[1])))
+    _train(index, examples if len(examples) >= least else np.resize(examples, (least, examples.shape[1])))
     index.add(vectors)
     return index
+
+
+def _train(index: Any, examples: NDArray[np.float32]) -> None:
+    """Train, with the k-means on all GPUs if there are some."""
+    lists = faiss.extract_index_ivf(index)
+    if faiss.get_num_gpus():
+        assigning = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(lists.d))
+        lists.clustering_index = assigning
+    index.train(examples)
+    lists.clustering_index = None
 
 
 def search_lists(

@@ -154,7 +154,7 @@ def test_the_cpu_image_takes_no_extra() -> None:
 
 
 def test_the_cuda_image_leaves_out_what_its_packages_replace() -> None:
-    """Every package of [gpu] stands in for one of the dependencies: faiss-gpu-cu12 for faiss-cpu."""
+    """Every package of [gpu] stands in for one of the dependencies: faiss-gpu for faiss-cpu."""
     lines = (ROOT / "docker/cuda-overrides.txt").read_text(encoding="utf-8").splitlines()
     left_out = names([line for line in lines if not line.startswith("#")])
     families = {name.split("-")[0] for name in names(PROJECT["optional-dependencies"]["gpu"])}

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import signal
 import subprocess
@@ -12,10 +13,13 @@ from indexing_reference import EXAMPLE_NAMES, EXAMPLES, unit_rows
 import indexing.folder
 from indexing import (
     KINDS,
+    Calibration,
+    Flat,
     Hnsw,
     IndexFileError,
     IndexingError,
     VectorIndex,
+    build_calibrated,
     open_index,
     read_manifest,
     save_index,
@@ -92,6 +96,78 @@ def test_the_manifest_says_what_was_saved(tmp_path):
     assert saved.size_bytes == (tmp_path / saved.file).stat().st_size
 
 
+def test_a_folder_of_version_1_is_still_opened(folder):
+    before = open_index(folder).reconstruct(np.arange(60))
+    edit_manifest(folder, format_version=1, order="remove", calibration="remove", parameters={"m": 8})
+    assert open_index(folder).kind == Hnsw(m=8, storage="float32")
+    np.testing.assert_array_equal(open_index(folder).reconstruct(np.arange(60)), before)
+    assert (read_manifest(folder).order, read_manifest(folder).calibration) == (None, None)
+
+
+ORDER = np.random.default_rng(5).permutation(60)
+
+
+def reordered_index():
+    return VectorIndex(Flat(), Flat().build(unit_rows(60)[ORDER]), ORDER)
+
+
+@pytest.fixture
+def reordered(tmp_path):
+    """A saved index whose numbers are not the rows."""
+    save_index(reordered_index(), tmp_path / "index")
+    return tmp_path / "index"
+
+
+@pytest.mark.parametrize("memory_map", [True, False])
+def test_an_order_is_saved_and_loaded(reordered, memory_map):
+    index = open_index(reordered, memory_map=memory_map)
+    np.testing.assert_array_equal(index.order, ORDER)
+    assert_finds_the_same(index, VectorIndex.build(unit_rows(60)))
+    record = read_manifest(reordered).order
+    path = reordered / record.file
+    assert record.size_bytes == path.stat().st_size
+    assert record.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_an_index_without_order_leaves_no_order_file_behind(reordered):
+    save_index(VectorIndex.build(unit_rows(33)), reordered)
+    assert sorted(path.suffix for path in reordered.iterdir()) == [".faiss", ".json"]
+    assert open_index(reordered).order is None
+
+
+def test_a_damaged_order_is_named(reordered):
+    path = reordered / read_manifest(reordered).order.file
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(IndexFileError, match=r"order-\w{16}\.npy: damaged; its sha256"):
+        open_index(reordered)
+    with pytest.raises(IndexFileError, match=r"\.npy: not the order of 60 vectors: order\[59\] is \d+"):
+        open_index(reordered, verify=False)
+    path.write_bytes(data[:-4])
+    with pytest.raises(IndexFileError, match=r"order-\w{16}\.npy: has 364 bytes; the manifest says 368"):
+        open_index(reordered, verify=False)
+    path.write_bytes(b"x" * 368)
+    with pytest.raises(IndexFileError, match=r"\.npy: not the order of 60 vectors"):
+        open_index(reordered, verify=False)
+    path.unlink()
+    with pytest.raises(IndexFileError, match=r"\.npy: named by the manifest; cannot be read: No such"):
+        open_index(reordered)
+
+
+def test_a_calibration_is_saved_with_its_recall(tmp_path):
+    vectors = unit_rows(600)
+    index, calibration = build_calibrated(vectors, GRAPH, groups=np.arange(600) % 2, recall=0.9)
+    saved = save_index(index, tmp_path, calibration=calibration)
+    assert read_manifest(tmp_path) == saved
+    assert Calibration(**read_manifest(tmp_path).calibration) == calibration
+    assert saved.recall == calibration.recall
+    loaded = open_index(tmp_path)
+    assert loaded.kind == index.kind
+    assert_finds_the_same(loaded, index)
+    assert save_index(index, tmp_path, calibration=calibration, recall=0.5).recall == 0.5
+
+
 def test_what_is_not_json_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(IndexingError, match="extra cannot be written as JSON"):
         save_index(VectorIndex.build(unit_rows(2)), tmp_path / "index", extra={"a": {1}})
@@ -133,10 +209,11 @@ def test_an_index_replaced_while_being_opened_is_opened_anew(folder, monkeypatch
 KILLED_SAVE = """
 import os, signal, sys
 import faiss
-from indexing import VectorIndex, save_index
+import numpy as np
+from indexing import Flat, VectorIndex, save_index
 from indexing_reference import unit_rows
 
-folder, moment = sys.argv[1:]
+folder, moment, ordered = sys.argv[1:]
 sync, calls = os.fsync, 0
 
 def die(*args):
@@ -154,18 +231,31 @@ if moment == "write":
     faiss.write_index = die
 if moment == "clean up":
     os.unlink = die
-save_index(VectorIndex.build(unit_rows(33)), folder)
+vectors = unit_rows(33)
+index = VectorIndex.build(vectors)
+if ordered == "ordered":
+    index = VectorIndex(Flat(), Flat().build(vectors[::-1].copy()), np.arange(33)[::-1])
+save_index(index, folder)
 sys.exit(f"was not killed; {calls} syncs")
 """
 
 
 @pytest.mark.parametrize(
-    ("moment", "count"),
-    [("write", 60), *((f"sync {n}", 60) for n in (1, 2, 3, 4)), ("sync 5", 33), ("clean up", 33)],
+    ("moment", "ordered", "count"),
+    [
+        ("write", "plain", 60),
+        ("sync 5", "plain", 33),
+        ("clean up", "plain", 33),
+        ("sync 3", "ordered", 60),
+        ("sync 6", "ordered", 60),
+        ("sync 7", "ordered", 33),
+        *(pytest.param(f"sync {n}", "plain", 60, marks=pytest.mark.slow) for n in (1, 2, 3, 4)),
+        *(pytest.param(f"sync {n}", "ordered", 60, marks=pytest.mark.slow) for n in (1, 2, 4, 5)),
+    ],
 )
-def test_a_killed_save_leaves_a_whole_index(folder, moment, count):
+def test_a_killed_save_leaves_a_whole_index(folder, moment, ordered, count):
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED_SAVE, folder, moment],
+        [sys.executable, "-c", KILLED_SAVE, folder, moment, ordered],
         env={"PYTHONPATH": ":".join(str(path) for path in (ROOT, Path(__file__).parent))},
         capture_output=True,
         text=True,
@@ -173,6 +263,7 @@ def test_a_killed_save_leaves_a_whole_index(folder, moment, count):
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     index = open_index(folder)
     assert index.count == count
+    assert (index.order is not None) == (count == 33 and ordered == "ordered")
     assert_finds_the_same(index, VectorIndex.build(unit_rows(count), index.kind))
     save_index(VectorIndex.build(unit_rows(44)), folder)
     assert open_index(folder).count == 44
@@ -264,9 +355,9 @@ def test_a_file_faiss_cannot_read_is_named(folder, memory_map):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
-@pytest.mark.parametrize("file", ["index.tmp", "manifest.tmp"])
+@pytest.mark.parametrize("file", ["order.tmp", "index.tmp", "manifest.tmp"])
 def test_a_full_disk_is_reported_and_leaves_the_old_index(folder, file):
     (folder / file).symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left on device"):
-        save_index(VectorIndex.build(unit_rows(33)), folder)
+        save_index(reordered_index(), folder)
     assert open_index(folder).count == 60

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import faiss
 import numpy as np
 import pytest
@@ -175,7 +177,7 @@ def test_scores_of_a_graph_are_the_inner_products(graph):
         np.testing.assert_allclose(scores, VECTORS[rows] @ query, atol=1e-6)
 
 
-LANGUAGE_VECTORS, LANGUAGES = rows_with_languages(5000, seed=1)
+LANGUAGE_VECTORS, LANGUAGES = rows_with_languages(3000, seed=1)
 LANGUAGE_QUERIES, QUERY_LANGUAGES = rows_with_languages(60, seed=2)
 
 
@@ -196,9 +198,9 @@ def test_every_kind_keeps_its_recall_under_a_filter_that_follows_the_clusters(ex
     np.testing.assert_allclose(found.scores, true_scores, atol=score_error(example.kind))
 
 
-@pytest.mark.parametrize("count", [1, 7, 60, 4990])
+@pytest.mark.parametrize("count", [1, 7, 60, 2990])
 def test_every_kind_finds_allowed_rows_only_and_all_it_should(example, count):
-    rows = np.random.default_rng(count).permutation(5000)[:count]
+    rows = np.random.default_rng(count).permutation(3000)[:count]
     found = example.search(LANGUAGE_QUERIES, 20, rows=rows)
     real = found.rows >= 0
     np.testing.assert_array_equal(real.sum(axis=1), min(count, 20))
@@ -220,6 +222,24 @@ def test_every_kind_answers_alone_as_in_a_batch(example):
         np.testing.assert_array_equal(single.rows[0], batch.rows[number])
 
 
+def test_every_kind_answers_many_threads_as_one(example):
+    rows = np.flatnonzero(LANGUAGES == 0)
+    expected = example.search(LANGUAGE_QUERIES, 5), example.search(LANGUAGE_QUERIES, 5, rows=rows)
+
+    def agrees(number):
+        query = LANGUAGE_QUERIES[number : number + 1]
+        plain, filtered = (example.search(query, 5, rows=allowed) for allowed in (None, rows))
+        return np.array_equal([plain.rows[0], filtered.rows[0]], [whole.rows[number] for whole in expected])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(agrees, range(60)))
+
+
+def test_trusted_queries_are_not_looked_at(flat):
+    found = flat.search(2 * QUERIES, 3, trusted=True)
+    np.testing.assert_allclose(found.scores, 2 * flat.search(QUERIES, 3).scores, rtol=1e-5)
+
+
 def test_every_kind_accepts_its_own_indexes_only(example):
     own = built_alike(example.kind)
     for kind in EXAMPLES:
@@ -235,8 +255,8 @@ def built_alike(kind):
 
 
 def test_memory_is_what_was_estimated(example):
-    written = len(faiss.serialize_index(example.faiss_index)) / 5000
-    assert example.kind.bytes_per_vector(64, 5000) == pytest.approx(written, rel=0.02, abs=2)
+    written = len(faiss.serialize_index(example.faiss_index)) / 3000
+    assert example.kind.bytes_per_vector(32, 3000) == pytest.approx(written, rel=0.02, abs=2)
 
 
 def test_a_ladder_costs_more_with_each_step_and_changes_search_parameters_only():
@@ -257,27 +277,25 @@ def test_a_ladder_costs_more_with_each_step_and_changes_search_parameters_only()
     assert PqScan(dims=3).search_ladder(10, 1)[0] == PqScan(dims=3, k_factor=1)
 
 
-@pytest.mark.parametrize("dimension", [1, 2, 7, 30, 31])
+@pytest.mark.parametrize("dimension", [1, 2, 31, 35])
 @pytest.mark.parametrize("kind", EXAMPLES, ids=EXAMPLE_NAMES)
 def test_any_dimension_is_indexed(kind, dimension):
     vectors = unit_rows(50, dimension)
     found = VectorIndex.build(vectors, kind).search(vectors, 1)
-    np.testing.assert_allclose(found.scores[:, 0], 1, atol=3 * score_error(kind))
+    np.testing.assert_allclose(found.scores[:, 0], 1, atol=0.1)
 
 
 ORDER = np.random.default_rng(4).permutation(len(LANGUAGE_VECTORS))
 
 
-@pytest.fixture(
-    scope="module", params=[Flat(), Hnsw(storage="sq8"), PqScan()], ids=["flat", "hnsw", "pq_scan"]
-)
+@pytest.fixture(scope="module", params=[Flat(), EXAMPLES[2], PqScan()], ids=["flat", "hnsw", "pq_scan"])
 def reordered(request):
     """The same vectors in rows and in an index that numbers them otherwise; and the plain index."""
     faiss_index = request.param.build(LANGUAGE_VECTORS[ORDER])
     return VectorIndex(request.param, faiss_index, ORDER)
 
 
-@pytest.mark.parametrize("rows", [None, np.array([7, 4000, 12, 12]), LANGUAGES == 2, LANGUAGES == 0])
+@pytest.mark.parametrize("rows", [None, np.array([7, 2400, 12, 12]), LANGUAGES == 2, LANGUAGES == 0])
 def test_an_order_is_hidden_from_callers(reordered, rows):
     allowed = None if rows is None else np.flatnonzero(rows) if rows.dtype == bool else rows
     found = reordered.search(LANGUAGE_QUERIES, 10, rows=rows)
@@ -290,7 +308,7 @@ def test_an_order_is_hidden_from_callers(reordered, rows):
 
 
 def test_vectors_are_reconstructed_by_row_whatever_the_order(reordered):
-    rows = np.array([3, 4999, 3])
+    rows = np.array([3, 2999, 3])
     error = score_error(reordered.kind)
     np.testing.assert_allclose(reordered.reconstruct(rows), LANGUAGE_VECTORS[rows], atol=error)
 
