@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -288,6 +290,42 @@ def test_an_interrupted_upsert_loses_nothing(make: Make, monkeypatch: pytest.Mon
             collection.upsert(documents(["w5", "w6", "w7"], "en de"))
     assert [collection.get(f"d{i}").text for i in (0, 1)] == ["w5", "w1"]
     assert collection.verify().ok
+
+
+INGEST = textwrap.dedent("""
+    import sys
+    from embedsvc.collections.milvus import MilvusCollection
+    from embedsvc.encoder import load_encoder
+    collection = MilvusCollection(sys.argv[1], "killed", load_encoder(sys.argv[2]))
+    for batch in range(100_000):
+        numbers = range(batch * 20, batch * 20 + 20)
+        collection.upsert([{"id": f"d{i}", "text": f"w{i % 300} w7", "language": "en"} for i in numbers])
+        print(batch, flush=True)
+""")
+
+
+def test_what_a_killed_process_had_acknowledged_is_there(
+    tmp_path: Path, encoder: Encoder, model_folder: Path
+) -> None:
+    uri = str(tmp_path / "killed.db")
+    process = subprocess.Popen(
+        [sys.executable, "-c", INGEST, uri, str(model_folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    seen = [int(process.stdout.readline()) for _ in range(10)]
+    process.kill()
+    seen += [int(line) for line in process.stdout.read().split()]
+    process.stdout.close()
+    process.wait()
+    with MilvusCollection(uri, "killed", encoder, create=False) as collection:
+        assert collection.count >= 20 * len(seen)
+        for i in range(20 * len(seen)):
+            assert collection.get(f"d{i}").text == f"w{i % 300} w7"
+        assert collection.verify().ok
+    restart(uri)
 
 
 def test_a_document_with_missing_rows_is_reported(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
