@@ -7,7 +7,6 @@ token vectors and `reindex` are not offered.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -20,25 +19,23 @@ from embedsvc.collections.collection import CollectionInfo, SearchKeywords, Upse
 from embedsvc.collections.document import Document, check_documents, check_ids
 from embedsvc.collections.filters import check_fields, parse_filter
 from embedsvc.collections.intake import Intake
-from embedsvc.collections.milvus_client import MilvusServer, MilvusTable, Row
+from embedsvc.collections.milvus_client import MilvusServer, MilvusTable
 from embedsvc.collections.milvus_filters import (
     all_of,
     filter_expression,
     joined_fields,
     languages_expression,
 )
-from embedsvc.collections.milvus_rows import IS_DOCUMENT, MilvusRows, chunks, keys_expression, verify_rows
+from embedsvc.collections.milvus_rows import IS_DOCUMENT, MilvusRows, keys_expression, verify_rows
 from embedsvc.collections.milvus_schema import (
     Head,
-    Notes,
     create_table,
     head_of,
     key_of,
     milvus_name,
-    note_rows,
-    rows_of,
 )
 from embedsvc.collections.milvus_search import MilvusSearch
+from embedsvc.collections.milvus_writer import MilvusWriter
 from embedsvc.collections.opening import FindEncoder, check_model, check_options, encoder_of
 from embedsvc.collections.options import CollectionOptions
 from embedsvc.collections.queries import checked_queries
@@ -51,9 +48,6 @@ from embedsvc.errors import InvalidInputError, NotFoundError, StorageError
 from embedsvc.languages import normalize_languages
 from embedsvc.reranker import Reranker
 from embedsvc.search import Hit, Scorers, SearchResult
-
-_CALL_ROWS = 500
-_CALL_BYTES = 16 * 1024 * 1024  # Milvus takes 64 MB
 
 
 class MilvusCollection:
@@ -81,8 +75,6 @@ class MilvusCollection:
         self._encoder = encoder
         self._reranker = reranker
         self._find_encoder = find_encoder
-        self._writing = threading.Lock()
-        self._noted: set[str] = set()
         self._server = MilvusServer(uri, token)
         try:
             self._head = self._opened(create, options)
@@ -90,6 +82,7 @@ class MilvusCollection:
             self._server.close()
             raise
         self._rows = MilvusRows(MilvusTable(self._server, milvus_name(name)))
+        self._writer = MilvusWriter(self._rows.table, self._head.identity.dimension)
         self._intake: Intake | None = None
 
     @property
@@ -143,27 +136,11 @@ class MilvusCollection:
 
     def write(self, batch: Batch, revisions: Sequence[int] | None = None) -> UpsertResult:
         """Write a batch that has its vectors already; ``revisions`` of the documents are the time, else."""
-        with self._writing:
-            written, notes = rows_of(batch, revisions or [time.time_ns()] * len(batch.documents))
-            # Row 0 is the last of each: what has it, is complete.
-            rows = sorted((row for own in written for row in own), key=lambda row: row["number"] == 0)
-            before = self._rows_before([key_of(document.id) for document in batch.documents])
-            self._note(notes)
-            for part in _calls(rows):
-                self._rows.table.upsert(part)
-            # Only now: until the new rows stand, the old ones are the document.
-            self._delete_rows({row["pk"] for row in before} - {row["pk"] for row in rows})
-        updated = sum(row["number"] == 0 for row in before)
-        return UpsertResult(len(batch.documents) - updated, updated)
+        return self._writer.write(batch, revisions)
 
     def delete(self, ids: Sequence[str]) -> int:
         """Delete documents by id; return how many there were. Unknown ids are no error."""
-        deleted = 0
-        with self._writing:
-            for keys in chunks(list(dict.fromkeys(key_of(id_) for id_ in check_ids(ids)))):
-                deleted += self._rows.table.count(all_of(IS_DOCUMENT, keys_expression(keys)))
-                self._rows.table.delete(keys_expression(keys))
-        return deleted
+        return self._writer.delete(check_ids(ids))
 
     def delete_where(
         self, filter: Mapping[str, Any] | None = None, *, languages: Iterable[str] | None = None
@@ -174,11 +151,7 @@ class MilvusCollection:
         """
         if filter is None and languages is None:
             raise InvalidInputError("give a filter or languages; to delete all, delete the collection")
-        with self._writing:
-            expression = self._expression(filter, languages)
-            deleted = self._rows.table.count(all_of(IS_DOCUMENT, expression))
-            self._rows.table.delete(all_of("number >= 0", expression))
-        return deleted
+        return self._writer.delete_all(self._expression(filter, languages))
 
     def get(self, id: str, *, vector: bool = False) -> Document:
         """Return the document with this id, with ``vector`` also its vector if it has one alone.
@@ -316,39 +289,3 @@ class MilvusCollection:
         wanted, known = parse_filter(filter), joined_fields(self._rows.notes().fields)
         check_fields(wanted, list(known))
         return all_of(codes, filter_expression(wanted, known))
-
-    def _rows_before(self, keys: Sequence[str]) -> list[Row]:
-        """Return the rows of documents as they stand, those that an interrupted upsert has left included."""
-        return [
-            row
-            for part in chunks(keys)
-            for row in self._rows.table.query(keys_expression(part), ["pk", "number"])
-        ]
-
-    def _note(self, notes: Notes) -> None:
-        """Note languages and fields before the first document that has them."""
-        rows = note_rows(notes, self.dimension)
-        new = [row for key, row in rows.items() if key not in self._noted]
-        for part in _calls(new):
-            self._rows.table.upsert(part)
-        self._noted |= rows.keys()
-
-    def _delete_rows(self, pks: set[str]) -> None:
-        for part in chunks(sorted(pks)):
-            self._rows.table.delete(f"pk in [{', '.join(repr(pk) for pk in part)}]")
-
-
-def _calls(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """Yield rows, as many at a time as one call to Milvus takes."""
-    part: list[Row] = []
-    size = 0
-    for row in rows:
-        part.append(row)
-        # JSON of metadata is at most about as large as the ranges and marks made of it.
-        size += row["vector"].nbytes + 4 * len(row["text"]) + len(row["words"]) + 3 * len(str(row["ranges"]))
-        size += 40 * len(row["marks"])
-        if len(part) >= _CALL_ROWS or size >= _CALL_BYTES:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part

@@ -254,7 +254,9 @@ def test_hybrid_joins_both_rankings(make: Make) -> None:
     assert result.plan["mode"] == "hybrid"
 
 
-def test_an_interrupted_upsert_loses_nothing(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_upsert_loses_nothing(
+    make: Make, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     collection = make(options=CollectionOptions(chunk_tokens=8, chunk_overlap=0))
     long = [". ".join(random_texts(6, seed)) for seed in range(2)]
     collection.upsert(documents([long[0], "w1"]))
@@ -267,7 +269,11 @@ def test_an_interrupted_upsert_loses_nothing(make: Make, monkeypatch: pytest.Mon
         with pytest.raises(UnavailableError):
             collection.upsert(documents(["w9 w9"]))
     assert collection.get("d0").text == "w9 w9"
-    assert [hit.text for hit in collection.search(long[0], top_k=5)] in (["w9 w9", "w1"], ["w1", "w9 w9"])
+    query = ". ".join(long[0].split(". ")[-2:])  # what is left over would be nearest
+    hits = collection.search(query, top_k=5)
+    ids, scores = brute_force(encoder, query, {"d0": "w9 w9", "d1": "w1"}, 2)
+    assert [(hit.id, hit.passage) for hit in hits] == [(id_, None) for id_ in ids]
+    np.testing.assert_allclose([hit.score for hit in hits], scores, atol=1e-5)
     assert collection.verify().problems == [
         f"{collection.info().passages - 2} rows are left from interrupted upserts; no search returns them"
     ]
@@ -284,7 +290,7 @@ def test_an_interrupted_upsert_loses_nothing(make: Make, monkeypatch: pytest.Mon
         real(table, rows)
 
     with monkeypatch.context() as patched:
-        patched.setattr("embedsvc.collections.milvus._CALL_ROWS", 1)
+        patched.setattr("embedsvc.collections.milvus_writer._CALL_ROWS", 1)
         patched.setattr(MilvusTable, "upsert", dies_in_the_second_call)
         with pytest.raises(UnavailableError):
             collection.upsert(documents(["w5", "w6", "w7"], "en de"))
