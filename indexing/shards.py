@@ -9,7 +9,7 @@ is scored again with the exact vectors.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from indexing.calibrate import Calibration, build_calibrated
 from indexing.errors import IndexingError
 from indexing.index import VectorIndex
-from indexing.kinds import Flat, Hnsw, Kind
+from indexing.kinds import Flat, Hnsw, Kind, Rows
 from indexing.vectors import check_vectors
 
 Strategy = Literal["exact", "graph", "fan-out"]
+POOL = "*"  # the label of the graph of all rows
 _SCAN_RANGES = 4  # more ranges than this are scanned as one list of rows
+_QUERIES = 4_000  # held out to calibrate a graph; with fewer, chance decides what a rare group seems to need
 _SEPARATE = 2  # candidates per wanted neighbour, that the exact score chooses from
 
 
@@ -37,8 +39,8 @@ class ShardOptions:
     of its own. ``recall`` is what the graphs are calibrated to at ``k``, for every group.
     """
 
-    flat_rows: int = 20_000
-    shard_rows: int = 20_000
+    flat_rows: int = 10_000
+    shard_rows: int = 5_000
     recall: float = 0.95
     k: int = 10
     graph: Kind = field(default_factory=lambda: Hnsw(storage="sq8"))
@@ -81,6 +83,7 @@ class Allowed:
     def __init__(self, mask: NDArray[np.bool_]) -> None:
         self.mask = mask
         self._before = np.concatenate([[0], np.cumsum(mask)])
+        self._of_graph: dict[str, Rows] = {}
 
     @cached_property
     def rows(self) -> NDArray[np.int64]:
@@ -90,6 +93,13 @@ class Allowed:
     def within(self, group: Group) -> NDArray[np.int64]:
         """The allowed rows of a group, ascending."""
         return self.rows[self._before[group.start] : self._before[group.stop]]
+
+    def selected(self, graph: VectorIndex, group: Group) -> Rows:
+        """The allowed rows of a group, prepared for searches of its graph."""
+        found = self._of_graph.get(group.label)
+        if found is None:
+            found = self._of_graph[group.label] = graph.select(self.mask[group.start : group.stop])
+        return found
 
     def count(self, group: Group | None = None) -> int:
         """The number of allowed rows, of a group or in all."""
@@ -136,7 +146,7 @@ class ShardedIndex:
         graphs: dict[str, VectorIndex] = {}
         pool = None
         if len(vectors) > options.flat_rows:
-            pool, calibrations["*"] = _graph(vectors, options, np.asarray(labels))
+            pool, calibrations[POOL] = _graph(vectors, options, np.asarray(labels))
             for group in groups:
                 if options.shard_rows < group.count < len(vectors):
                     own = vectors[group.start : group.stop]
@@ -176,7 +186,7 @@ class ShardedIndex:
         queries: NDArray[np.float32],
         k: int,
         *,
-        groups: Iterable[str] | None = None,
+        groups: Collection[str] | None = None,
         allowed: Allowed | None = None,
     ) -> Found:
         """Return the ``k`` best rows for unit ``queries`` (q, dim), of these groups, only allowed ones.
@@ -185,7 +195,7 @@ class ShardedIndex:
         """
         if groups is None:
             return self._of_all(queries, k, allowed)
-        wanted = [self.groups[label] for label in sorted(set(groups)) if label in self.groups]
+        wanted = [group for group in self.groups.values() if group.label in groups]
         if len(wanted) == len(self.groups):
             return self._of_all(queries, k, allowed)
         return self._of_groups(queries, k, wanted, allowed)
@@ -195,8 +205,8 @@ class ShardedIndex:
         if self.pool is None or count <= self._largest_scan(self.pool, self.count):
             rows = None if allowed is None or count == self.count else allowed.rows
             return self._scan(queries, k, rows, count)
-        scores, found = self._by_graph(self.pool, queries, k, 0, None if allowed is None else allowed.rows)
-        return Found(scores, found, Plan("graph", count, ("*",)))
+        scores, found = self._by_graph(self.pool, queries, k, Group(POOL, 0, self.count), allowed)
+        return Found(scores, found, Plan("graph", count, (POOL,)))
 
     def _of_groups(
         self, queries: NDArray[np.float32], k: int, wanted: list[Group], allowed: Allowed | None
@@ -208,8 +218,7 @@ class ShardedIndex:
             if graph is None or count <= self._largest_scan(graph, group.count):
                 scanned.append(group)
                 continue
-            own = None if allowed is None else allowed.within(group) - group.start
-            parts.append(self._by_graph(graph, queries, k, group.start, own))
+            parts.append(self._by_graph(graph, queries, k, group, allowed))
             asked.append(group.label)
         if scanned:
             parts += self._scan_groups(queries, k, scanned, allowed)
@@ -241,7 +250,7 @@ class ShardedIndex:
         if rows is not None and not len(rows):
             nothing = np.full((len(queries), 0), -1, np.int64)
             return Found(nothing.astype(np.float32), nothing, Plan("exact", 0))
-        found = self.exact.search(queries, k, rows=rows, trusted=True)
+        found = self.exact.search(queries, k, rows=None if rows is None else Rows(rows), trusted=True)
         return Found(found.scores, found.rows, Plan("exact", count))
 
     def _by_graph(
@@ -249,14 +258,15 @@ class ShardedIndex:
         graph: VectorIndex,
         queries: NDArray[np.float32],
         k: int,
-        first: int,
-        rows: NDArray[np.int64] | None,
+        group: Group,
+        allowed: Allowed | None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Search a graph whose row 0 is row ``first`` of this index; score its candidates exactly."""
+        """Search the graph of a group; score its candidates exactly."""
+        rows = None if allowed is None else allowed.selected(graph, group)
         count = graph.count if rows is None else len(rows)
         found = graph.candidates(queries, min(_SEPARATE * k, count), rows=rows)
-        if first:
-            found = np.where(found < 0, -1, found + first)
+        if group.start:
+            found = np.where(found < 0, -1, found + group.start)
         return rescored(self.vectors, queries, found, min(k, count))
 
     @staticmethod
@@ -335,4 +345,5 @@ def _graph(
         recall=options.recall,
         k=options.k,
         candidates=_SEPARATE * options.k,
+        queries=_QUERIES,
     )

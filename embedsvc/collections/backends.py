@@ -7,6 +7,7 @@ from embedsvc.collections.collection_set import CollectionSet
 from embedsvc.collections.milvus import MilvusCollection
 from embedsvc.collections.milvus_set import MilvusCollectionSet
 from embedsvc.collections.opening import FindEncoder
+from embedsvc.collections.verify import VerifyReport, verify
 from embedsvc.encoder import Encoder
 from embedsvc.reranker import Reranker
 from embedsvc.settings import Settings
@@ -35,3 +36,8 @@ def open_collection_set(
         find_encoder=find_encoder,
         reranker=reranker,
     )
+
+
+def verify_any(collection: AnyCollection) -> VerifyReport:
+    """Check a collection of either backend; change nothing."""
+    return collection.verify() if isinstance(collection, MilvusCollection) else verify(collection)

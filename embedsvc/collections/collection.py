@@ -369,7 +369,7 @@ class Collection:
 
 def _debiased(asked: Sequence[Query], state: State, request: SearchRequest) -> Sequence[Query]:
     """Return the queries with vectors that have been through what those of the index have."""
-    if state.debias is None or any(query.vector is None for query in asked):
+    if state.debias is None or not asked or any(query.vector is None for query in asked):
         return asked
     codes = [request.query_language or query_language(query.text or "") or "und" for query in asked]
     matrix = np.stack([query.vector for query in asked if query.vector is not None])

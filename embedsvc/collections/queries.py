@@ -9,6 +9,7 @@ from embedsvc.collections.request import SearchRequest
 from embedsvc.encoder import Encoder
 from embedsvc.errors import InvalidInputError
 from embedsvc.search import Query, unit_vector
+from embedsvc.tokens import check_unicode
 
 
 def checked_queries(
@@ -27,9 +28,10 @@ def checked_queries(
     if texts is None and vectors is None:
         raise InvalidInputError("give a query or a vector", param="query")
     for position, text in enumerate(texts or ()):
+        name = "query" if len(texts or ()) == 1 else f"query[{position}]"
         if not isinstance(text, str) or not text.strip():
-            name = "query" if len(texts or ()) == 1 else f"query[{position}]"
             raise InvalidInputError(f"{name} must be a text that is not empty", param="query")
+        check_unicode(text, name, param="query")
     if texts is None and (request.mode != "dense" or request.rerank or request.maxsim):
         what = f"mode {request.mode}" if request.mode != "dense" else "rerank and maxsim"
         raise InvalidInputError(f"{what} needs the text of the query, not only its vector", param="query")

@@ -32,6 +32,10 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def first(self, count: int) -> Candidates:
+        """Return the best ``count``."""
+        return self if len(self.rows) <= count else self.take(slice(0, count))
+
     def take(self, which: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Candidates:
         """Return the candidates at these places."""
         return Candidates(self.scores[which], self.rows[which], self.documents[which], self.languages[which])
@@ -139,7 +143,7 @@ class Memo:
     def keep(self, kept: dict[object, Any], key: object, value: Any) -> None:
         """Remember a value; the oldest is forgotten when there are many."""
         if len(kept) >= _KEPT_FILTERS:
-            kept.pop(next(iter(kept)), None)
+            kept.pop(next(iter(list(kept))), None)
         kept[key] = value
 
 
@@ -232,14 +236,17 @@ class State:
         query: int,
         k: int,
     ) -> Candidates:
-        if not (positions >= 0).all():
+        if positions.min(initial=0) < 0:
             real = positions >= 0
             scores, positions = scores[real], positions[real]
         base = self.base
         if delta is None:
-            return Candidates(
+            found = Candidates(
                 scores, base.rows[positions], base.documents[positions], base.languages[positions]
             )
+            if (scores[1:] < scores[:-1]).all():
+                return found
+            return found.take(np.lexsort((found.rows, -scores)))  # the base orders equals by language
         own = delta[query]
         best = np.argpartition(-own, k - 1)[:k] if len(own) > k else np.arange(len(own))
         best = best[own[best] > -np.inf]

@@ -310,13 +310,18 @@ def _condition_sql(condition: Condition) -> tuple[str, list[Any]]:
     if isinstance(condition, Exists):
         return start, [condition.field]
     if isinstance(condition, OneOf):
-        pairs = json.dumps([[term.kind, term.value] for term in condition.terms])
+        if not condition.terms:
+            return f"{start} AND 0", [condition.field]
+        # Not as JSON: SQLite ends a JSON string at a NUL.
+        pairs = ", ".join(["(?, ?)"] * len(condition.terms))
         same = (
-            "SELECT terms.document FROM json_each(?) AS wanted CROSS JOIN terms WHERE terms.field ="
-            " (SELECT field FROM fields WHERE name = ?) AND terms.kind = json_extract(wanted.value, '$[0]')"
-            " AND terms.value = json_extract(wanted.value, '$[1]')"
+            f"WITH wanted (kind, value) AS (VALUES {pairs})"
+            " SELECT terms.document FROM wanted CROSS JOIN terms"
+            " WHERE terms.field = (SELECT field FROM fields WHERE name = ?)"
+            " AND terms.kind = wanted.kind AND terms.value = wanted.value"
         )
-        return same, [pairs, condition.field]
+        values = [value for term in condition.terms for value in (term.kind, term.value)]
+        return same, [*values, condition.field]
     return _range_sql(start, condition)
 
 
