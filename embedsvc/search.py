@@ -84,7 +84,7 @@ class Scorers:
 
 
 @dataclass
-class _Trace:
+class Trace:
     """What an explanation is made of, if it is ``wanted``."""
 
     wanted: bool
@@ -120,7 +120,7 @@ class Search:
         self._request = request
         self._scorers = scorers
         self._within = self._restriction()
-        self._trace = _Trace(request.explain)
+        self._trace = Trace(request.explain)
 
     def run(self, queries: Sequence[Query]) -> list[SearchResult]:
         """Return a result for each query."""
@@ -131,11 +131,11 @@ class Search:
             ranked = self._dense([query.vector for query in queries], request.depth, self._within)
             shared = self._trace
             for query, found in zip(queries, ranked, strict=True):
-                self._trace = _Trace(request.explain, dict(shared.plan), dict(shared.timings_ms))
+                self._trace = Trace(request.explain, dict(shared.plan), dict(shared.timings_ms))
                 results.append(self._finished(query, found, facets))
             return results
         for query in queries:
-            self._trace = _Trace(request.explain)
+            self._trace = Trace(request.explain)
             results.append(self._finished(query, self._grouped(query), facets))
         return results
 
@@ -173,6 +173,12 @@ class Search:
         if memo.languages is None:
             memo.languages = self._view.languages()
         return memo.languages
+
+    def _passages(self, rows: Sequence[int]) -> list[StoredPassage]:
+        return self._view.passages(rows)
+
+    def _metadata_of(self, documents: Sequence[int]) -> dict[int, dict[str, Any] | None]:
+        return self._view.metadata_of(documents)
 
     # Rankings: documents, best first, each once.
 
@@ -318,7 +324,7 @@ class Search:
 
     def _first_of_groups(self, found: Candidates) -> list[int]:
         """Return the places of the first document of each group; one without the field is a group."""
-        metadata = self._view.metadata_of(found.documents.tolist())
+        metadata = self._metadata_of(found.documents.tolist())
         seen: set[object] = set()
         kept = []
         for place, document in enumerate(found.documents.tolist()):
@@ -339,7 +345,7 @@ class Search:
             found = found.take(slice(request.offset, request.reach))
         with self._trace.timed("documents"):
             found = self._with_passages(query, found)
-            passages = self._view.passages(found.rows.tolist())
+            passages = self._passages(found.rows.tolist())
         hits = [
             self._hit(passage, document, score)
             for passage, document, score in zip(
@@ -384,7 +390,7 @@ class Search:
         if request.rerank and scorers.reranker is not None:
             found = self._with_passages(query, found.first(request.rerank))
             with self._trace.timed("rerank"):
-                stored = self._view.passages(found.rows.tolist())
+                stored = self._passages(found.rows.tolist())
                 texts = [part.text[part.start : part.stop] for part in stored]
                 scores = scorers.reranker.scores(str(query.text), texts)
             found = self._rescored("rerank", found, scores)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
@@ -158,6 +158,22 @@ class View:
             if document not in best or shared > best[document][0]:
                 best[document] = shared, row
         return {document: row for document, (_, row) in best.items()}
+
+    def stored_passages(
+        self, documents: Sequence[int], dimension: int
+    ) -> dict[int, list[tuple[int, int, NDArray[np.float32]]]]:
+        """Return start, stop and vector (dim,) of each passage of documents; zeros without a direction."""
+        found = self.connection.execute(
+            "SELECT row, document, language, vector, start, stop FROM passages"
+            " WHERE document IN (SELECT value FROM json_each(?)) ORDER BY row",
+            (json.dumps(documents),),
+        ).fetchall()
+        directed = _passage_rows([values[:4] for values in found], dimension)
+        vectors = dict(zip(directed.rows.tolist(), directed.vectors, strict=True))
+        passages: dict[int, list[tuple[int, int, NDArray[np.float32]]]] = defaultdict(list)
+        for row, document, _, _, start, stop in found:
+            passages[document].append((start, stop, vectors.get(row, np.zeros(dimension, np.float32))))
+        return passages
 
     def document_rows(self, mask: NDArray[np.bool_], languages: frozenset[str] | None) -> list[int]:
         """Return the rows of the documents that a mask over rows and languages let through."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from embedsvc.collections.collection import Collection, Document
-from embedsvc.collections.collection_set import CollectionSet
+from embedsvc.collections.backends import AnyCollection, AnyCollectionSet
+from embedsvc.collections.collection import Document
 from embedsvc.documents import read_documents
 from embedsvc.encoder import Encoder
 from embedsvc.errors import NotFoundError, StorageError
@@ -12,7 +12,7 @@ from embedsvc.model_folder import SAMPLE_FILE
 SAMPLE = "sample"
 
 
-def load_sample(collections: CollectionSet, encoder: Encoder) -> None:
+def load_sample(collections: AnyCollectionSet, encoder: Encoder) -> None:
     """Bring the collection 'sample' up to date; only what differs is encoded.
 
     One made with another model is made anew, unless it holds documents of somebody else: StorageError.
@@ -39,7 +39,7 @@ def load_sample(collections: CollectionSet, encoder: Encoder) -> None:
         collection.upsert(changed)
 
 
-def _stored(collection: Collection, id_: str) -> Document | None:
+def _stored(collection: AnyCollection, id_: str) -> Document | None:
     try:
         return collection.get(id_)
     except NotFoundError:

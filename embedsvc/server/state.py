@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from embedsvc.collections.collection_set import CollectionSet
+from embedsvc.collections.backends import AnyCollectionSet, open_collection_set
 from embedsvc.encoder import Encoder
 from embedsvc.errors import StorageError
 from embedsvc.reranker import Reranker
@@ -32,7 +32,7 @@ class ServerState:
     models: ModelSet
     encoder: Encoder  # the default model for threads, scheduled as bulk work
     encoders: EncoderFinder  # every model for threads, by its fingerprint
-    collections: CollectionSet
+    collections: AnyCollectionSet
     storage: Lane
     writes: Lane
     mining: Lane
@@ -56,7 +56,13 @@ class ServerState:
         await models.get(None)
         bulk = models.bulk_encoder()
         encoders = EncoderFinder(models, bulk)
-        collections = CollectionSet(settings.data_dir, bulk, find_encoder=encoders, reranker=reranker)
+        try:
+            collections = await asyncio.to_thread(
+                open_collection_set, settings, bulk, find_encoder=encoders, reranker=reranker
+            )
+        except BaseException:
+            await models.close(0.0)
+            raise
         if settings.demo:
             try:
                 await asyncio.to_thread(load_sample, collections, bulk)

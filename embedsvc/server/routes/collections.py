@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from embedsvc.collections.collection import Collection
-from embedsvc.collections.verify import verify
+from embedsvc.collections.backends import AnyCollection, verify_any
 from embedsvc.errors import ModelMismatchError, StorageError
 from embedsvc.server.requests.collections import (
     CollectionCard,
@@ -64,7 +63,7 @@ async def delete_collection(name: str, state: StateDep) -> DeletedResponse:
 @router.post("/{name}/verify")
 async def verify_collection(name: str, state: StateDep) -> VerifyResponse:
     """Check the database, every stored vector and the index against each other; nothing is changed."""
-    report = await state.storage.run(lambda: verify(state.collections.get(name)))
+    report = await state.storage.run(lambda: verify_any(state.collections.get(name)))
     return VerifyResponse(ok=report.ok, problems=report.problems, checked=report.checked)
 
 
@@ -76,7 +75,7 @@ def _card(state: ServerState, name: str) -> CollectionCard:
         return CollectionCard(name=name, problem=error.message)
 
 
-def _described(state: ServerState, collection: Collection) -> CollectionCard:
+def _described(state: ServerState, collection: AnyCollection) -> CollectionCard:
     about = collection.info()
     return CollectionCard(
         name=about.name,
@@ -96,7 +95,7 @@ def _described(state: ServerState, collection: Collection) -> CollectionCard:
     )
 
 
-def _problem(state: ServerState, collection: Collection) -> str | None:
+def _problem(state: ServerState, collection: AnyCollection) -> str | None:
     """Return why no model of this server can be used for the collection; None when one can."""
     if state.models.with_fingerprint(collection.fingerprint):
         return None

@@ -10,7 +10,8 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 
-from embedsvc.collections.collection import Collection, Hit, SearchOptions, SearchResult
+from embedsvc.collections.backends import AnyCollection
+from embedsvc.collections.collection import Hit, SearchOptions, SearchResult
 from embedsvc.collections.request import SearchRequest, checked_request
 from embedsvc.errors import DimensionMismatchError, InvalidInputError
 from embedsvc.options import EncodeOptions
@@ -51,7 +52,7 @@ async def search(request: Request, name: str) -> Response:
 class _Target:
     """The collection, whose vectors it holds, and the model that makes such, if it is served."""
 
-    collection: Collection
+    collection: AnyCollection
     fingerprint: str
     model: ServedModel | None
 
