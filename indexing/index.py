@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from indexing.errors import IndexingError
 from indexing.kinds import Flat, Kind, Rows
 from indexing.kinds.stored import Found
+from indexing.kinds.stored import scan as scan_stored
 from indexing.neighbours import Neighbours
 from indexing.vectors import check_vectors
 
@@ -75,13 +77,17 @@ class VectorIndex:
         return self._neighbours(*self._found(queries, k, allowed))
 
     def candidates(
-        self, queries: NDArray[np.float32], k: int, *, rows: Rows | None = None
+        self, queries: NDArray[np.float32], k: int, *, rows: Rows | None = None, scan: bool = False
     ) -> NDArray[np.int64]:
         """Return the rows ``(q, k)`` that `search` finds, in any order, for a caller who scores them anew.
 
-        ``queries`` must have passed `check_vectors`; a slot without a neighbour has row -1.
+        ``queries`` must have passed `check_vectors`; a slot without a neighbour has row -1. ``scan`` reads
+        everything that an HNSW index keeps of the rows, instead of following its graph.
         """
-        found = self._found(queries, k, rows)[1]
+        if scan:
+            found = scan_stored(faiss.downcast_index(self.faiss_index.storage), queries, k, rows)[1]
+        else:
+            found = self._found(queries, k, rows)[1]
         if self.order is None or not self.count:
             return found
         known: NDArray[np.int64] = self.order.take(found, mode="clip").astype(np.int64)

@@ -83,7 +83,7 @@ class Base:
             return self
         mask = np.ones(len(self.rows), bool) if self.alive is None else self.alive.mask.copy()
         mask[dead] = False
-        return replace(self, alive=Allowed(mask))
+        return replace(self, alive=Allowed(mask, scattered=True))
 
 
 @dataclass(frozen=True, eq=False)
