@@ -39,7 +39,7 @@ class HeldOut:
     def lowest(self, kind):
         recalls = self.recalls(kind)
         parts = [recalls, *(recalls[self.groups == group] for group in np.unique(self.groups))]
-        return min(part.mean() - standard_error(part) for part in parts if len(part) >= LEAST_QUERIES)
+        return min(part.mean() - 2 * standard_error(part) for part in parts if len(part) >= LEAST_QUERIES)
 
 
 def shares(found, true):
