@@ -126,6 +126,10 @@ class View:
         )
         return [(values[0], _document(*values[1:])) for values in found]
 
+    def documents_without_text(self) -> list[str]:
+        """Return the ids of the documents that are a vector only."""
+        return [id_ for (id_,) in self.connection.execute("SELECT id FROM documents WHERE text = ''")]
+
     def passages(self, rows: Sequence[int]) -> list[StoredPassage]:
         """Return passages with their documents, in the order of ``rows``; StorageError for one not there."""
         found = self.connection.execute(
