@@ -217,7 +217,10 @@ class View:
         return self.number("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?", table)
 
     def removed_since(self, generation: int) -> NDArray[np.int64]:
-        """Return the passages (n,) removed after a generation, which must not be below meta 'pruned'."""
+        """Return the passages (n,) removed after a generation.
+
+        Below meta 'pruned' only those are known that a saved index of that generation holds.
+        """
         found = self.connection.execute("SELECT row FROM removed WHERE generation > ?", (generation,))
         return np.array([row for (row,) in found], np.int64)
 

@@ -23,7 +23,10 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
         "tests.collections.conftest",
-        *(f"tests.collections.test_{name}" for name in ("faults", "store", "reindex", "transfer", "migration")),
+        *(
+            f"tests.collections.test_{name}"
+            for name in ("faults", "store", "reindex", "transfer", "migration")
+        ),
     ]
 )
 WIDTH = 16
@@ -70,10 +73,11 @@ def die_at(owner: Any, name: str, when: str = "before", call: int = 1) -> None:
     def deadly(*arguments: Any, **keywords: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == call and when == "before":
+        own = calls
+        if own == call and when == "before":
             die()
         result = original(*arguments, **keywords)
-        if calls == call:
+        if own == call:
             die()
         return result
 
@@ -123,6 +127,12 @@ def filled(path: Path, count: int, *, index: bool = True) -> dict[int, int]:
         if index:
             collection.build_index()
     return dict.fromkeys(range(count), 0)
+
+
+def is_served_from_disk(collection: Collection) -> bool:
+    """Whether a search uses a saved index, and nothing but it."""
+    with collection._index.current() as (_, state):
+        return state.base.is_saved
 
 
 def index_folders(path: Path) -> list[str]:

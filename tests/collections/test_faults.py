@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import indexing.shard_folder
-from embedsvc.collections import live_index, snapshots
+from embedsvc.collections import live_index
 from embedsvc.collections.collection import Collection
 from embedsvc.collections.transfer import backup
 from embedsvc.collections.writer import Writer
@@ -112,7 +112,7 @@ POINTS: list[Point] = [
     (Writer, "record_snapshot", "before", 1),
     (Writer, "record_snapshot", "after", 1),
     (live_index, "remove_unused", "before", 1),
-    (snapshots.shutil, "rmtree", "before", 1),
+    (shutil, "rmtree", "before", 1),
 ]
 
 
@@ -306,7 +306,8 @@ def test_reader_without_permission_sees_what_others_write(open_folder: Path) -> 
 
     def seen() -> None:
         ours.send(expected)
-        assert ours.poll(10) and ours.recv() == "seen"
+        assert ours.poll(10)
+        assert ours.recv() == "seen"
 
     seen()
     for number in (100, 101):  # the log appears, is merged and goes, twice

@@ -6,11 +6,11 @@ import contextlib
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
-from embedsvc.collections import migrations
+from embedsvc.collections import migrations, store
 from embedsvc.collections.collection import Collection
 from embedsvc.collections.verify import verify
 from embedsvc.collections.writer import Writer
@@ -98,19 +98,16 @@ def test_old_collection_is_the_same_in_the_new_format(old: Path, encoder: Encode
         assert verify(collection).problems == []
 
 
-POINTS = [
+POINTS: list[tuple[Any, str, str, int]] = [
     (migrations, "create_tables", "after", 1),
     (Writer, "upsert", "after", 3),
-    (migrations, "migrate", "after", 1),
+    (store, "migrate", "after", 1),
 ]
 
 
 def migrate_and_die(path: Path, model: Path, point: int) -> None:
     migrations._BATCH = 10
-    owner, name, when, call = POINTS[point]
-    if name == "migrate":
-        from embedsvc.collections import store as owner
-    die_at(owner, name, when, call)
+    die_at(*POINTS[point])
     Collection(path, load_encoder(model))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import embedsvc.collections.reindex as reindexing
+from embedsvc.collections import live_index
 from embedsvc.collections.collection import Collection, CollectionOptions
 from embedsvc.collections.reindex import ReindexResult, reindex
 from embedsvc.collections.verify import verify
@@ -218,8 +220,6 @@ def test_index_built_meanwhile_does_not_remove_the_new_one(
 def test_index_of_the_old_model_that_is_late_is_dropped(
     old: Path, encoder: Encoder, other_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from embedsvc.collections import live_index
-
     with Collection(old, encoder) as collection, Collection(old, encoder) as other:
         other.upsert([{"id": "x", "text": "w1", "language": "en"}])
         content = live_index.snapshot_content
@@ -228,7 +228,7 @@ def test_index_of_the_old_model_that_is_late_is_dropped(
             found = content(*arguments)
             with monkeypatch.context() as patch:
                 # As if the lock had been lost: the flip itself must be refused.
-                patch.setattr(reindexing, "only_builder", lambda *_a, **_k: _nothing())
+                patch.setattr(reindexing, "only_builder", lambda *_a, **_k: nullcontext(True))
                 reindex(collection, other_encoder)
             return found
 
@@ -237,20 +237,14 @@ def test_index_of_the_old_model_that_is_late_is_dropped(
         equals_brute_force(other, other_encoder, TEXTS | {"x": "w1"})
 
 
-class _nothing:
-    def __enter__(self) -> bool:
-        return True
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-
 def test_two_at_once_are_refused(old: Path, encoder: Encoder, other_encoder: Encoder) -> None:
     refused: list[str] = []
     with Collection(old, encoder) as collection, Collection(old, encoder) as second:
 
         def again() -> None:
-            with pytest.raises(UnavailableError, match="collection 'c' is being re-embedded already") as error:
+            with pytest.raises(
+                UnavailableError, match="collection 'c' is being re-embedded already"
+            ) as error:
                 reindex(second, other_encoder)
             refused.append(error.value.message)
 

@@ -13,8 +13,8 @@ from embedsvc.collections import snapshots
 from embedsvc.collections.collection import Collection, CollectionOptions
 from embedsvc.collections.verify import verify
 from embedsvc.encoder import Encoder
-from tests.collections.conftest import documents, random_texts
 from indexing import ShardOptions
+from tests.collections.conftest import documents, random_texts
 from tests.collections.test_collection import QUERIES, assert_equals_brute_force
 
 TEXTS = {f"d{i}": text for i, text in enumerate(random_texts(150))}

@@ -25,6 +25,7 @@ from tests.collections.processes import (
     exit_code,
     filled,
     index_folders,
+    is_served_from_disk,
     numbered,
     run_until_killed,
     start,
@@ -58,12 +59,11 @@ def test_restored_is_what_was_backed_up(tmp_path: Path, encoder: Encoder, index:
         assert (content(restored), [restored.search(query, top_k=60) for query in QUERIES]) == before
         assert restored.options == options
         assert verify(restored).problems == []
-        with restored._index.current() as (_, state):
-            assert state.base.is_saved == index
+        assert is_served_from_disk(restored) == index
         restored.upsert([{"id": "new", "text": "w1"}])
         restored.build_index()
         assert len(index_folders(restored.path)) == 1
-    assert not [entry for entry in tmp_path.rglob(".*")], "a temporary folder was left"
+    assert not list(tmp_path.rglob(".*")), "a temporary folder was left"
 
 
 def test_index_lost_or_damaged_is_no_reason_to_have_no_backup(tmp_path: Path) -> None:
@@ -161,9 +161,9 @@ def test_backup_while_others_write_is_of_one_moment(tmp_path: Path) -> None:
     assert len(moments) > 1, "nothing was written meanwhile"
 
 
-POINTS = [
+POINTS: list[tuple[Any, str, str, int]] = [
     (transfer, "_copy_index", "before", 1),
-    (transfer.shutil, "copytree", "after", 1),
+    (shutil, "copytree", "after", 1),
     (transfer, "_sync_all", "after", 1),
 ]
 
@@ -198,10 +198,14 @@ def test_exported_and_indexed_again_is_the_same_collection(tmp_path: Path, encod
         lines = list(export_lines(collection, vectors=True))
         assert all("\n" not in line for line in lines)
         copy.upsert([json.loads(line) for line in lines])
-        assert content(copy) == content(collection)
+        for one, two in zip(content(copy), content(collection), strict=True):
+            assert one[:-1] == two[:-1]
+            assert one[-1] == pytest.approx(two[-1], abs=5e-4)  # float16 rounds twice
         for query in QUERIES:
             assert copy.search(query, mode="lexical") == collection.search(query, mode="lexical")
-            assert copy.search(query, top_k=50) == collection.search(query, top_k=50)
+            scores = [hit.score for hit in collection.search(query, top_k=50)]
+            assert [hit.score for hit in copy.search(query, top_k=50)] == pytest.approx(scores, abs=1e-3)
         assert len(list(export_lines(collection, languages=["sw"]))) == collection.languages()["sw"]
         (line,) = export_lines(collection, filter={"b.c": "d"})
-        assert json.loads(line)["id"] == "d5" and "vector" not in json.loads(line)
+        assert json.loads(line)["id"] == "d5"
+        assert "vector" not in json.loads(line)
