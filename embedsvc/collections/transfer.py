@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from embedsvc.collections.collection import DATABASE, INDEX, Collection
+from embedsvc.collections.milvus import MilvusCollection
 from embedsvc.collections.snapshots import SharedLock
 from embedsvc.collections.store import Store
 from embedsvc.collections.views import SnapshotRecord
@@ -66,7 +67,7 @@ def backed_up_name(folder: Path) -> str:
 
 
 def export_lines(
-    collection: Collection,
+    collection: Collection | MilvusCollection,
     *,
     vectors: bool = False,
     filter: dict[str, Any] | None = None,
