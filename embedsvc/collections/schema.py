@@ -13,8 +13,9 @@
     operations  the log: one row per change
 
 A row number is never used twice and a row never changes: an update deletes the old rows and inserts new
-ones. Each carries a CRC-32 of its values, as SQLite does not notice a flipped bit in them. Whoever has seen the passages up to row r, and the removals up to generation g, therefore knows what
-is new (rows above r) and what is gone (removals above g).
+ones. Whoever has seen the passages up to row r, and the removals up to generation g, therefore knows what
+is new (rows above r) and what is gone (removals above g). Documents and passages carry a CRC-32 of their
+values, as SQLite does not notice a bit that flips in them.
 """
 
 from __future__ import annotations

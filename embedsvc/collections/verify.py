@@ -74,7 +74,7 @@ def _tables(view: View, report: VerifyReport) -> Iterator[str]:
 
 
 def _terms(view: View, report: VerifyReport) -> Iterator[str]:
-    """Compare what filters know with the metadata: by number and by sum of hashes, as order does not matter."""
+    """Compare what filters know with the metadata: by number and by sum of hashes, in any order."""
     kept = view.connection.execute(
         "SELECT document, name, kind, value FROM terms LEFT JOIN fields USING (field)"
     )

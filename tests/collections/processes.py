@@ -1,4 +1,4 @@
-"""Real processes for tests of faults, quick to start: they are forked from one that has imported all they need."""
+"""Real processes for tests of faults, forked from one that has imported all they need."""
 
 from __future__ import annotations
 

@@ -160,6 +160,24 @@ def test_whole_index_of_another_collection_is_not_served(
     assert not opened_from_snapshot(saved, encoder, TEXTS)
 
 
+@pytest.mark.parametrize("parts", [[""], ["exact"], ["rows.npy", "documents.npy"]])
+def test_index_of_another_collection_under_the_right_name_is_not_served(
+    saved: Path, tmp_path: Path, encoder: Encoder, parts: list[str]
+) -> None:
+    """All hashes of the other index are right, and its counts are the same."""
+    with Collection(tmp_path / "other", encoder) as other:
+        other.upsert(documents(random_texts(150, seed=9)[::-1], languages="sw en en de"))
+        other.build_index()
+    for part in parts:
+        source, target = index_folder(tmp_path / "other") / part, index_folder(saved) / part
+        if source.is_dir():
+            shutil.rmtree(target)
+            shutil.copytree(source, target)
+        else:
+            shutil.copy(source, target)
+    assert not opened_from_snapshot(saved, encoder, TEXTS)
+
+
 def test_restored_backup_of_the_database_does_not_meet_a_later_index(
     saved: Path, tmp_path: Path, encoder: Encoder
 ) -> None:

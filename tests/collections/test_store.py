@@ -1,4 +1,4 @@
-"""The database: what is acknowledged is synced, the log stays small, several processes share one collection."""
+"""The database: what is acknowledged is synced, the log stays small, processes share a collection."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def test_folder_goes_when_nobody_has_it_open_any_more(tmp_path: Path) -> None:
             collection.upsert([numbered(number)])
             collection.build_index()
             folders = index_folders(path)
-            assert old in folders and len(folders) == 2, "a reader still has it open"
+            assert (old in folders, len(folders)) == (True, 2), "a reader still has the old one open"
         ours.send("look anew")
         assert ours.recv() == (32, True), "an index built by one process is used by the other"
         collection.upsert([numbered(102)])
