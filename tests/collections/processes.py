@@ -36,9 +36,15 @@ LANGUAGES = ("en", "de", "sw")
 
 def start(job: Callable[..., None], *arguments: Any) -> BaseProcess:
     """Run a function of a test module in a process of its own."""
-    process = _CONTEXT.Process(target=job, args=arguments)
+    process = _CONTEXT.Process(target=job, args=arguments, daemon=True)
     process.start()
     return process
+
+
+def received(connection: Any, seconds: float = 30) -> Any:
+    """Return what another process sends, or fail: it may be dead."""
+    assert connection.poll(seconds), f"nothing came within {seconds} s"
+    return connection.recv()
 
 
 def exit_code(process: BaseProcess, seconds: float = 60) -> int | None:

@@ -32,6 +32,7 @@ from tests.collections.processes import (
     filled,
     index_folders,
     numbered,
+    received,
     run,
     run_until_killed,
     start,
@@ -312,8 +313,7 @@ def test_reader_without_permission_sees_what_others_write(open_folder: Path) -> 
 
     def seen() -> None:
         ours.send(expected)
-        assert ours.poll(10)
-        assert ours.recv() == "seen"
+        assert received(ours) == "seen"
 
     seen()
     for number in (100, 101):  # the log appears, is merged and goes, twice

@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from embedsvc.collections import snapshots
+from embedsvc.collections import live_index, snapshots
 from embedsvc.collections.collection import Collection, CollectionOptions
 from embedsvc.collections.verify import verify
 from embedsvc.encoder import Encoder
@@ -211,3 +212,25 @@ def test_removals_are_forgotten_once_the_saved_index_has_seen_them(saved: Path, 
         with one.store.reading() as view:
             assert len(view.removed_since(0)) == 0
         assert_equals_brute_force(two, {f"d{i}": TEXTS[f"d{i}"] for i in range(100, 150)})
+
+
+def test_index_replaced_while_it_is_opened_is_not_taken_for_damaged(
+    saved: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    original = live_index.open_snapshot
+    texts = {**TEXTS, "new": "w1"}
+    with Collection(saved, encoder) as one, Collection(saved, encoder) as two:
+        one.upsert([{"id": "new", "text": "w1"}])
+
+        def open_late(*arguments: Any) -> Any:
+            monkeypatch.setattr(live_index, "open_snapshot", original)
+            two.upsert([{"id": "newer", "text": "w2"}])
+            two.build_index()
+            return original(*arguments)
+
+        monkeypatch.setattr(live_index, "open_snapshot", open_late)
+        assert_equals_brute_force(one, texts)
+        assert "set aside" not in caplog.text
+        assert not list((saved / "index").glob("quarantine-*"))
+        assert_equals_brute_force(one, texts | {"newer": "w2"})
+    assert opened_from_snapshot(saved, encoder, texts | {"newer": "w2"})

@@ -28,6 +28,7 @@ from tests.collections.processes import (
     index_folders,
     is_served_from_disk,
     numbered,
+    received,
     run,
     start,
     vector_of,
@@ -243,7 +244,7 @@ def test_folder_goes_when_nobody_has_it_open_any_more(tmp_path: Path) -> None:
     (old,) = index_folders(path)
     ours, theirs = Pipe()
     reader = start(hold, path, theirs)
-    assert ours.recv() == (30, True)
+    assert received(ours) == (30, True)
     with Collection(path) as collection:
         for number in (100, 101):
             collection.upsert([numbered(number)])
@@ -251,7 +252,7 @@ def test_folder_goes_when_nobody_has_it_open_any_more(tmp_path: Path) -> None:
             folders = index_folders(path)
             assert (old in folders, len(folders)) == (True, 2), "a reader still has the old one open"
         ours.send("look anew")
-        assert ours.recv() == (32, True), "an index built by one process is used by the other"
+        assert received(ours) == (32, True), "an index built by one process is used by the other"
         collection.upsert([numbered(102)])
         collection.build_index()
         assert old not in index_folders(path)
@@ -301,7 +302,7 @@ def test_processes_share_one_index_in_memory(tmp_path: Path) -> None:
     run(fill_wide, path)
     pipes = [Pipe() for _ in range(4)]
     readers = [start(read_wide, path, theirs) for _, theirs in pipes]
-    reports = [ours.recv() for ours, _ in pipes]
+    reports = [received(ours) for ours, _ in pipes]
     for ours, _ in pipes:
         ours.send("end")
     assert [exit_code(reader) for reader in readers] == [0] * 4
