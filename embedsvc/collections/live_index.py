@@ -115,11 +115,18 @@ class LiveIndex:
         try:
             return open_snapshot(view, self._folder)
         except (IndexingError, OSError) as error:
+            if self._was_replaced(view):
+                return None
             _log.warning("the saved index is set aside and made again: %s", error)
             if not self._store.read_only:
                 set_aside(view, self._folder)
                 self._waiting_searches = _SEARCHES_BEFORE_BUILD
             return None
+
+    def _was_replaced(self, view: View) -> bool:
+        """Whether another process has saved an index since, and removed the one that the view names."""
+        with self._store.reading() as now:
+            return now.snapshot() != view.snapshot()
 
     def _compact_soon(self) -> None:
         self._waiting_searches += 1

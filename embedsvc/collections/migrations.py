@@ -15,6 +15,7 @@ from embedsvc.collections.passages import Span
 from embedsvc.collections.schema import Identity, create_lexical, create_tables
 from embedsvc.collections.views import STORED
 from embedsvc.collections.writer import Batch, Writer
+from embedsvc.errors import StorageError
 
 _BATCH = 1000
 
@@ -55,6 +56,11 @@ def _batch(found: Sequence[tuple[Any, ...]], dimension: int) -> Batch:
         Document(id_, text, language, None if metadata is None else json.loads(metadata))
         for id_, text, language, metadata, _ in found
     ]
+    for id_, _, _, _, vector in found:
+        if len(vector) != dimension * STORED.itemsize:
+            raise StorageError(
+                f"document {id_!r} has a vector of {len(vector)} bytes; {dimension} float16 expected"
+            )
     stored = np.frombuffer(b"".join(vector for *_, vector in found), STORED)
     return Batch(
         documents,

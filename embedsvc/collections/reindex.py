@@ -103,6 +103,7 @@ class _Reindexing:
             identity = Identity(**values["identity"])
             if identity == self._state.identity:
                 return replace(self._state, last_document=values["last_document"], done=values["done"])
+        _check_texts(writer.documents_without_text())
         writer.make_next_tables()
         writer.set_reindexing(json.dumps(asdict(self._state)))
         return self._state
@@ -118,11 +119,7 @@ class _Reindexing:
             self._encode(found)
 
     def _encode(self, found: Sequence[tuple[int, Document]]) -> None:
-        for _, document in found:
-            if not document.text:
-                raise InvalidInputError(
-                    f"document {document.id!r} has no text, only a vector: it cannot be re-embedded"
-                )
+        _check_texts([document.id for _, document in found if not document.text])
         batch = self._intake.batch([document for _, document in found])
         rows = [row for row, _ in found]
         with self._store.writing() as writer:
@@ -145,6 +142,13 @@ class _Reindexing:
             gone = np.setdiff1d(rows, writer.passage_rows(NEXT_PASSAGES))
             writer.take_over(self._state.identity, record, gone.tolist())
         return True
+
+
+def _check_texts(without: Sequence[str]) -> None:
+    if without:
+        raise InvalidInputError(
+            f"document {without[0]!r} has no text, only a vector: it cannot be re-embedded"
+        )
 
 
 def reindexing(view: View) -> Identity | None:

@@ -1,9 +1,9 @@
 """The tables of a collection.
 
     meta        format version, model, options, generation (the number of changes so far), …
-    documents   row, id, language, metadata (JSON), text
-    passages    row, document, start, stop, language, vector: what is searched by meaning; most documents
-                have one passage, their whole text
+    documents   row, id, language, metadata (JSON), text, crc
+    passages    row, document, start, stop, language, vector, crc: what is searched by meaning; most
+                documents have one passage, their whole text
     tokens      the vectors of a passage's tokens, where the collection keeps them
     lexical     the words of each document (FTS5, without the text itself)
     fields      the names of metadata fields
@@ -14,7 +14,8 @@
 
 A row number is never used twice and a row never changes: an update deletes the old rows and inserts new
 ones. Whoever has seen the passages up to row r, and the removals up to generation g, therefore knows what
-is new (rows above r) and what is gone (removals above g).
+is new (rows above r) and what is gone (removals above g). Documents and passages carry a CRC-32 of their
+values, as SQLite does not notice a bit that flips in them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+from zlib import crc32
 
 from embedsvc.collections.lexical import ANALYZER, TOKENIZE
 from embedsvc.collections.options import CollectionOptions
@@ -39,7 +41,8 @@ CREATE TABLE {name} (
     start INTEGER NOT NULL,
     stop INTEGER NOT NULL,
     language TEXT NOT NULL,
-    vector BLOB NOT NULL
+    vector BLOB NOT NULL,
+    crc INTEGER NOT NULL
 );
 CREATE INDEX {name}_document ON {name} (document);
 """
@@ -58,7 +61,8 @@ CREATE TABLE documents (
     id TEXT NOT NULL UNIQUE,
     language TEXT NOT NULL,
     metadata TEXT,
-    text TEXT NOT NULL
+    text TEXT NOT NULL,
+    crc INTEGER NOT NULL
 );
 CREATE INDEX documents_language ON documents (language);
 CREATE TABLE fields (field INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -130,6 +134,16 @@ def create_lexical(connection: sqlite3.Connection) -> None:
 def set_meta(connection: sqlite3.Connection, values: Mapping[str, Any]) -> None:
     """Write values of the table meta."""
     connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
+
+def document_crc(row: int, id_: str, language: str, metadata: str | None, text: str) -> int:
+    """Return the checksum of a document's values."""
+    return crc32(repr((row, id_, language, metadata, text)).encode())
+
+
+def passage_crc(row: int, owner: tuple[int, int, int, str], vector: bytes) -> int:
+    """Return the checksum of a passage's values; ``owner`` is document, start, stop and language."""
+    return crc32(vector, crc32(repr((row, *owner)).encode()))
 
 
 def run_all(connection: sqlite3.Connection, statements: str) -> None:

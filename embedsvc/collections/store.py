@@ -293,12 +293,16 @@ def _moment(path: Path) -> tuple[str, int, int]:
     Without a log nobody has the file open for writing: it is read as one that never changes, until it does.
     """
     log, log_index = (path.with_name(path.name + end) for end in ("-wal", "-shm"))
-    if log.exists() and log_index.exists():
-        return "mode=ro", 0, 0
-    if log.exists() and log.stat().st_size:
+    try:
+        if log.exists() and log_index.exists():
+            return "mode=ro", 0, 0
+        unmerged = log.exists() and log.stat().st_size > 0
+        found = path.stat()
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
+    if unmerged:
         raise StorageError(
             f"{log}: holds changes that are not merged yet, without {log_index.name}, and the folder may not "
             "be written; open the collection once where it may be"
         )
-    found = path.stat()
     return "mode=ro&immutable=1", found.st_mtime_ns, found.st_size

@@ -158,7 +158,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         names, version = manifest["files"].keys(), manifest["backup_version"]
-        manifest["files"][DATABASE], manifest["collection"]
+        if DATABASE not in names or "collection" not in manifest:
+            raise KeyError(DATABASE)
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror}; is {folder} a backup?") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, field
+from typing import Any
 
 import numpy as np
 
 from embedsvc.collections.collection import INDEX, Collection
 from embedsvc.collections.live_index import debiased_rows
 from embedsvc.collections.metadata import terms_of_json
+from embedsvc.collections.schema import document_crc, passage_crc
 from embedsvc.collections.snapshots import open_snapshot
 from embedsvc.collections.store import identity_of
 from embedsvc.collections.views import View
@@ -41,6 +43,8 @@ def verify(collection: Collection) -> VerifyReport:
             report.problems += _index(view, collection, report)
     except EmbedsvcError as error:
         report.problems.append(error.message)
+    except (TypeError, ValueError) as error:  # JSON, numbers or blobs that are none any more
+        report.problems.append(f"database: a value is damaged: {error}")
     return report
 
 
@@ -60,13 +64,47 @@ def _tables(view: View, report: VerifyReport) -> Iterator[str]:
     ):
         if wrong := count(sql):
             yield f"{wrong} {what}"
+    for table in ("documents", "passages"):
+        if (last := view.last_row(table)) < count(f"SELECT coalesce(max(row), 0) FROM {table}"):
+            yield f"the highest row of {table} is recorded as {last}, and there are higher ones"
+    yield from _checksums(view)
     if (words := count("SELECT count(*) FROM lexical_docsize")) != documents:
         yield f"words are kept of {words} documents; there are {documents}"
-    terms = report.checked["terms"] = count("SELECT count(*) FROM terms")
-    metadata = view.connection.execute("SELECT metadata FROM documents WHERE metadata IS NOT NULL")
-    expected = sum(len(terms_of_json(text)) for (text,) in metadata)
+    yield from _terms(view, report)
+
+
+def _terms(view: View, report: VerifyReport) -> Iterator[str]:
+    """Compare what filters know with the metadata: by number and by sum of hashes, in any order."""
+    kept = view.connection.execute(
+        "SELECT document, name, kind, value FROM terms LEFT JOIN fields USING (field)"
+    )
+    metadata = view.connection.execute("SELECT row, metadata FROM documents WHERE metadata IS NOT NULL")
+    wanted = ((row, *astuple(term)) for row, text in metadata for term in terms_of_json(text))
+    (terms, known), (expected, right) = _count_and_sum(kept), _count_and_sum(wanted)
+    report.checked["terms"] = terms
     if terms != expected:
         yield f"filters know {terms} values of metadata; the documents have {expected}"
+    elif known != right:
+        yield "filters know other values of metadata than the documents have"
+
+
+def _count_and_sum(items: Iterable[tuple[Any, ...]]) -> tuple[int, int]:
+    count = total = 0
+    for item in items:
+        count, total = count + 1, total + hash(item)
+    return count, total
+
+
+def _checksums(view: View) -> Iterator[str]:
+    """Compare every document and passage with its checksum."""
+    select = view.connection.execute
+    documents = select("SELECT row, id, language, metadata, text, crc FROM documents")
+    if wrong := [values[1] for *values, crc in documents if crc != document_crc(*values)]:
+        yield f"{len(wrong)} documents are damaged: {', '.join(map(repr, wrong[:10]))}"
+    passages = select("SELECT row, document, start, stop, language, vector, crc FROM passages")
+    damaged = [row for row, *owner, vector, crc in passages if crc != passage_crc(row, tuple(owner), vector)]
+    if damaged:
+        yield f"{len(damaged)} passages are damaged: {', '.join(map(str, damaged[:10]))}"
 
 
 def _index(view: View, collection: Collection, report: VerifyReport) -> Iterator[str]:

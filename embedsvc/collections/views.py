@@ -126,6 +126,10 @@ class View:
         )
         return [(values[0], _document(*values[1:])) for values in found]
 
+    def documents_without_text(self) -> list[str]:
+        """Return the ids of the documents that are a vector only."""
+        return [id_ for (id_,) in self.connection.execute("SELECT id FROM documents WHERE text = ''")]
+
     def passages(self, rows: Sequence[int]) -> list[StoredPassage]:
         """Return passages with their documents, in the order of ``rows``; StorageError for one not there."""
         found = self.connection.execute(
@@ -229,7 +233,10 @@ class View:
         return self.number("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?", table)
 
     def removed_since(self, generation: int) -> NDArray[np.int64]:
-        """Return the passages (n,) removed after a generation, which must not be below meta 'pruned'."""
+        """Return the passages (n,) removed after a generation.
+
+        Below meta 'pruned' only those are known that a saved index of that generation holds.
+        """
         found = self.connection.execute("SELECT row FROM removed WHERE generation > ?", (generation,))
         return np.array([row for (row,) in found], np.int64)
 

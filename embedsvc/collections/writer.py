@@ -15,12 +15,15 @@ from embedsvc.collections.document import Document
 from embedsvc.collections.lexical import analyze
 from embedsvc.collections.metadata import Term, terms_of, terms_of_json
 from embedsvc.collections.passages import Span
-from embedsvc.collections.schema import Identity, create_passages, set_meta
+from embedsvc.collections.schema import Identity, create_passages, document_crc, passage_crc, set_meta
 from embedsvc.collections.views import STORED, SnapshotRecord, View
 
 # What a re-embedding fills while the tables without the suffix serve.
 NEXT_PASSAGES = "passages_next"
 NEXT_TOKENS = "tokens_next"
+# Removals are kept for those who have seen all changes but the last, and for an index that is being built.
+_REMOVALS_KEPT = 1_000
+_REMOVALS_SECONDS = 86_400
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +53,11 @@ class Writer(View):
         replaced = self._delete(self.rows_of([document.id for document in batch.documents]), generation)
         rows = range(self.last_row("documents") + 1, self.last_row("documents") + 1 + len(batch.documents))
         self.connection.executemany(
-            "INSERT INTO documents VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?)",
             [
-                (row, document.id, document.language, extra, document.text)
+                (*values, document_crc(*values))
                 for row, document, extra in zip(rows, batch.documents, batch.metadata, strict=True)
+                for values in [(row, document.id, str(document.language), extra, document.text)]
             ],
         )
         self.connection.executemany(
@@ -70,15 +74,15 @@ class Writer(View):
         first = self.last_row(table) + 1
         blobs = _blobs(batch.vectors)
         owners = [
-            (row, span.start, span.stop, document.language)
+            (row, span.start, span.stop, str(document.language))
             for row, document, spans in zip(rows, batch.documents, batch.spans, strict=True)
             for span in spans
         ]
         self.connection.executemany(
-            f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
-                (first + place, *owner, blob)
-                for place, (owner, blob) in enumerate(zip(owners, blobs, strict=True))
+                (row, *owner, blob, passage_crc(row, owner, blob))
+                for row, (owner, blob) in enumerate(zip(owners, blobs, strict=True), first)
             ],
         )
         if batch.token_vectors is not None:
@@ -163,7 +167,26 @@ class Writer(View):
         self.connection.execute(
             "INSERT INTO operations VALUES (?, ?, ?, ?)", (generation, kind, documents, time.time())
         )
+        if generation % _REMOVALS_KEPT == 0:
+            self._forget_removals(generation - _REMOVALS_KEPT)
         return generation
+
+    def _forget_removals(self, generation: int) -> None:
+        """Forget removals up to a generation, if they are old, but none that the saved index has not seen."""
+        old = self.connection.execute(
+            "SELECT generation FROM operations WHERE generation <= ? AND at <= ?"
+            " ORDER BY generation DESC LIMIT 1",
+            (generation, time.time() - _REMOVALS_SECONDS),
+        ).fetchone()
+        if old is None:
+            return
+        (generation,) = old
+        record = self.snapshot()
+        self.connection.execute(
+            "DELETE FROM removed WHERE generation <= ? AND row > ?",
+            (generation, 0 if record is None else record.last_row),
+        )
+        self.set_meta(pruned=max(int(self.meta("pruned")), generation))
 
     def _delete(self, rows: Sequence[int], generation: int) -> int:
         if not rows:

@@ -175,7 +175,8 @@ def test_large_collection_gets_a_graph_and_stays_right(
     with collection._index.current() as (_, state):
         assert state.base.is_saved
         pool = state.base.index.pool
-        assert pool is not None and pool.kind.name == "hnsw"
+        assert pool is not None
+        assert pool.kind.name == "hnsw"
     collection.upsert([{"id": "d7", "text": "w1 w2", "language": "en"}])
     wanted["d7"] = "w1 w2"
     assert_equals_brute_force(collection, wanted)

@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from embedsvc.collections import snapshots
+from embedsvc.collections import live_index, snapshots
 from embedsvc.collections.collection import Collection, CollectionOptions
 from embedsvc.collections.verify import verify
 from embedsvc.encoder import Encoder
@@ -160,6 +161,24 @@ def test_whole_index_of_another_collection_is_not_served(
     assert not opened_from_snapshot(saved, encoder, TEXTS)
 
 
+@pytest.mark.parametrize("parts", [[""], ["exact"], ["rows.npy", "documents.npy"]])
+def test_index_of_another_collection_under_the_right_name_is_not_served(
+    saved: Path, tmp_path: Path, encoder: Encoder, parts: list[str]
+) -> None:
+    """All hashes of the other index are right, and its counts are the same."""
+    with Collection(tmp_path / "other", encoder) as other:
+        other.upsert(documents(random_texts(150, seed=9)[::-1], languages="sw en en de"))
+        other.build_index()
+    for part in parts:
+        source, target = index_folder(tmp_path / "other") / part, index_folder(saved) / part
+        if source.is_dir():
+            shutil.rmtree(target)
+            shutil.copytree(source, target)
+        else:
+            shutil.copy(source, target)
+    assert not opened_from_snapshot(saved, encoder, TEXTS)
+
+
 def test_restored_backup_of_the_database_does_not_meet_a_later_index(
     saved: Path, tmp_path: Path, encoder: Encoder
 ) -> None:
@@ -193,3 +212,25 @@ def test_removals_are_forgotten_once_the_saved_index_has_seen_them(saved: Path, 
         with one.store.reading() as view:
             assert len(view.removed_since(0)) == 0
         assert_equals_brute_force(two, {f"d{i}": TEXTS[f"d{i}"] for i in range(100, 150)})
+
+
+def test_index_replaced_while_it_is_opened_is_not_taken_for_damaged(
+    saved: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    original = live_index.open_snapshot
+    texts = {**TEXTS, "new": "w1"}
+    with Collection(saved, encoder) as one, Collection(saved, encoder) as two:
+        one.upsert([{"id": "new", "text": "w1"}])
+
+        def open_late(*arguments: Any) -> Any:
+            monkeypatch.setattr(live_index, "open_snapshot", original)
+            two.upsert([{"id": "newer", "text": "w2"}])
+            two.build_index()
+            return original(*arguments)
+
+        monkeypatch.setattr(live_index, "open_snapshot", open_late)
+        assert_equals_brute_force(one, texts)
+        assert "set aside" not in caplog.text
+        assert not list((saved / "index").glob("quarantine-*"))
+        assert_equals_brute_force(one, texts | {"newer": "w2"})
+    assert opened_from_snapshot(saved, encoder, texts | {"newer": "w2"})
