@@ -83,12 +83,15 @@ def test_every_arrangement_answers_as_brute_force(
             check(collection, oracle, **options)
         with collection._index.current() as (_, state):
             parts = len(state.base.rows), state.base.alive_count, state.delta.alive_count
-        assert parts == {
-            in_delta: (0, 0, 300),
-            in_base: (300, 300, 0),
-            in_both: (300, 265, len(oracle.known) - 265),
-            compacted: (len(oracle.known), len(oracle.known), 0),
-        }[arranged]
+        assert (
+            parts
+            == {
+                in_delta: (0, 0, 300),
+                in_base: (300, 300, 0),
+                in_both: (300, 265, len(oracle.known) - 265),
+                compacted: (len(oracle.known), len(oracle.known), 0),
+            }[arranged]
+        )
     with Collection(tmp_path / "c", encoder, create=False) as again:
         for options in SEARCHES:
             check(again, oracle, **options)

@@ -1,0 +1,115 @@
+"""Debiasing is `fit_debias` by hand on what the last build saw, applied to all that came later and to queries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from embedsvc.collections.collection import Collection, CollectionOptions
+from embedsvc.encoder import Encoder
+from indexing import Debias, fit_debias
+from tests.collections.conftest import DIMENSION
+from tests.collections.oracle import Oracle, assert_same, corpus
+
+METHODS: list[Literal["center", "lir"]] = ["center", "lir"]
+
+
+def fitted(oracle: Oracle, method: Literal["center", "lir"]) -> Debias:
+    """What fits the documents that the oracle holds now, all of them."""
+    rows = [
+        (own, known.language) for known in oracle.known.values() for own in known.vectors if own is not None
+    ]
+    return fit_debias(method, np.array([own for own, _ in rows]), np.array([code for _, code in rows]))
+
+
+def moved(debias: Debias, vector: Any, language: str) -> Any:
+    return debias.apply(np.asarray(vector, np.float32)[None], np.array([language]))[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_collection_equals_debiasing_by_hand(tmp_path: Path, encoder: Encoder, method: Any) -> None:
+    oracle = Oracle(encoder)
+    queries = ["w1 w2", "w5 w6 w7"]
+    with Collection(tmp_path / "c", encoder, options=CollectionOptions(debias=method)) as collection:
+        collection.upsert(corpus(200))
+        oracle.upsert(corpus(200))
+        for query in queries:
+            assert_same(collection.search(query), oracle.page(query))  # nothing is fitted before a build
+        collection.build_index()
+        debias = fitted(oracle, method)
+        oracle.moved = lambda vector, language: moved(debias, vector, language)
+
+        def check(opened: Collection) -> None:
+            for query in queries:
+                for code in ("de", "sw", "fi", None):
+                    vector = moved(debias, encoder.encode([query])[0], code or "und")
+                    for options in (
+                        {},
+                        {"languages": ["ca", "sw"]},
+                        {"filter": {"source": "web"}, "top_k": 40},
+                    ):
+                        hits = opened.search(query, query_language=code, **options)
+                        assert_same(hits, oracle.page(query, vector, **options), within=1e-4)
+
+        check(collection)
+        later = [*corpus(40, seed=4, first=190), {"id": "new", "text": "w1 w3", "language": "fi"}]
+        collection.upsert(later)
+        oracle.upsert(later)
+        check(collection)
+        assert collection.info().options["debias"] == method
+    with Collection(tmp_path / "c", encoder, create=False) as again:
+        check(again)
+        again.build_index()
+        debias = fitted(oracle, method)
+        check(again)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_queries_without_a_direction_find_nothing(tmp_path: Path, encoder: Encoder, method: Any) -> None:
+    with Collection(tmp_path / "c", encoder, options=CollectionOptions(debias=method)) as collection:
+        collection.upsert(corpus(60))
+        collection.upsert([{"id": "?", "text": "unheard of", "language": "en"}])
+        collection.build_index()
+        assert collection.search("unheard") == []
+        assert [hit.id for hit in collection.search("unheard", mode="hybrid")] == ["?"]
+        assert collection.search_vector(np.zeros(DIMENSION)) == []
+        both = collection.query(["unheard", "w1 w2"])
+        assert [len(result.hits) for result in both] == [0, 10]
+        assert collection.query([]) == []
+        (alone,) = collection.query(["w1 w2"])
+        assert [hit.id for hit in both[1].hits] == [hit.id for hit in alone.hits]
+
+
+def test_centring_brings_translations_of_another_language_up(tmp_path: Path) -> None:
+    """Two languages on opposite sides of the space: by cosine alone a query finds its own side only."""
+    rng = np.random.default_rng(0)
+    meanings = rng.standard_normal((150, DIMENSION - 1))
+    sides = {"en": 3.0, "de": -3.0}
+    given = [
+        {
+            "id": f"{code}{number}",
+            "text": "",
+            "language": code,
+            "vector": np.append(meaning + rng.standard_normal(DIMENSION - 1) * 0.1, side),
+        }
+        for code, side in sides.items()
+        for number, meaning in enumerate(meanings)
+    ]
+
+    def translations_found(method: Any) -> int:
+        options = CollectionOptions(dimension=DIMENSION, debias=method)
+        with Collection(tmp_path / method, options=options) as collection:
+            collection.upsert(given)
+            collection.build_index()
+            return sum(
+                f"de{number}" in [hit.id for hit in collection.search_vector(
+                    given[number]["vector"], query_language="en", top_k=2
+                )]
+                for number in range(0, 150, 5)
+            )  # fmt: skip
+
+    assert translations_found("none") <= 3
+    assert translations_found("center") >= 20
