@@ -1,4 +1,4 @@
-"""Debiasing is `fit_debias` by hand on what the last build saw, applied to all that came later and to queries."""
+"""Debiasing is `fit_debias` of what the last build saw, applied by hand to all documents and to queries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 from embedsvc.collections.collection import Collection, CollectionOptions
 from embedsvc.encoder import Encoder
-from indexing import Debias, fit_debias
+from embedsvc.errors import InvalidInputError
+from indexing import Debias, ParallelPairs, fit_debias
 from tests.collections.conftest import DIMENSION
 from tests.collections.oracle import Oracle, assert_same, corpus
 
@@ -113,3 +114,90 @@ def test_centring_brings_translations_of_another_language_up(tmp_path: Path) -> 
 
     assert translations_found("none") <= 3
     assert translations_found("center") >= 20
+
+
+def test_shift_is_learnt_from_documents_with_the_same_mark(tmp_path: Path, encoder: Encoder) -> None:
+    """English has most translations and is the pivot; marks of one language, or null, teach nothing."""
+    marks: dict[str, list[Any]] = {
+        "en": ["a", "b", "c", 7, None, "alone", "d"],
+        "de": ["b", "a", 7.0, None, "d"],
+        "sw": ["c", "7", "of sw alone", "d", "a"],
+        "yo": ["of yo", "of yo"],
+    }
+    given = [
+        {
+            "id": f"{code}{number}",
+            "text": f"w{number} w{number * 3 + 7} w{len(code) * ord(code[0]) % 300}",
+            "language": code,
+            "metadata": {"page": {"of": mark}},
+        }
+        for code, own in marks.items()
+        for number, mark in enumerate(own)
+    ]
+    options = CollectionOptions(debias="shift", debias_pairs="page.of")
+    oracle = Oracle(encoder)
+    oracle.upsert(given)
+    vectors = {id_: known.vectors[0] for id_, known in oracle.known.items()}
+    pairs = [("de1", "en0"), ("de0", "en1"), ("de2", "en3"), ("de4", "en6")]
+    pairs += [("sw0", "en2"), ("sw3", "en6"), ("sw4", "en0")]
+    debias = fit_debias(
+        "shift",
+        np.array(list(vectors.values())),
+        np.array([known.language for known in oracle.known.values()]),
+        pairs=ParallelPairs(
+            np.array([vectors[one] for one, _ in pairs]),
+            np.array([one[:2] for one, _ in pairs]),
+            np.array([vectors[other] for _, other in pairs]),
+            "en",
+        ),
+    )
+    assert debias.unchanged == ("yo",)
+    with Collection(tmp_path / "c", encoder, options=options) as collection:
+        collection.upsert(given)
+        collection.build_index()
+        oracle.moved = lambda vector, language: moved(debias, vector, language)
+        for opened in (collection, Collection(tmp_path / "c", encoder, create=False)):
+            assert_same(opened.search("w1 w3", query_language="de"), oracle.page("w1 w3"), within=1e-4)
+            later = [{"id": "new", "text": "w1 w2", "language": "sw", "metadata": None}]
+            opened.upsert(later)
+            oracle.upsert(later)
+            assert_same(opened.search("w1 w3", top_k=30), oracle.page("w1 w3", top_k=30), within=1e-4)
+        opened.close()
+        kept = moved(debias, vectors["de0"], "de")
+        assert np.abs(kept - vectors["de0"]).max() > 1e-3, "the shift moves something"
+
+
+def test_shift_without_translations_leaves_all_as_it_is(tmp_path: Path, encoder: Encoder) -> None:
+    oracle = Oracle(encoder)
+    options = CollectionOptions(debias="shift", debias_pairs="year")
+    with Collection(tmp_path / "c", encoder, options=options) as collection:
+        for count in (0, 1):
+            given = corpus(count)
+            collection.upsert(given)
+            oracle.upsert(given)
+            collection.build_index()
+            assert_same(collection.search("w1 w2"), oracle.page("w1 w2"))
+        assert collection._index._state is not None
+        assert collection._index._state.base.is_saved
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"debias": "shift"},
+            "debias 'shift' needs debias_pairs, the metadata field that marks translations",
+        ),
+        ({"debias": "center", "debias_pairs": "x"}, "debias 'center' takes no debias_pairs"),
+        ({"debias_pairs": "x"}, "debias 'none' takes no debias_pairs"),
+        (
+            {"debias": "shift", "debias_pairs": ""},
+            "debias_pairs is ''; the name of a metadata field expected",
+        ),
+        ({"debias": "shift", "debias_pairs": 5}, "debias_pairs is 5"),
+    ],
+    ids=range(5),
+)
+def test_shift_needs_to_know_translations(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        CollectionOptions(**options)

@@ -1,4 +1,4 @@
-"""The same answers from the delta, the base, both with tombstones, graphs, and while an index is built behind."""
+"""The same answers from the delta, the base, both with tombstones, graphs, and during a build."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pool of groups is searched as promised: exact where groups are small, recall for every group where graphs are."""
+"""A pool of groups is searched as promised: small groups exactly, graphs with recall for every group."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ SMALL = ShardOptions(flat_rows=1_000, shard_rows=600, graph=Hnsw(m=12, ef_constr
 
 @pytest.fixture(scope="module")
 def pool():
-    """4,000 rows of four groups (about 2,400, 1,170, 350, 80), each mostly in clusters of its own; queries."""
+    """4,000 rows of four groups (about 2,400, 1,170, 350, 80), mostly in clusters of their own; queries."""
     vectors, languages = rows_with_languages(4_000, dimension=32)
     order = np.argsort(LABELS[languages], kind="stable")
     vectors, labels = vectors[order], LABELS[languages][order]
@@ -196,7 +196,7 @@ def test_small_pools_equal_brute_force(sizes, groups, k, share, seed):
 
 
 def test_pool_of_one_group_has_one_graph():
-    vectors, languages = rows_with_languages(1_200, dimension=16)
+    vectors, _ = rows_with_languages(1_200, dimension=16)
     index = ShardedIndex.build(
         vectors, ["en"] * 1_200, ShardOptions(flat_rows=500, shard_rows=500, graph=Hnsw(m=8))
     )
