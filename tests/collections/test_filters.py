@@ -87,7 +87,7 @@ FILTERS = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     first=st.lists(METADATA, min_size=1, max_size=6),
     changed=st.dictionaries(st.integers(0, 5), METADATA, max_size=3),

@@ -131,7 +131,7 @@ ANYTHING = st.recursive(
 NAMES = sorted(SearchOptions.__dataclass_fields__)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=2))
 def test_any_option_is_taken_or_refused_by_name(options: dict[str, Any]) -> None:
     try:

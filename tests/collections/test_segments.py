@@ -93,13 +93,13 @@ def test_every_arrangement_answers_as_brute_force(
             }[arranged]
         )
     with Collection(tmp_path / "c", encoder, create=False) as again:
-        for options in SEARCHES:
+        for options in SEARCHES[::3]:
             check(again, oracle, **options)
 
 
 def recall(collection: Collection, oracle: Oracle, **options: Any) -> float:
     found = wanted = 0
-    for query in [f"w{n} w{n + 1} w{n + 2}" for n in range(25)]:
+    for query in [f"w{n} w{n + 1} w{n + 2}" for n in range(16)]:
         ranking = oracle.found(query, **options)
         best = {one.id for one in ranking[:10]}
         hits = collection.search(query, **options)
@@ -165,7 +165,7 @@ def test_searches_stay_right_while_an_index_is_built_behind(
         for thread in threads:
             thread.start()
         try:
-            for turn in range(8):
+            for turn in range(5):
                 added = corpus(50, seed=20 + turn, first=300 + 40 * turn)
                 collection.upsert(added)
                 oracle.upsert(added)

@@ -126,10 +126,12 @@ def correlated_mask(vectors, share, seed):
 
 
 @pytest.mark.parametrize("share", [0.01, 0.03, 0.1, 0.3, 0.6])
-@pytest.mark.parametrize("groups", [None, ["en"], ["de", "yo"], ["sw"]], ids=str)
+@pytest.mark.parametrize("groups", [None, ["en"], ["de", "yo"]], ids=str)
 @pytest.mark.parametrize("kind", ["correlated", "random"])
 def test_recall_holds_under_filters(pool, share, groups, kind):
     index, vectors, labels, queries, asked = pool
+    if kind == "random":
+        queries, asked = queries[:200], asked[:200]
     random = np.random.default_rng(2).random(len(vectors)) < share
     mask = correlated_mask(vectors, share, 3) if kind == "correlated" else random
     allowed = np.flatnonzero(mask & (True if groups is None else np.isin(labels, groups)))
