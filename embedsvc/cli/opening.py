@@ -124,6 +124,11 @@ def creation_options(command: Command) -> Command:
             help="Keep the vectors of tokens, for --maxsim.",
         ),
         click.option(
+            "--debias-pairs",
+            metavar="FIELD",
+            help="Metadata field whose equal values mark translations, for --debias shift.",
+        ),
+        click.option(
             "--debias",
             type=click.Choice(["none", "center", "lir", "shift"]),
             help="What is taken out of the vectors so that languages mix.  [default: none]",
