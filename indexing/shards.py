@@ -9,8 +9,8 @@ is scored again with the exact vectors.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -22,26 +22,12 @@ from indexing.calibrate import Calibration, build_calibrated
 from indexing.errors import IndexingError
 from indexing.index import VectorIndex
 from indexing.kinds import Flat, Hnsw, Kind
+from indexing.shard_options import POOL, GraphStep, ShardOptions, graph_steps
 from indexing.vectors import check_vectors
 
 Strategy = Literal["exact", "graph", "fan-out"]
 _SCAN_RANGES = 4  # more ranges than this are scanned as one list of rows
 _SEPARATE = 2  # candidates per wanted neighbour, that the exact score chooses from
-
-
-@dataclass(frozen=True)
-class ShardOptions:
-    """How a pool is divided; sizes in rows.
-
-    ``flat_rows``: a pool up to this size has no graph. ``shard_rows``: a group up to this size has none
-    of its own. ``recall`` is what the graphs are calibrated to at ``k``, for every group.
-    """
-
-    flat_rows: int = 20_000
-    shard_rows: int = 20_000
-    recall: float = 0.95
-    k: int = 10
-    graph: Kind = field(default_factory=lambda: Hnsw(storage="sq8"))
 
 
 @dataclass(frozen=True)
@@ -122,25 +108,36 @@ class ShardedIndex:
         vectors: NDArray[Any],
         labels: Sequence[str] | NDArray[Any],
         options: ShardOptions | None = None,
+        *,
+        progress: Callable[[GraphStep], None] | None = None,
     ) -> ShardedIndex:
         """Index ``vectors`` (n, dim), unit rows, whose ``labels`` (n,) stand group by group.
 
-        Raises VectorError for wrong vectors, IndexingError for labels that are not sorted into groups.
+        ``progress`` is called before each graph and after it. Raises VectorError for wrong vectors,
+        IndexingError for labels that are not sorted into groups and for graphs too large for the memory.
         """
         options = options or ShardOptions()
         vectors = check_vectors(vectors)
         groups = group_ranges(labels)
         if sum(group.count for group in groups) != len(vectors):
             raise IndexingError(f"{len(labels)} labels are given for {len(vectors)} vectors")
-        calibrations: dict[str, Calibration] = {}
+        rows = {group.label: slice(group.start, group.stop) for group in groups}
         graphs: dict[str, VectorIndex] = {}
-        pool = None
-        if len(vectors) > options.flat_rows:
-            pool, calibrations["*"] = _graph(vectors, options, np.asarray(labels))
-            for group in groups:
-                if options.shard_rows < group.count < len(vectors):
-                    own = vectors[group.start : group.stop]
-                    graphs[group.label], calibrations[group.label] = _graph(own, options, None)
+        calibrations: dict[str, Calibration] = {}
+        report = progress or (lambda _: None)
+        steps = graph_steps({group.label: group.count for group in groups}, vectors.shape[1], options)
+        for step in steps:
+            report(step)
+            pooled = step.label == POOL
+            built = _graph(
+                vectors if pooled else vectors[rows[step.label]],
+                np.asarray(labels) if pooled else None,
+                step.kind,
+                options,
+            )
+            graphs[step.label], calibrations[step.label] = built
+            report(replace(step, calibration=built[1]))
+        pool = graphs.pop(POOL, None)
         return cls(VectorIndex.build(vectors, Flat()), groups, graphs, pool, calibrations)
 
     @property
@@ -326,11 +323,11 @@ def merged(
 
 
 def _graph(
-    vectors: NDArray[np.float32], options: ShardOptions, labels: NDArray[Any] | None
+    vectors: NDArray[np.float32], labels: NDArray[Any] | None, kind: Kind, options: ShardOptions
 ) -> tuple[VectorIndex, Calibration]:
     return build_calibrated(
         vectors,
-        options.graph,
+        kind,
         groups=labels,
         recall=options.recall,
         k=options.k,
