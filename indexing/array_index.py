@@ -70,10 +70,8 @@ def open_array_index(folder: StrPath, *, verify: bool = True) -> ArrayIndex:
     """
     opened = open_shards(folder, verify=verify)
     rows = opened.arrays.get(_ROWS)
-    if rows is None or rows.shape != (opened.index.count,):
-        raise IndexFileError(
-            f"{Path(folder) / MANIFEST}: names no row numbers of {opened.index.count} vectors"
-        )
+    if rows is None or rows.shape != (opened.index.count,) or not opened.extra.keys() >= {"options", "why"}:
+        raise IndexFileError(f"{Path(folder) / MANIFEST}: is not of an index of arrays")
     return ArrayIndex(opened.index, rows, opened.extra)
 
 
@@ -141,7 +139,7 @@ def _label_array(labels: Sequence[str] | NDArray[Any] | None, count: int) -> NDA
 
 
 def _sorted_rows(vectors: NDArray[Any], order: NDArray[np.int64], *, normalize: bool) -> NDArray[np.float32]:
-    """Return unit rows in ``order``, float32; the file behind ``vectors`` is read once, from front to back."""
+    """Return unit rows in ``order``, float32; the file of ``vectors`` is read once, front to back."""
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     rows = np.empty(vectors.shape, np.float32)

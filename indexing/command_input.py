@@ -25,9 +25,7 @@ def byte_count(text: str) -> int:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
     if match is None or match[2] not in _UNITS:
-        raise IndexingError(
-            f"memory is {text!r}; expected bytes, or a number with KB, MB, GB, KiB, MiB or GiB"
-        )
+        raise IndexingError(f"memory is {text!r}; expected bytes, KB, MB, GB, KiB, MiB or GiB")
     return int(float(match[1]) * _UNITS[match[2]])
 
 

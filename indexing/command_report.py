@@ -44,7 +44,7 @@ def say(line: str) -> None:
 
 
 def table(opened: ArrayIndex, folder: Path) -> str:
-    """Return the groups of an index, how each is searched, the recall measured, and the bytes of its parts."""
+    """Return the groups of an index, their searches, the recall measured, and the bytes of its parts."""
     index = opened.index
     lines = [["label", "rows", "strategy", "recall", "recall in the pool"]]
     for group in index.groups.values():
@@ -67,7 +67,7 @@ def graphs(opened: ArrayIndex) -> str:
 def shortfalls(index: ShardedIndex) -> list[str]:
     """Return a sentence for each graph that does not reach its recall, or was too small to measure it."""
     return [
-        f"{_shown(label)}: a recall of {calibration.target:g} is not reached for certain, {_measured(calibration)}"
+        f"{_shown(label)}: recall {calibration.target:g} is not reached for certain; {_measured(calibration)}"
         for label, calibration in index.calibrations.items()
         if not calibration.reached
     ]

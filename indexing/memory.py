@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from indexing.choose import Choice, choose
 from indexing.errors import IndexingError
@@ -29,43 +30,44 @@ def choose_together(
     Raises:
         IndexingError: a value is out of range, or nothing fits; the message names the least memory.
     """
+    if recall == 1:
+        raise IndexingError("recall is 1, which a graph does not reach for certain; expected less")
     options = {name: _options(count, dim, recall) for name, count in counts.items()}
     limits = sorted({choice.bytes_per_vector for choices in options.values() for choice in choices})
     for limit in [math.inf, *reversed(limits)]:
         chosen = {name: _within(choices, limit) for name, choices in options.items()}
         needed = _bytes(chosen, counts)
         if memory_bytes is None or needed <= memory_bytes:
-            return {
-                name: _explained(choice, counts[name], dim, recall, limit) for name, choice in chosen.items()
-            }
+            return chosen
     raise IndexingError(
-        f"memory_bytes is {memory_bytes}; {len(counts)} graphs of {sum(counts.values())} vectors of dimension "
-        f"{dim} at recall {recall} take at least {needed} bytes"
+        f"memory_bytes is {memory_bytes}; graphs of {', '.join(map(str, counts.values()))} vectors of "
+        f"dimension {dim} at recall {recall} take at least {needed} bytes"
     )
 
 
 def _options(count: int, dim: int, recall: float) -> list[Choice]:
     """What `choose` answers as the memory shrinks. Exact search is none of a graph's options."""
     choices = [choose(count, dim, recall=recall)]
-    while True:
-        less = math.ceil(choices[-1].bytes_per_vector * count) - 1
-        try:
+    try:
+        while True:
+            less = math.ceil(choices[-1].bytes_per_vector * count) - 1
             choices.append(choose(count, dim, recall=recall, memory_bytes=less))
-        except IndexingError:
-            return [choice for choice in choices if choice.kind != Flat()]
+    except IndexingError:
+        graphs = [choice for choice in choices if choice.kind != Flat()]
+    return [_explained(choice, graphs[:place]) for place, choice in enumerate(graphs)]
+
+
+def _explained(choice: Choice, refused: list[Choice]) -> Choice:
+    """The choice with its reason, in which the limit of all graphs rules out others, not that of one."""
+    reason = choice.reason.partition("; the limit of ")[0]
+    if refused:
+        sizes = ", ".join(f"{other.kind.name} {other.bytes_per_vector:.0f}" for other in refused)
+        reason += f"; the memory of all graphs rules out {sizes} bytes per vector"
+    return replace(choice, reason=reason)
 
 
 def _within(choices: list[Choice], limit: float) -> Choice:
     return next((choice for choice in choices if choice.bytes_per_vector <= limit), choices[-1])
-
-
-def _explained(choice: Choice, count: int, dim: int, recall: float, limit: float) -> Choice:
-    """The same choice, its reason told with the memory that this graph may take."""
-    if limit == math.inf:
-        return choice
-    may_take = math.ceil(max(limit, choice.bytes_per_vector) * count)
-    explained = choose(count, dim, recall=recall, memory_bytes=may_take)
-    return explained if explained.kind == choice.kind else choice
 
 
 def _bytes(chosen: Mapping[str, Choice], counts: Mapping[str, int]) -> int:
