@@ -5,6 +5,7 @@ Inside, rows stand label by label; callers see their own row numbers only.
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -89,8 +90,8 @@ def build_shards_for_arrays(
 
     Rows must have length 1 unless they are to be scaled by ``normalize``; without labels all rows are one
     group "". The options are `ShardOptions` with kinds to be chosen unless others are given. The folder
-    appears whole or not at all; ``overwrite`` puts it in the place of an older index. While it builds,
-    the process holds about three times the vectors as float32.
+    appears whole or not at all; ``overwrite`` puts it in the place of an older index, which was opened
+    before stays as it was. While it builds, the process holds about three times the vectors as float32.
 
     Raises:
         VectorError: ``vectors`` break the vector convention.
@@ -118,6 +119,9 @@ def build_shards_for_arrays(
 
 def _check_target(folder: Path, *, overwrite: bool) -> None:
     if not folder.exists():
+        above = next(path for path in folder.absolute().parents if path.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise IndexingError(f"{above}: is no folder that can be written, but {folder} is to lie in it")
         return
     if not overwrite:
         raise IndexingError(f"{folder} exists; choose another folder, or overwrite it")
@@ -160,8 +164,17 @@ def unit_rows(
     try:
         return rows(vectors[start:stop], name=name)
     except VectorError:
-        rows(vectors[:stop], name=name)  # tells the same of the same row, under its number
+        _refuse(vectors[:stop], rows, name)  # says the same of the same row, under its number
         raise
+
+
+def _refuse(vectors: NDArray[Any], rows: Callable[..., NDArray[np.float32]], name: str) -> None:
+    check_vectors(vectors, unit=False, name=name)
+    try:
+        rows(vectors, name=name)
+    except VectorError as error:
+        advice = "" if rows is normalize_rows else "; normalize scales them"
+        raise VectorError(f"{error}{advice}") from error
 
 
 def _save(index: ShardedIndex, order: NDArray[np.int64], folder: Path, extra: dict[str, Any]) -> None:
@@ -171,6 +184,10 @@ def _save(index: ShardedIndex, order: NDArray[np.int64], folder: Path, extra: di
     new, old = (folder.with_name(f".{age}-{uuid.uuid4().hex}") for age in ("new", "old"))
     save_shards(index, new, arrays={_ROWS: order}, extra=extra)
     folder.rename(old)
-    new.rename(folder)
+    try:
+        new.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        raise
     sync_folder(folder.parent)
     shutil.rmtree(old)

@@ -35,8 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.threads is not None:
             _set_threads(arguments.threads)
         arguments.run(arguments)
-    except (IndexingError, OSError) as error:
+    except IndexingError as error:
         say(f"error: {error}")
+        return 1
+    except OSError as error:
+        say(f"error: {error.filename}: {error.strerror}")
         return 1
     return 0
 
@@ -51,9 +54,13 @@ def run_process() -> int:
 
 
 def _set_threads(threads: int) -> None:
-    if threads < 1:
-        raise IndexingError(f"threads is {threads}; expected at least 1")
+    _check_least("threads", threads, 1)
     faiss.omp_set_num_threads(threads)
+
+
+def _check_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise IndexingError(f"{name} is {value}; expected at least {least}")
 
 
 def _build(arguments: argparse.Namespace) -> None:
@@ -63,6 +70,7 @@ def _build(arguments: argparse.Namespace) -> None:
         raise IndexingError(
             f"{arguments.langs} has {len(labels)} lines; {arguments.vectors} has {len(vectors)} rows"
         )
+    _check_least("exact-rows", arguments.exact_rows, 0)
     options = ShardOptions(
         flat_rows=arguments.exact_rows,
         shard_rows=arguments.exact_rows,
@@ -89,6 +97,8 @@ def _search(arguments: argparse.Namespace) -> None:
     write = _WRITERS.get(arguments.out.suffix)
     if write is None:
         raise IndexingError(f"{arguments.out} ends in none of {', '.join(_WRITERS)}")
+    if not arguments.out.parent.is_dir():
+        raise IndexingError(f"{arguments.out}: there is no folder {arguments.out.parent}")
     queries = read_array(arguments.queries)
     opened = open_array_index(arguments.index, verify=False)
     found = [

@@ -30,8 +30,6 @@ def choose_together(
     Raises:
         IndexingError: a value is out of range, or nothing fits; the message names the least memory.
     """
-    if recall == 1:
-        raise IndexingError("recall is 1, which a graph does not reach for certain; expected less")
     options = {name: _options(count, dim, recall) for name, count in counts.items()}
     limits = sorted({choice.bytes_per_vector for choices in options.values() for choice in choices})
     for limit in [math.inf, *reversed(limits)]:
@@ -46,14 +44,14 @@ def choose_together(
 
 
 def _options(count: int, dim: int, recall: float) -> list[Choice]:
-    """What `choose` answers as the memory shrinks. Exact search is none of a graph's options."""
+    """What `choose` answers as the memory shrinks; a second exact copy only where nothing else is smaller."""
     choices = [choose(count, dim, recall=recall)]
     try:
         while True:
             less = math.ceil(choices[-1].bytes_per_vector * count) - 1
             choices.append(choose(count, dim, recall=recall, memory_bytes=less))
     except IndexingError:
-        graphs = [choice for choice in choices if choice.kind != Flat()]
+        graphs = [choice for choice in choices if choice.kind != Flat()] or choices
     return [_explained(choice, graphs[:place]) for place, choice in enumerate(graphs)]
 
 
