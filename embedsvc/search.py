@@ -17,6 +17,7 @@ from embedsvc.collections.filters import check_fields, matching_mask
 from embedsvc.collections.fusion import reciprocal_rank_fusion, score_fusion
 from embedsvc.collections.lexical import match_expression
 from embedsvc.collections.maxsim import TokenScorer
+from embedsvc.collections.metadata import Term, terms_of
 from embedsvc.collections.request import OTHERS, SearchRequest
 from embedsvc.collections.segments import ALL, Candidates, Restriction, State
 from embedsvc.collections.views import LANGUAGE, StoredPassage, View
@@ -27,6 +28,7 @@ from embedsvc.reranker import Reranker
 _HYBRID_DEPTH = 100  # candidates of each kind that are fused at least
 _LEXICAL_CHUNK = 256
 _MAX_CANDIDATES = 20_000
+_KEPT_FREQUENCIES = 50_000
 _UNTIMED = nullcontext()
 _UNIT = 1e-6
 
@@ -82,7 +84,7 @@ class Scorers:
 
 
 @dataclass
-class _Trace:
+class Trace:
     """What an explanation is made of, if it is ``wanted``."""
 
     wanted: bool
@@ -118,19 +120,22 @@ class Search:
         self._request = request
         self._scorers = scorers
         self._within = self._restriction()
-        self._trace = _Trace(request.explain)
+        self._trace = Trace(request.explain)
 
     def run(self, queries: Sequence[Query]) -> list[SearchResult]:
         """Return a result for each query."""
         request = self._request
         facets = self._facets() if request.facets else None
+        results = []
         if request.mode == "dense" and not (request.is_balanced or request.boosts or request.group_by):
             ranked = self._dense([query.vector for query in queries], request.depth, self._within)
-            pairs = zip(queries, ranked, strict=True)
-            return [self._finished(query, found, facets) for query, found in pairs]
-        results = []
+            shared = self._trace
+            for query, found in zip(queries, ranked, strict=True):
+                self._trace = Trace(request.explain, dict(shared.plan), dict(shared.timings_ms))
+                results.append(self._finished(query, found, facets))
+            return results
         for query in queries:
-            self._trace = _Trace(request.explain)
+            self._trace = Trace(request.explain)
             results.append(self._finished(query, self._grouped(query), facets))
         return results
 
@@ -169,12 +174,20 @@ class Search:
             memo.languages = self._view.languages()
         return memo.languages
 
+    def _passages(self, rows: Sequence[int]) -> list[StoredPassage]:
+        return self._view.passages(rows)
+
+    def _metadata_of(self, documents: Sequence[int]) -> dict[int, dict[str, Any] | None]:
+        return self._view.metadata_of(documents)
+
     # Rankings: documents, best first, each once.
 
     def _dense(
         self, vectors: Sequence[NDArray[np.float32] | None], k: int, within: Restriction
     ) -> list[Candidates]:
         """Return for each query vector the ``k`` or fewer documents nearest in meaning."""
+        if not vectors:
+            return []
         given = [vector for vector in vectors if vector is not None]
         matrix = given[0][None] if len(given) == 1 else np.stack(given)
         with self._trace.timed("index"):
@@ -207,7 +220,11 @@ class Search:
     def _lexical(self, text: str, k: int, within: Restriction) -> Candidates:
         """Return the ``k`` or fewer documents that best share words with the text."""
         with self._trace.timed("words"):
-            expression = match_expression(text, self._query_language(text))
+            expression = match_expression(
+                text, self._query_language(text), frequency=self._documents_with
+            )
+            if self._request.explain:
+                self._trace.plan["words"] = expression
             matches = iter(()) if expression is None else self._view.lexical_matches(expression)
             documents: list[int] = []
             scores: list[float] = []
@@ -226,20 +243,29 @@ class Search:
             np.array(languages[:k], LANGUAGE),
         )
 
+    def _documents_with(self, term: str) -> int:
+        """Return how many documents have a term, or had it lately: that is only to tell rare from common."""
+        known = self._state.memo.frequencies
+        found = known.get(term)
+        if found is None:
+            found = self._view.documents_with(term)
+            self._state.memo.keep(known, term, found, _KEPT_FREQUENCIES)
+        return found
+
     def _ranked(self, query: Query, k: int, within: Restriction) -> Candidates:
-        """Return the ``k`` or fewer best documents in the request's mode, before any preference."""
+        """Return the best documents in the request's mode, before any preference: ``k``, of fused more."""
         request = self._request
         if request.mode == "dense":
             (found,) = self._dense([query.vector], k, within)
             return found
         words = self._lexical(query.text or "", max(k, _HYBRID_DEPTH), within)
         if request.mode == "lexical":
-            return words.take(slice(0, k))
+            return words.first(k)
         (meaning,) = self._dense([query.vector], max(k, _HYBRID_DEPTH), within)
         if request.explain:
             self._trace.note("dense", meaning.documents, meaning.scores)
             self._trace.note("lexical", words.documents, words.scores)
-        return self._fused(meaning, words).take(slice(0, k))
+        return self._fused(meaning, words)
 
     def _fused(self, meaning: Candidates, words: Candidates) -> Candidates:
         fuse = reciprocal_rank_fusion if self._request.fusion == "rrf" else score_fusion
@@ -254,16 +280,18 @@ class Search:
         request = self._request
         found = self._ranked(query, k, within)
         if not request.boosts:
-            return found
+            return found.first(k)
         parts = [found]
         if request.mode != "hybrid":  # ranks of other pools do not compare
             for code in request.boosts:
                 if within.languages is None or code in within.languages:
                     parts.append(self._ranked(query, k, Restriction(within.documents, frozenset([code]))))
-        found = _union(parts)
+        found = _sorted(_union(parts))
+        if request.explain and request.mode != "hybrid":
+            self._trace.note(request.mode, found.documents, found.scores)
         boost = np.array([request.boosts.get(code.decode(), 0.0) for code in found.languages], np.float32)
         raised = found.scores + boost if request.mode == "dense" else found.scores * (1 + boost)
-        return _sorted(Candidates(raised, found.rows, found.documents, found.languages)).take(slice(0, k))
+        return _sorted(Candidates(raised, found.rows, found.documents, found.languages)).first(k)
 
     def _balanced(self, query: Query, k: int) -> Candidates:
         """Return the ``k`` best, as the request's balance between languages wants it."""
@@ -278,8 +306,8 @@ class Search:
                 own = Restriction(self._within.documents, frozenset([code]))
                 parts[code] = self._preferred(query, min(k, most), own)
         if not request.round_robin:
-            return _sorted(_union(list(parts.values()))).take(slice(0, k))
-        return _in_turns([part for part in parts.values() if len(part)]).take(slice(0, k))
+            return _sorted(_union(list(parts.values()))).first(k)
+        return _in_turns([part for part in parts.values() if len(part)]).first(k)
 
     def _grouped(self, query: Query) -> Candidates:
         """Return the best documents; with ``group_by``, one for each value of that field."""
@@ -296,12 +324,11 @@ class Search:
 
     def _first_of_groups(self, found: Candidates) -> list[int]:
         """Return the places of the first document of each group; one without the field is a group."""
-        metadata = self._view.metadata_of(found.documents.tolist())
+        metadata = self._metadata_of(found.documents.tolist())
         seen: set[object] = set()
         kept = []
         for place, document in enumerate(found.documents.tolist()):
-            value = _value_at(metadata[document], str(self._request.group_by))
-            key = document if value is None else repr(value)
+            key = _values_at(metadata[document], str(self._request.group_by)) or document
             if key not in seen:
                 seen.add(key)
                 kept.append(place)
@@ -311,13 +338,14 @@ class Search:
 
     def _finished(self, query: Query, found: Candidates, facets: dict[str, int] | None) -> SearchResult:
         request = self._request
-        found = self._scored_anew(query, found.take(slice(0, request.depth)))
+        found = self._scored_anew(query, found.first(request.depth))
         if request.min_score is not None:
             found = found.take(found.scores >= request.min_score)
-        found = found.take(slice(request.offset, request.reach))
+        if request.offset or len(found) > request.top_k:
+            found = found.take(slice(request.offset, request.reach))
         with self._trace.timed("documents"):
             found = self._with_passages(query, found)
-            passages = self._view.passages(found.rows.tolist())
+            passages = self._passages(found.rows.tolist())
         hits = [
             self._hit(passage, document, score)
             for passage, document, score in zip(
@@ -360,9 +388,9 @@ class Search:
                 scores = scorers.tokens.scores(str(query.text), found.rows.tolist(), self._view)
             found = self._rescored("maxsim", found, scores)
         if request.rerank and scorers.reranker is not None:
-            found = self._with_passages(query, found.take(slice(0, request.rerank)))
+            found = self._with_passages(query, found.first(request.rerank))
             with self._trace.timed("rerank"):
-                stored = self._view.passages(found.rows.tolist())
+                stored = self._passages(found.rows.tolist())
                 texts = [part.text[part.start : part.stop] for part in stored]
                 scores = scorers.reranker.scores(str(query.text), texts)
             found = self._rescored("rerank", found, scores)
@@ -376,9 +404,9 @@ class Search:
 
     def _with_passages(self, query: Query, found: Candidates) -> Candidates:
         """Give every document that was found by its words only the passage that has most of them."""
-        unknown = np.flatnonzero(found.rows < 0)
-        if not len(unknown):
+        if found.rows.min(initial=0) >= 0:
             return found
+        unknown = np.flatnonzero(found.rows < 0)
         rows = found.rows.copy()
         best = self._view.best_passages(found.documents[unknown].tolist(), query.text or "")
         rows[unknown] = [best[document] for document in found.documents[unknown].tolist()]
@@ -454,10 +482,6 @@ def _in_turns(parts: Sequence[Candidates]) -> Candidates:
     return found.take(np.lexsort((found.documents, -found.scores, ranks)))
 
 
-def _value_at(metadata: dict[str, Any] | None, path: str) -> Any:
-    value: Any = metadata
-    for name in path.split("."):
-        if not isinstance(value, dict) or name not in value:
-            return None
-        value = value[name]
-    return value
+def _values_at(metadata: dict[str, Any] | None, path: str) -> frozenset[Term]:
+    """Return what metadata holds at a path; equal are values that a filter takes for equal."""
+    return frozenset(term for term in terms_of(metadata) if term.field == path and term.kind != "z")

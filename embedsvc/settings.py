@@ -99,6 +99,16 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(Path("~/.local/share/embedsvc"), description="Folder of the collections.")
+    backend: Literal["embedded", "milvus"] = Field(
+        "embedded", description="Where collections are kept: in the data_dir, or in Milvus ([milvus] extra)."
+    )
+    milvus_uri: str | None = Field(
+        None,
+        min_length=1,
+        description="Milvus for backend milvus, as http://127.0.0.1:19530; the name of a file is opened with "
+        "milvus-lite.",
+    )
+    milvus_token: str | None = Field(None, description="API key of Milvus, or USER:PASSWORD.")
     demo: bool = Field(False, description="Load the sample documents into the collection 'sample'.")
 
     batch_tokens: int | None = Field(
@@ -191,6 +201,8 @@ class Settings(BaseSettings):
                 f"max_queue_texts = {self.max_queue_texts} cannot hold one request of "
                 f"max_batch_texts = {self.max_batch_texts}"
             )
+        if self.backend == "milvus" and self.milvus_uri is None:
+            raise ValueError("backend = milvus is given without milvus_uri")
         if (self.tls_cert is None) != (self.tls_key is None):
             given, other = ("tls_cert", "tls_key") if self.tls_cert else ("tls_key", "tls_cert")
             raise ValueError(f"{given} is given without {other}; HTTPS needs both")

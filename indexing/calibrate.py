@@ -52,6 +52,14 @@ class Calibration:
 
 
 @dataclass(frozen=True, eq=False)
+class Askers:
+    """Queries ``(q, dim)``, unit rows, that are no rows of the index, and the groups ``(q,)`` they are of."""
+
+    vectors: NDArray[np.float32]
+    groups: NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
 class _Trial:
     """Held-out queries, the groups they are of, and what they should find."""
 
@@ -84,6 +92,7 @@ def build_calibrated(
     candidates: int | None = None,
     queries: int = 1000,
     seed: int = 0,
+    askers: Askers | None = None,
 ) -> tuple[VectorIndex, Calibration]:
     """Index ``vectors`` ``(n, dim)`` with the cheapest search that finds ``recall`` of the true ``k``.
 
@@ -91,6 +100,7 @@ def build_calibrated(
     at least 200 rows. About ``queries`` rows are held out to measure it, half of them shared out evenly
     among the groups, half by size, and at most a tenth of any group. A true neighbour counts as found
     among the first ``candidates`` (at least ``k``, which is the default) if the caller rescores these.
+    ``askers`` are asked too: a graph finds less for queries that lie elsewhere than its own rows.
 
     Raises:
         VectorError: ``vectors`` break the vector convention.
@@ -106,9 +116,13 @@ def build_calibrated(
         exact = 1.0 if isinstance(kind, Flat) else None
         return VectorIndex.build(vectors, kind), _unmeasured(kind, exact, recall, k, candidates)
     kept = np.setdiff1d(np.arange(len(vectors)), held)
-    trial = _Trial(vectors[held], labels[held], nearest(vectors[held], vectors[kept], k).rows, candidates)
+    asked, groups_asked = vectors[held], labels[held]
+    if askers is not None:
+        asked = np.concatenate([asked, askers.vectors])
+        groups_asked = np.concatenate([groups_asked, askers.groups])
+    trial = _Trial(asked, groups_asked, nearest(asked, vectors[kept], k).rows, candidates)
     index, recalls, reached = _cheapest(VectorIndex.build(vectors[kept], kind), trial, recall)
-    index.faiss_index.add(trial.queries)
+    index.faiss_index.add(vectors[held])
     order = np.concatenate([kept, held]).astype(np.int32)
     calibration = _measured(trial, recalls, index.kind, (recall, k, reached))
     return VectorIndex(index.kind, index.faiss_index, order), calibration

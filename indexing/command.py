@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,8 +23,8 @@ from indexing.shard_options import ShardOptions
 
 _BATCH = 1024  # queries searched at a time
 
-_BUILD = """Index the rows of a .npy file. A group (language) of more than --exact-rows rows gets a graph of
-its own, smaller ones are scanned, and a graph of all rows answers searches of all groups. Every graph is
+_BUILD = """Index the rows of a .npy file. A large group (language) gets a graph of its own, smaller ones are
+scanned, and a graph of all rows answers searches of all groups. Every graph is
 tuned on rows held out of it until it finds --recall of the true --k neighbours, in every group. --memory
 is what the graphs may take together; the exact vectors lie in a memory-mapped file and do not count."""
 
@@ -70,20 +71,11 @@ def _build(arguments: argparse.Namespace) -> None:
         raise IndexingError(
             f"{arguments.langs} has {len(labels)} lines; {arguments.vectors} has {len(vectors)} rows"
         )
-    _check_least("exact-rows", arguments.exact_rows, 0)
-    options = ShardOptions(
-        flat_rows=arguments.exact_rows,
-        shard_rows=arguments.exact_rows,
-        recall=arguments.recall,
-        k=arguments.k,
-        graph=None,
-        memory_bytes=None if arguments.memory is None else byte_count(arguments.memory),
-    )
     built = build_shards_for_arrays(
         vectors,
         labels,
         arguments.out,
-        options,
+        _options(arguments),
         normalize=arguments.normalize,
         overwrite=arguments.overwrite,
         progress=BuildProgress(vectors.shape[1]),
@@ -91,6 +83,19 @@ def _build(arguments: argparse.Namespace) -> None:
     print(table(built, arguments.out))
     for sentence in shortfalls(built.index):
         say(f"warning: {sentence}")
+
+
+def _options(arguments: argparse.Namespace) -> ShardOptions:
+    options = ShardOptions(
+        recall=arguments.recall,
+        k=arguments.k,
+        graph=None,
+        memory_bytes=None if arguments.memory is None else byte_count(arguments.memory),
+    )
+    if arguments.exact_rows is None:
+        return options
+    _check_least("exact-rows", arguments.exact_rows, 0)
+    return replace(options, flat_rows=arguments.exact_rows, shard_rows=arguments.exact_rows)
 
 
 def _search(arguments: argparse.Namespace) -> None:
@@ -170,7 +175,9 @@ def _add_build(commands: Any) -> None:
     build.add_argument("--k", type=int, default=10, help="neighbours that recall counts (default: 10)")
     build.add_argument("--memory", help="of all graphs, such as 2GiB, 500MB or a number of bytes")
     build.add_argument(
-        "--exact-rows", type=int, default=20_000, help="a group up to this size is scanned (default: 20000)"
+        "--exact-rows",
+        type=int,
+        help="scan groups of up to so many rows, without graphs (default: 5000, and 10000 rows in all)",
     )
     build.add_argument("--normalize", action="store_true", help="scale rows to length 1, else refuse others")
     build.add_argument("--overwrite", action="store_true", help="replace the index in the folder, if any")

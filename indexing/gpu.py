@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from indexing.index import VectorIndex
 from indexing.kinds import Flat
-from indexing.kinds.stored import Found
+from indexing.kinds.stored import Found, Rows
 
 _MOST_FOUND = 2048
 """FAISS's limit of ``k`` on GPUs."""
@@ -32,7 +32,7 @@ class GpuIndex(VectorIndex):
         super().__init__(index.kind, index.faiss_index, index.order)
         self.gpu_index: Any = faiss.index_cpu_to_all_gpus(index.faiss_index)
 
-    def _found(self, queries: NDArray[np.float32], k: int, numbers: NDArray[np.int64] | None) -> Found:
+    def _found(self, queries: NDArray[np.float32], k: int, numbers: Rows | None) -> Found:
         if numbers is not None or k > _MOST_FOUND:
             return super()._found(queries, k, numbers)
         result: Found = self.gpu_index.search(queries, k)

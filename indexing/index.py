@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from indexing.errors import IndexingError
-from indexing.kinds import Flat, Kind
+from indexing.kinds import Flat, Kind, Rows
 from indexing.kinds.stored import Found
+from indexing.kinds.stored import scan as scan_stored
 from indexing.neighbours import Neighbours
 from indexing.vectors import check_vectors
 
@@ -54,13 +56,14 @@ class VectorIndex:
         queries: NDArray[Any],
         k: int,
         *,
-        rows: NDArray[np.int64] | NDArray[np.bool_] | None = None,
+        rows: NDArray[np.int64] | NDArray[np.bool_] | Rows | None = None,
         trusted: bool = False,
     ) -> Neighbours:
         """Return the ``k`` best rows for each of ``queries`` ``(q, dim)``, as `Neighbours` ``(q, k)``.
 
-        ``rows`` allows only some rows: row numbers ``(r,)``, or a mask ``(count,)`` true where allowed.
-        ``trusted`` says that ``queries`` have passed `check_vectors` before, with this dimension.
+        ``rows`` allows only some rows: row numbers ``(r,)``, a mask ``(count,)`` true where allowed, or what
+        `select` made of either. ``trusted`` says that ``queries`` have passed `check_vectors` before, with
+        this dimension.
 
         Raises:
             VectorError: ``queries`` break the vector convention or have another dimension.
@@ -70,21 +73,43 @@ class VectorIndex:
             queries = check_vectors(queries, dimension=self.dimension, name="queries")
         if k < 1:
             raise IndexingError(f"k is {k}; expected at least 1")
-        allowed = None if rows is None else self._allowed(rows)
+        allowed = rows if rows is None or isinstance(rows, Rows) else self.select(rows)
         return self._neighbours(*self._found(queries, k, allowed))
 
     def candidates(
-        self, queries: NDArray[np.float32], k: int, *, rows: NDArray[np.int64] | None = None
+        self, queries: NDArray[np.float32], k: int, *, rows: Rows | None = None, scan: bool = False
     ) -> NDArray[np.int64]:
         """Return the rows ``(q, k)`` that `search` finds, in any order, for a caller who scores them anew.
 
-        ``queries`` must have passed `check_vectors`; a slot without a neighbour has row -1.
+        ``queries`` must have passed `check_vectors`; a slot without a neighbour has row -1. ``scan`` reads
+        everything that an HNSW index keeps of the rows, instead of following its graph.
         """
-        allowed = None if rows is None else self._allowed(rows)
-        found = self.kind.search(self.faiss_index, queries, k, allowed)[1]
-        if self.order is None:
+        if scan:
+            found = scan_stored(faiss.downcast_index(self.faiss_index.storage), queries, k, rows)[1]
+        else:
+            found = self._found(queries, k, rows)[1]
+        if self.order is None or not self.count:
             return found
-        return np.where(found < 0, -1, self.order[found])
+        known: NDArray[np.int64] = self.order.take(found, mode="clip").astype(np.int64)
+        if found.min(initial=0) < 0:
+            known[found < 0] = -1
+        return known
+
+    def select(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Rows:
+        """Return ``rows``, numbers ``(r,)`` or a mask ``(count,)``, prepared for any number of searches.
+
+        Raises:
+            IndexingError: ``rows`` is no mask and no array of known rows.
+        """
+        if rows.dtype != bool:
+            known = self._known(rows)
+            return Rows(
+                np.unique(known if self.order is None else self._number_of_row[known].astype(np.int64))
+            )
+        if rows.shape != (self.count,):
+            raise IndexingError(f"rows is a mask of shape {rows.shape}; expected ({self.count},)")
+        mask = rows if self.order is None else rows[self.order]
+        return Rows(np.flatnonzero(mask).astype(np.int64, copy=False))
 
     def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the vectors ``(r, dim)`` of the row numbers ``rows`` ``(r,)``, as the index keeps them.
@@ -101,7 +126,7 @@ class VectorIndex:
         vectors: NDArray[np.float32] = self.faiss_index.reconstruct_batch(numbers)
         return vectors
 
-    def _found(self, queries: NDArray[np.float32], k: int, numbers: NDArray[np.int64] | None) -> Found:
+    def _found(self, queries: NDArray[np.float32], k: int, numbers: Rows | None) -> Found:
         """What FAISS finds, in its own numbers, only of ``numbers`` (ascending) if given."""
         return self.kind.search(self.faiss_index, queries, k, numbers)
 
@@ -126,16 +151,6 @@ class VectorIndex:
             numbers[self.order] = np.arange(self.count, dtype=np.int32)
             self._numbers = numbers
         return self._numbers
-
-    def _allowed(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> NDArray[np.int64]:
-        """FAISS's numbers of the allowed rows, distinct, ascending."""
-        if rows.dtype != bool:
-            known = self._known(rows)
-            return np.unique(known if self.order is None else self._number_of_row[known].astype(np.int64))
-        if rows.shape != (self.count,):
-            raise IndexingError(f"rows is a mask of shape {rows.shape}; expected ({self.count},)")
-        mask = rows if self.order is None else rows[self.order]
-        return np.flatnonzero(mask).astype(np.int64, copy=False)
 
     def _known(self, rows: NDArray[Any]) -> NDArray[np.int64]:
         if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):

@@ -26,8 +26,8 @@ class ShardOptions:
     together they take at most ``memory_bytes``, and a ``recall`` of 1 means that there are none.
     """
 
-    flat_rows: int = 20_000
-    shard_rows: int = 20_000
+    flat_rows: int = 10_000
+    shard_rows: int = 5_000
     recall: float = 0.95
     k: int = 10
     graph: Kind | None = field(default_factory=lambda: Hnsw(storage="sq8"))

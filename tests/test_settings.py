@@ -147,3 +147,14 @@ def test_lists_in_variables_are_separated_by_commas(monkeypatch):
 def test_an_origin_that_no_browser_sends_is_refused(origin):
     with pytest.raises(InvalidInputError, match=r"^cors_origins has .*; an origin is scheme://host"):
         load_settings(cors_origins=(origin,))
+
+
+def test_the_milvus_backend_needs_its_address(monkeypatch):
+    monkeypatch.setenv("EMBEDSVC_BACKEND", "milvus")
+    with pytest.raises(InvalidInputError, match=r"^backend = milvus is given without milvus_uri"):
+        load_settings()
+    monkeypatch.setenv("EMBEDSVC_MILVUS_URI", "http://milvus:19530")
+    assert load_settings(milvus_token="root:secret").milvus_uri == "http://milvus:19530"
+    monkeypatch.setenv("EMBEDSVC_BACKEND", "qdrant")
+    with pytest.raises(InvalidInputError, match="EMBEDSVC_BACKEND is 'qdrant'"):
+        load_settings()

@@ -12,9 +12,12 @@ import click
 _COMMANDS = {
     "encode": ("embedsvc.cli.encode:encode", "Encode the lines of a file into vectors (.npy)."),
     "calibrate": ("embedsvc.cli.calibrate:calibrate", "Learn the scale of a model's int8 vectors."),
-    "index": ("embedsvc.cli.collections:index", "Add documents from a file to a collection."),
-    "search": ("embedsvc.cli.collections:search", "Search a collection in any language."),
-    "collections": ("embedsvc.cli.collections:collections", "List, describe and delete collections."),
+    "index": ("embedsvc.cli.index:index", "Add documents from a file to a collection."),
+    "search": ("embedsvc.cli.search:search", "Search a collection in any language."),
+    "collections": (
+        "embedsvc.cli.collections:collections",
+        "List, describe, export, back up, re-embed … collections.",
+    ),
     "mine": ("embedsvc.cli.mine:mine", "Find translation pairs in two monolingual files."),
     "serve": ("embedsvc.cli.serve:serve", "Start the HTTP server."),
     "keys": ("embedsvc.cli.keys:keys", "Make, list and revoke API keys of the server."),

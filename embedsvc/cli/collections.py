@@ -1,136 +1,51 @@
-"""`embedsvc index`, `embedsvc search` and `embedsvc collections`."""
+"""`embedsvc collections`: all that is done with collections but filling and searching them."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
 
-from embedsvc.cli.options import INPUT_FILE, model_options
-
-if TYPE_CHECKING:
-    from embedsvc.collections.collection import Collection, Hit
-    from embedsvc.collections.collection_set import CollectionSet
-    from embedsvc.collections.document import Document
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-_BATCH_DOCUMENTS = 1_000
-_SHOWN_LANGUAGES = 12
-
-
-def _default_data_dir() -> Path:
-    from embedsvc.settings import load_settings
-
-    return load_settings().data_dir
-
-
-data_dir_option = click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=_default_data_dir,
-    help="Where collections are kept.  [default: $EMBEDSVC_DATA_DIR or ~/.local/share/embedsvc]",
+from embedsvc.cli.opening import (
+    counts,
+    creation_options,
+    data_dir_option,
+    filter_option,
+    given_encoder,
+    languages_of,
+    opened_collections,
+    parsed_filter,
 )
+from embedsvc.cli.options import OUTPUT_FILE, model_options
 
-
-@click.command()
-@click.argument("file", type=INPUT_FILE)
-@click.option("--collection", "name", required=True, help="Its name; it is made if it is not there.")
-@click.option("--id-field", default="id", show_default=True, help="Column or key of the id.")
-@click.option("--text-field", default="text", show_default=True, help="Column or key of the text.")
-@click.option("--lang-field", help="Column or key of the language.  [default: language or lang, if there]")
-@data_dir_option
-@model_options
-def index(
-    file: Path,
-    name: str,
-    id_field: str,
-    text_field: str,
-    lang_field: str | None,
-    data_dir: Path,
-    **model: Any,
-) -> None:
-    """Add the documents of FILE (.jsonl, .tsv or .txt) to a collection.
-
-    A line of a .txt file is a document; its id is the file's name and the line number. A document with
-    an id that is already in the collection takes its place. Languages are detected where FILE does not
-    give them. An interrupted run leaves whole batches and can be run again.
-    """
-    from embedsvc.collections.collection_set import check_name
-    from embedsvc.collections.segments import FLAT_LIMIT
-    from embedsvc.documents import FieldNames, read_documents
-    from embedsvc.errors import InvalidInputError
-
-    check_name(name)
-    documents = read_documents(file, FieldNames(id_field, text_field, lang_field))
-    first = next(documents, None)  # before anything is made
-    if first is None:
-        raise InvalidInputError(f"{file} holds no documents")
-    documents = chain([first], documents)
-    with _collections(data_dir, **model) as found:
-        collection = found.open(name)
-        inserted, updated = _upsert_all(collection, documents, total=_count_lines(file))
-        after = Counter(collection.languages())
-        if after.total() > FLAT_LIMIT:
-            click.echo(f"indexing {after.total()} documents; they can be searched already", err=True)
-        collection.build_index()
-    click.echo(
-        f"{name}: {inserted} new and {updated} updated documents, {after.total()} in all; {_counts(after)}"
-    )
-
-
-@click.command()
-@click.argument("name")
-@click.argument("query")
-@click.option("--lang", "languages", multiple=True, help="Only documents in this language; may be repeated.")
-@click.option("--top-k", type=click.IntRange(1, 1000), default=10, show_default=True)
-@click.option("--offset", type=click.IntRange(0, 9000), default=0, show_default=True, help="Hits to skip.")
-@click.option("--min-score", type=float, help="Drop hits with a lower cosine.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per hit.")
-@data_dir_option
-@model_options
-def search(
-    name: str, query: str, languages: tuple[str, ...], as_json: bool, data_dir: Path, **options: Any
-) -> None:
-    """Search collection NAME for documents near in meaning to QUERY, in any language."""
-    model = {key: options.pop(key) for key in ("model", "runtime", "precision", "device")}
-    with _collections(data_dir, **model) as found:
-        hits = found.get(name).search(query, languages=languages or None, **options)
-        for line in map(_json_line, hits) if as_json else _table(hits):
-            click.echo(line)
-    if not hits:
-        click.echo("no hits", err=True)
+_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 @click.group()
 def collections() -> None:
-    """List, describe and delete collections."""
+    """Make, list, describe, export, back up, verify, re-embed and delete collections."""
 
 
 @collections.command("list")
 @data_dir_option
 def list_collections(data_dir: Path) -> None:
     """List all collections with their number of documents."""
-    from embedsvc.collections.collection_set import CollectionSet
     from embedsvc.errors import EmbedsvcError
 
-    found = CollectionSet(data_dir)
-    for name in found.names():
-        try:
-            about = found.get(name).info()
-        except EmbedsvcError as error:
-            click.echo(f"{name}\tcannot be opened: {error.message}")
-            continue
-        click.echo(f"{name}\t{about.documents} documents\t{len(about.languages)} languages\t{about.model}")
-    found.close()
+    with opened_collections(data_dir) as found:
+        for name in found.names():
+            try:
+                about = found.get(name).info()
+            except EmbedsvcError as error:
+                click.echo(f"{name}\tcannot be opened: {error.message}")
+                continue
+            model = about.model or f"no model, dimension {about.dimension}"
+            click.echo(f"{name}\t{about.documents} documents\t{len(about.languages)} languages\t{model}")
 
 
 @collections.command()
@@ -138,19 +53,176 @@ def list_collections(data_dir: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 @data_dir_option
 def info(name: str, as_json: bool, data_dir: Path) -> None:
-    """Describe collection NAME: documents, languages, model, size."""
-    from embedsvc.collections.collection_set import CollectionSet
-
-    found = CollectionSet(data_dir)
-    about = asdict(found.get(name).info())
-    found.close()
+    """Describe collection NAME: documents, languages, model, options, size, recall."""
+    with opened_collections(data_dir) as found:
+        about = asdict(found.get(name).info())
     if as_json:
-        click.echo(json.dumps(about))
+        click.echo(json.dumps(about, ensure_ascii=False))
         return
-    about["languages"] = _counts(about["languages"])
-    about["created"] = datetime.fromtimestamp(about["created"], UTC).isoformat(timespec="seconds")
+    about["languages"] = counts(about["languages"])
+    about["fields"] = ", ".join(about["fields"]) or "none"
+    about["model"] = about["model"] or "none"
+    about["options"] = ", ".join(f"{key} = {json.dumps(value)}" for key, value in about["options"].items())
+    about["created"] = _time(about["created"])
+    about["recall"] = "every search is exact" if about["recall"] is None else f"{about['recall']:.3f}"
     for key, value in about.items():
         click.echo(f"{key:12} {value}")
+
+
+@collections.command()
+@click.argument("name")
+@creation_options
+@data_dir_option
+@model_options
+def create(
+    name: str,
+    data_dir: Path,
+    model: str | None,
+    runtime: Any,
+    precision: Any,
+    device: str | None,
+    **given: Any,
+) -> None:
+    """Make the empty collection NAME, of a model or with --dimension for vectors that documents bring."""
+    from embedsvc.collections.collection import CollectionOptions
+
+    options = CollectionOptions(**{key: value for key, value in given.items() if value is not None})
+    encoder = given_encoder(model, runtime=runtime, precision=precision, device=device)
+    if encoder is not None and options.dimension is not None:
+        raise click.UsageError(
+            "--dimension makes a collection without a model; leave out the model's options"
+        )
+    with opened_collections(data_dir, encoder) as found:
+        about = found.create(name, options).info()
+    of = f"of model {about.model}" if about.model else "without a model"
+    click.echo(f"made {name}: {of}, dimension {about.dimension}")
+
+
+@collections.command()
+@click.argument("name")
+@click.option("--out", type=OUTPUT_FILE, help="The .jsonl file to write.  [default: standard output]")
+@click.option("--vectors", is_flag=True, help="With each document's vector.")
+@click.option("--lang", "languages", multiple=True, help="Only documents in this language; may be repeated.")
+@filter_option
+@data_dir_option
+def export(
+    name: str,
+    out: Path | None,
+    vectors: bool,
+    languages: tuple[str, ...],
+    filter_json: str | None,
+    data_dir: Path,
+) -> None:
+    """Write the documents of collection NAME as JSONL, as `embedsvc index` and the server read them."""
+    from embedsvc.collections.transfer import export_lines
+    from embedsvc.textfiles import atomic_write
+
+    conditions = parsed_filter(filter_json)
+    with opened_collections(data_dir) as found:
+        lines = export_lines(
+            found.get(name), vectors=vectors, filter=conditions, languages=languages_of(languages)
+        )
+        if out is None:
+            for line in lines:
+                click.echo(line)
+            return
+        with atomic_write(out) as file:
+            count = sum(1 for line in lines if file.write(f"{line}\n".encode()))
+    click.echo(f"wrote {out}: {count} documents", err=True)
+
+
+@collections.command()
+@click.argument("name")
+@click.argument("folder", type=_FOLDER)
+@data_dir_option
+def backup(name: str, folder: Path, data_dir: Path) -> None:
+    """Copy collection NAME, as it is at this moment, into the new folder FOLDER; it stays in use."""
+    from embedsvc.collections.transfer import backup as back_up
+
+    with opened_collections(data_dir) as found:
+        back_up(found.get(name), folder)
+    click.echo(f"backed up {name} into {folder}")
+
+
+@collections.command()
+@click.argument("folder", type=_FOLDER)
+@click.option("--name", help="The new collection's name.  [default: that of the one backed up]")
+@data_dir_option
+def restore(folder: Path, name: str | None, data_dir: Path) -> None:
+    """Make a collection from the backup in FOLDER; one of the same name is never overwritten."""
+    from embedsvc.collections.collection_set import check_name
+    from embedsvc.collections.transfer import backed_up_name
+    from embedsvc.collections.transfer import restore as restore_backup
+    from embedsvc.errors import InvalidInputError
+
+    name = name or backed_up_name(folder)
+    check_name(name)
+    with opened_collections(data_dir) as found:
+        if name in found.names():
+            raise InvalidInputError(f"collection {name!r} exists already; give another --name")
+        restore_backup(folder, found.folder / name)
+        count = found.get(name).count
+    click.echo(f"restored {name}: {count} documents")
+
+
+@collections.command()
+@click.argument("name")
+@data_dir_option
+def verify(name: str, data_dir: Path) -> None:
+    """Check database, vectors and index of collection NAME against each other; change nothing."""
+    from embedsvc.collections.verify import verify as verify_collection
+
+    with opened_collections(data_dir) as found:
+        report = verify_collection(found.get(name))
+    for problem in report.problems:
+        click.echo(problem)
+    looked_at = ", ".join(f"{count} {what}" for what, count in report.checked.items())
+    click.echo(f"{name}: {'ok' if report.ok else f'{len(report.problems)} problems'}; checked {looked_at}")
+    if not report.ok:
+        sys.exit(1)
+
+
+@collections.command()
+@click.argument("name")
+@data_dir_option
+@model_options
+def reindex(
+    name: str, data_dir: Path, model: str | None, runtime: Any, precision: Any, device: str | None
+) -> None:
+    """Encode the documents of collection NAME anew with --model, while it serves with the old one.
+
+    Interrupted and run again it goes on. Nothing changes for searches until all is done.
+    """
+    from tqdm import tqdm
+
+    from embedsvc.collections.reindex import reindex as reindex_collection
+    from embedsvc.encoder import load_encoder
+
+    encoder = load_encoder(model, runtime=runtime, precision=precision, device=device)
+    with opened_collections(data_dir) as found, tqdm(desc="reindex", unit="doc", disable=None) as bar:
+
+        def report(done: int, total: int) -> None:
+            if bar.total is None:
+                bar.initial = bar.n = done  # by an earlier run: no part of the estimate
+            bar.total = total
+            bar.update(done - bar.n)
+
+        result = reindex_collection(found.get(name), encoder, progress=report)
+    resumed = f" ({result.resumed} more by an earlier run)" if result.resumed else ""
+    click.echo(f"{name}: {result.documents} documents encoded{resumed}; its model is now {encoder.name}")
+
+
+@collections.command()
+@click.argument("name")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Most entries.")
+@data_dir_option
+def log(name: str, limit: int, data_dir: Path) -> None:
+    """Show the last changes of collection NAME, the newest first."""
+    with opened_collections(data_dir) as found:
+        for entry in found.get(name).operations(limit):
+            click.echo(
+                f"{entry.generation:6}  {_time(entry.at)}  {entry.kind:8}  {entry.documents} documents"
+            )
 
 
 @collections.command()
@@ -159,81 +231,36 @@ def info(name: str, as_json: bool, data_dir: Path) -> None:
 @data_dir_option
 def delete(name: str, yes: bool, data_dir: Path) -> None:
     """Delete collection NAME and all its documents."""
-    from embedsvc.collections.collection_set import CollectionSet
-
-    found = CollectionSet(data_dir)
-    count = found.get(name).count
-    if not yes:
-        click.confirm(f"delete collection {name!r} with {count} documents?", abort=True)
-    found.delete(name)
+    with opened_collections(data_dir) as found:
+        count = found.get(name).count
+        if not yes:
+            click.confirm(f"delete collection {name!r} with {count} documents?", abort=True)
+        found.delete(name)
     click.echo(f"deleted {name}: {count} documents")
 
 
-@contextmanager
-def _collections(
-    data_dir: Path, *, model: str | None, runtime: Any, precision: Any, device: str | None
-) -> Iterator[CollectionSet]:
-    from embedsvc.collections.collection_set import CollectionSet
-    from embedsvc.encoder import load_encoder
-
-    encoder = load_encoder(model, runtime=runtime, precision=precision, device=device)
-    found = CollectionSet(data_dir, encoder)
-    try:
-        yield found
-    finally:
-        found.close()
-
-
-def _upsert_all(collection: Collection, documents: Iterator[Document], *, total: int) -> tuple[int, int]:
-    """Write documents batch by batch under a progress bar; return how many were new and how many replaced."""
-    from tqdm import tqdm
-
-    from embedsvc.errors import InvalidInputError
-
-    inserted = updated = 0
-    with tqdm(total=total, desc="index", unit="doc", disable=None) as bar:
-        try:
-            for batch in _batches(documents):
-                result = collection.upsert(batch)
-                inserted, updated = inserted + result.inserted, updated + result.updated
-                bar.update(len(batch))
-        except InvalidInputError as error:
-            if not inserted + updated:
-                raise
-            raise InvalidInputError(
-                f"{error.message} (the first {inserted + updated} documents were written; "
-                "mend the line and run the command again)"
-            ) from error
-    return inserted, updated
+@collections.command("delete-documents")
+@click.argument("name")
+@click.option("--id", "ids", multiple=True, help="The document with this id; may be repeated.")
+@click.option("--lang", "languages", multiple=True, help="All in this language; may be repeated.")
+@filter_option
+@data_dir_option
+def delete_documents(
+    name: str, ids: tuple[str, ...], languages: tuple[str, ...], filter_json: str | None, data_dir: Path
+) -> None:
+    """Delete documents of collection NAME by id, or all that --filter and --lang let through."""
+    if ids and (languages or filter_json):
+        raise click.UsageError("give --id, or --filter and --lang, not both")
+    conditions = parsed_filter(filter_json)
+    with opened_collections(data_dir) as found:
+        collection = found.get(name)
+        if ids:
+            deleted = collection.delete(ids)
+        else:
+            deleted = collection.delete_where(conditions, languages=languages or None)
+        count = collection.count
+    click.echo(f"{name}: {deleted} documents deleted, {count} left")
 
 
-def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    while batch := list(islice(documents, _BATCH_DOCUMENTS)):
-        yield batch
-
-
-def _count_lines(file: Path) -> int:
-    with file.open("rb") as lines:
-        return sum(block.count(b"\n") for block in iter(lambda: lines.read(1 << 20), b""))
-
-
-def _counts(languages: dict[str, int]) -> str:
-    """Return "en 40, de 38 and 7 more languages"."""
-    ranked = Counter(languages).most_common()
-    shown = ", ".join(f"{code} {count}" for code, count in ranked[:_SHOWN_LANGUAGES]) or "no languages"
-    more = len(ranked) - _SHOWN_LANGUAGES
-    return f"{shown} and {more} more languages" if more > 0 else shown
-
-
-def _json_line(hit: Hit) -> str:
-    return json.dumps(asdict(hit), ensure_ascii=False)
-
-
-def _table(hits: list[Hit]) -> Iterator[str]:
-    """Yield one line per hit: score, language, id, and as much of the text as fits."""
-    widest = max((len(hit.id) for hit in hits), default=0)
-    room = max(shutil.get_terminal_size((120, 24)).columns - widest - 13, 20)
-    for hit in hits:
-        text = " ".join(hit.text.split())
-        cut = text if len(text) <= room else text[: room - 1] + "…"
-        yield f"{hit.score:6.3f}  {hit.language:3}  {hit.id:{widest}}  {cut}"
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypedDict, Unpack
@@ -17,17 +17,19 @@ from embedsvc.collections.filters import check_fields, matching_mask, parse_filt
 from embedsvc.collections.intake import Intake
 from embedsvc.collections.live_index import LiveIndex
 from embedsvc.collections.maxsim import TokenScorer
+from embedsvc.collections.opening import FindEncoder, check_model, check_options, encoder_of
 from embedsvc.collections.options import CollectionOptions
+from embedsvc.collections.queries import checked_queries
 from embedsvc.collections.request import Fusion, Mode, SearchOptions, SearchRequest, checked_request
 from embedsvc.collections.schema import Identity
 from embedsvc.collections.segments import State
 from embedsvc.collections.store import Store, identity_of, is_empty
 from embedsvc.collections.views import Operation, View
 from embedsvc.encoder import Encoder, load_encoder
-from embedsvc.errors import InvalidInputError, ModelMismatchError, NotFoundError
+from embedsvc.errors import InvalidInputError, NotFoundError
 from embedsvc.languages import normalize_languages
 from embedsvc.reranker import Reranker
-from embedsvc.search import Hit, Query, Scorers, Search, SearchResult, query_language, unit_vector
+from embedsvc.search import Hit, Query, Scorers, Search, SearchResult, query_language
 
 DATABASE = "documents.sqlite"
 INDEX = "index"
@@ -43,8 +45,6 @@ __all__ = [
     "SearchResult",
     "UpsertResult",
 ]
-
-FindEncoder = Callable[[str], Encoder | None]
 
 
 class SearchKeywords(TypedDict, total=False):
@@ -132,11 +132,11 @@ class Collection:
         else:
             self._store = Store(database)
         try:
-            if options is not None and options != self._store.options:
-                raise InvalidInputError(_different(self.name, self._store.options, options), param="options")
+            if options is not None:
+                check_options(self.name, self._store.options, options)
             self._identity = self._store.identity()
             if encoder is not None and find_encoder is None:
-                self._check_model(encoder, self._identity)
+                check_model(self.name, self._identity, encoder)
         except BaseException:
             self._store.close()
             raise
@@ -274,7 +274,9 @@ class Collection:
         request = checked_request(options or SearchOptions())
         while True:
             identity = self._identity
-            asked = self._queries(queries, vectors, request, identity)
+            asked = checked_queries(
+                queries, vectors, request, identity.dimension, partial(self._encoder_of, identity)
+            )
             scorers = self._scorers(request, identity)
             with self._index.current() as (view, state):
                 if state.identity == identity:
@@ -337,67 +339,14 @@ class Collection:
         return Store.create(database, Identity(first.name, first.fingerprint, first.dimension), options)
 
     def _encoder_of(self, identity: Identity) -> Encoder:
-        if not identity.fingerprint:
-            raise InvalidInputError(
-                f"collection {self.name!r} has no model: documents and queries bring a vector of "
-                f"{identity.dimension} numbers",
-                param="vector",
-            )
-        given = self._encoder
-        if given is not None and given.fingerprint == identity.fingerprint:
-            return given
-        found = self._find_encoder(identity.fingerprint) if self._find_encoder else None
-        if found is None:
-            found = given or load_encoder()
-            self._check_model(found, identity)
-        self._encoder = found
-        return found
-
-    def _check_model(self, encoder: Encoder, identity: Identity) -> None:
-        if identity.fingerprint and encoder.fingerprint != identity.fingerprint:
-            raise ModelMismatchError(
-                f"collection {self.name!r} was made with model {identity.model!r} (fingerprint "
-                f"{identity.fingerprint}), not with {encoder.name!r} (fingerprint {encoder.fingerprint}); "
-                "open it with its own model, or re-embed it (embedsvc collections reindex)"
-            )
+        self._encoder = encoder_of(self.name, identity, self._encoder, self._find_encoder)
+        return self._encoder
 
     def _intake_for(self, identity: Identity) -> Intake:
         if self._intake is None or self._intake.identity != identity:
             encoder = self._encoder_of(identity) if identity.fingerprint else None
             self._intake = Intake(identity, self._store.options, encoder)
         return self._intake
-
-    def _queries(
-        self,
-        texts: Sequence[str] | None,
-        vectors: Any,
-        request: SearchRequest,
-        identity: Identity,
-    ) -> list[Query]:
-        """Return the queries with the vectors that the mode needs; raise InvalidInputError for wrong ones."""
-        if isinstance(texts, str):
-            raise InvalidInputError("queries must be a list of texts, not one text", param="query")
-        if texts is None and vectors is None:
-            raise InvalidInputError("give a query or a vector", param="query")
-        for position, text in enumerate(texts or ()):
-            if not isinstance(text, str) or not text.strip():
-                name = "query" if len(texts or ()) == 1 else f"query[{position}]"
-                raise InvalidInputError(f"{name} must be a text that is not empty", param="query")
-        if texts is None and (request.mode != "dense" or request.rerank or request.maxsim):
-            what = f"mode {request.mode}" if request.mode != "dense" else "rerank and maxsim"
-            raise InvalidInputError(f"{what} needs the text of the query, not only its vector", param="query")
-        if texts is not None and vectors is not None and len(texts) != len(vectors):
-            raise InvalidInputError(
-                f"{len(texts)} queries and {len(vectors)} vectors; one for each expected", param="vector"
-            )
-        if vectors is not None:
-            units = [unit_vector(vector, identity.dimension) for vector in vectors]
-            return [Query(text, unit) for text, unit in zip(texts or [""] * len(units), units, strict=True)]
-        if request.mode == "lexical":
-            return [Query(text) for text in texts or ()]
-        encoder = self._encoder_of(identity)
-        matrix = encoder.encode(list(texts or ()), prompt_name=encoder.query_prompt_name)
-        return [Query(text, vector) for text, vector in zip(texts or (), matrix, strict=True)]
 
     def _scorers(self, request: SearchRequest, identity: Identity) -> Scorers:
         if request.rerank and self._reranker is None:
@@ -420,7 +369,7 @@ class Collection:
 
 def _debiased(asked: Sequence[Query], state: State, request: SearchRequest) -> Sequence[Query]:
     """Return the queries with vectors that have been through what those of the index have."""
-    if state.debias is None or any(query.vector is None for query in asked):
+    if state.debias is None or not asked or any(query.vector is None for query in asked):
         return asked
     codes = [request.query_language or query_language(query.text or "") or "und" for query in asked]
     matrix = np.stack([query.vector for query in asked if query.vector is not None])
@@ -440,11 +389,3 @@ def _matching_rows(
         mask &= matching_mask(wanted, view, last)
     codes = None if languages is None else normalize_languages(languages)
     return view.document_rows(mask, codes)
-
-
-def _different(name: str, stored: CollectionOptions, given: CollectionOptions) -> str:
-    pairs = [(key, old, asdict(given)[key]) for key, old in asdict(stored).items()]
-    told = ", ".join(
-        f"{key} = {json.dumps(old)}, not {json.dumps(new)}" for key, old, new in pairs if old != new
-    )
-    return f"collection {name!r} was made with {told}; options are fixed when a collection is made"

@@ -8,7 +8,8 @@ import threading
 import uuid
 from pathlib import Path
 
-from embedsvc.collections.collection import DATABASE, Collection, CollectionOptions, FindEncoder
+from embedsvc.collections.collection import DATABASE, Collection, CollectionOptions
+from embedsvc.collections.opening import FindEncoder
 from embedsvc.encoder import Encoder
 from embedsvc.errors import InvalidInputError, NotFoundError, StorageError
 from embedsvc.reranker import Reranker

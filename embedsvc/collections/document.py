@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedsvc.collections.metadata import shown
 from embedsvc.collections.vectors import decode_vector
 from embedsvc.errors import InvalidInputError
 from embedsvc.languages import detect_language, normalize_language
@@ -17,6 +19,7 @@ from embedsvc.languages import detect_language, normalize_language
 MAX_ID_CHARACTERS = 512
 MAX_TEXT_CHARACTERS = 1_000_000
 MAX_METADATA_BYTES = 64 * 1024
+MAX_METADATA_DEPTH = 32
 
 
 @dataclass(frozen=True)
@@ -59,15 +62,19 @@ def check_document(given: Document | Mapping[str, Any], where: str) -> Document:
     """Return the document with a canonical language, if it has one; ``where`` is what errors call it."""
     document = given if isinstance(given, Document) else _from_mapping(given, where)
     _check_text(document.id, f"{where}.id", MAX_ID_CHARACTERS)
-    if document.vector is not None:
-        document = replace(document, vector=decode_vector(document.vector, f"{where}.vector"))
-    if document.vector is None or document.text != "":
+    vector = None if document.vector is None else decode_vector(document.vector, f"{where}.vector")
+    if vector is None or document.text != "":
         _check_text(document.text, f"{where}.text", MAX_TEXT_CHARACTERS)
     metadata_json(document.metadata, where)
-    if document.language is None:
+    language = None if document.language is None else _known_language(document.language, where)
+    if vector is document.vector and language == document.language:
         return document
+    return replace(document, language=language, vector=vector)
+
+
+def _known_language(code: str, where: str) -> str:
     try:
-        return replace(document, language=normalize_language(document.language))
+        return normalize_language(code)
     except InvalidInputError as error:
         raise _bad(f"{where}.language: {error.message}") from error
 
@@ -84,11 +91,12 @@ def check_ids(ids: Sequence[str]) -> list[str]:
 
 
 def metadata_json(metadata: Mapping[str, Any] | None, where: str) -> str | None:
-    """Return metadata as JSON; raise InvalidInputError when it is no JSON object or larger than 64 KiB."""
+    """Return metadata as JSON; raise InvalidInputError when it is no JSON object, too large or too deep."""
     if metadata is None:
         return None
-    if not isinstance(metadata, dict) or not all(isinstance(key, str) for key in metadata):
+    if not isinstance(metadata, dict):
         raise _bad(f"{where}.metadata must be an object with string keys")
+    _check_values(metadata, f"{where}.metadata", 1)
     try:
         text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
         size = len(text.encode("utf-8"))
@@ -97,6 +105,19 @@ def metadata_json(metadata: Mapping[str, Any] | None, where: str) -> str | None:
     if size > MAX_METADATA_BYTES:
         raise _bad(f"{where}.metadata has {size} bytes of JSON; the limit is {MAX_METADATA_BYTES}")
     return text
+
+
+def _check_values(value: Any, where: str, depth: int) -> None:
+    """Refuse what JSON would write as something else, and numbers that no filter could compare."""
+    if isinstance(value, dict | list | tuple):
+        if depth > MAX_METADATA_DEPTH:
+            raise _bad(f"{where} is nested more than {MAX_METADATA_DEPTH} deep")
+        if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
+            raise _bad(f"{where} must be an object with string keys")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_values(inner, where, depth + 1)
+    elif isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise _bad(f"{where} holds the number {shown(value)}; the largest is about 1.8e308")
 
 
 def _from_mapping(given: object, where: str) -> Document:

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsvc.collections.metadata import Term, scalar_term
+from embedsvc.collections.metadata import Term, scalar_term, shown
 from embedsvc.errors import InvalidInputError
 
 Rows = NDArray[np.int64]
@@ -132,7 +132,7 @@ class _Parser:
 
     def group(self, given: object, depth: int) -> Filter:
         if not isinstance(given, Mapping):
-            raise _bad(f"{_shown(given)} is no object")
+            raise _bad(f"{shown(given)} is no object")
         if not given:
             raise _bad("an object without any condition; leave the filter out to search everything")
         if depth > _MAX_DEPTH:
@@ -147,7 +147,7 @@ class _Parser:
             return Not(self.group(value, depth + 1))
         if name in ("$and", "$or"):
             if not isinstance(value, list | tuple) or not value:
-                raise _bad(f"{name} has {_shown(value)}; a list of filters expected")
+                raise _bad(f"{name} has {shown(value)}; a list of filters expected")
             parts = tuple(self.group(part, depth + 1) for part in value)
             return AllOf(parts) if name == "$and" else AnyOf(parts)
         if name.startswith("$"):
@@ -175,14 +175,14 @@ def _plain(field: str, name: str, value: object) -> Filter:
         return equal if name == "$eq" else Not(equal)
     if name in ("$in", "$nin"):
         if not isinstance(value, list | tuple):
-            raise _bad(f"{field!r}: {name} has {_shown(value)}; a list expected")
+            raise _bad(f"{field!r}: {name} has {shown(value)}; a list expected")
         if len(value) > _MAX_VALUES:
             raise _bad(f"{field!r}: {name} has {len(value)} values; the limit is {_MAX_VALUES}")
         any_of = OneOf(field, tuple(scalar_term(field, entry) for entry in value))
         return any_of if name == "$in" else Not(any_of)
     if name == "$exists":
         if not isinstance(value, bool):
-            raise _bad(f"{field!r}: $exists has {_shown(value)}; true or false expected")
+            raise _bad(f"{field!r}: $exists has {shown(value)}; true or false expected")
         return Exists(field) if value else Not(Exists(field))
     raise _bad(f"{field!r}: unknown operator {name!r}; known: {', '.join(_OPERATORS)}")
 
@@ -191,7 +191,7 @@ def _range(field: str, bounds: Mapping[str, object]) -> InRange:
     terms = {name: scalar_term(field, value) for name, value in bounds.items()}
     kinds = {term.kind for term in terms.values()}
     if len(kinds) > 1 or not kinds <= {"n", "s"}:
-        raise _bad(f"{field!r}: the bounds {_shown(dict(bounds))} must be numbers, or all strings")
+        raise _bad(f"{field!r}: the bounds {shown(dict(bounds))} must be numbers, or all strings")
     for pair in (("$gt", "$gte"), ("$lt", "$lte")):
         if terms.keys() >= set(pair):
             raise _bad(f"{field!r}: give {pair[0]} or {pair[1]}, not both")
@@ -204,11 +204,6 @@ def _range(field: str, bounds: Mapping[str, object]) -> InRange:
         strict_low="$gt" in terms,
         strict_high="$lt" in terms,
     )
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:59] + "…"
 
 
 def _bad(message: str) -> InvalidInputError:

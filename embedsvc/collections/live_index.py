@@ -19,6 +19,7 @@ from embedsvc.collections.snapshots import (
     remove_unused,
     save_snapshot,
     set_aside,
+    snapshot_content,
 )
 from embedsvc.collections.store import Store, identity_of
 from embedsvc.collections.views import PassageRows, View, joined
@@ -56,11 +57,10 @@ class LiveIndex:
 
     def build(self) -> None:
         """Save an index of everything now, unless the saved one holds everything and nothing else."""
+        self._store.check_writable()
         self.wait()
-        with self.current() as (_, state):
-            if state.is_compact and state.base.is_saved:
-                return
-        self._rebuild()
+        if not self._is_complete():
+            self._rebuild()
 
     def wait(self) -> None:
         """Wait for an index that is being built in the background."""
@@ -71,6 +71,10 @@ class LiveIndex:
         """Wait for what is being built, and let go of the files."""
         self.wait()
         self._state = None
+
+    def _is_complete(self) -> bool:
+        with self.current() as (_, state):
+            return state.is_compact and state.base.is_saved
 
     def _advanced(self, view: View) -> State:
         generation, state = view.generation(), self._state
@@ -141,10 +145,10 @@ class LiveIndex:
 
     def _make_snapshot(self) -> None:
         with self._store.reading() as view:
-            built = build_snapshot(view, identity_of(view), self._store.options)
-        record = save_snapshot(built, self._folder)
+            content = snapshot_content(view, identity_of(view))
+        record = save_snapshot(build_snapshot(content, self._store.options), self._folder)
         with self._store.writing() as writer:
-            if identity_of(writer) != built.identity:
+            if identity_of(writer) != content.identity:
                 return  # re-embedded meanwhile: the vectors are of another model now
             writer.record_snapshot(record)
         with self._store.reading() as view:

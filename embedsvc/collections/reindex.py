@@ -18,7 +18,13 @@ from embedsvc.collections.collection import INDEX, Collection
 from embedsvc.collections.document import Document
 from embedsvc.collections.intake import Intake
 from embedsvc.collections.schema import Identity
-from embedsvc.collections.snapshots import build_snapshot, only_builder, save_snapshot
+from embedsvc.collections.snapshots import (
+    build_snapshot,
+    exclusive,
+    only_builder,
+    save_snapshot,
+    snapshot_content,
+)
 from embedsvc.collections.store import Store, identity_of
 from embedsvc.collections.views import SnapshotRecord, View
 from embedsvc.collections.writer import NEXT_PASSAGES, Writer
@@ -54,16 +60,17 @@ def reindex(collection: Collection, encoder: Encoder, *, progress: Progress | No
     Raises InvalidInputError for a collection without a model or a document without a text, and
     UnavailableError when another process is re-embedding the collection.
     """
-    with only_builder(collection.path / "reindex") as mine:
+    work = _Reindexing(collection, encoder, progress or (lambda _done, _total: None))
+    with exclusive(collection.path / "reindex.lock") as mine:
         if not mine:
-            raise UnavailableError(f"another process is re-embedding collection {collection.name!r}")
-        work = _Reindexing(collection, encoder, progress or (lambda _done, _total: None))
+            raise UnavailableError(f"collection {collection.name!r} is being re-embedded already")
         return work.run()
 
 
 class _Reindexing:
     def __init__(self, collection: Collection, encoder: Encoder, progress: Progress) -> None:
         self._store: Store = collection.store
+        self._store.check_writable()
         self._folder = collection.path / INDEX
         self._report = progress
         current = self._store.identity()
@@ -81,9 +88,11 @@ class _Reindexing:
             self._state = self._resumed(writer)
         resumed = self._state.done
         self._encode_all()
-        record, rows = self._built()
-        while not self._flip(record, rows):
-            self._encode_all()
+        # Nobody else may build an index meanwhile: who does removes folders that are not recorded yet.
+        with only_builder(self._folder, wait=True):
+            record, rows = self._built()
+            while not self._flip(record, rows):
+                self._encode_all()
         return ReindexResult(self._state.done - resumed, resumed)
 
     def _resumed(self, writer: Writer) -> _Progress:
@@ -124,9 +133,9 @@ class _Reindexing:
     def _built(self) -> tuple[SnapshotRecord, NDArray[np.int64]]:
         """Save an index of the new vectors; return its record and the rows of all passages it has seen."""
         with self._store.reading() as view:
-            built = build_snapshot(view, self._state.identity, self._store.options, NEXT_PASSAGES)
+            content = snapshot_content(view, self._state.identity, NEXT_PASSAGES)
             rows = view.passage_rows(NEXT_PASSAGES)
-        return save_snapshot(built, self._folder), rows
+        return save_snapshot(build_snapshot(content, self._store.options), self._folder), rows
 
     def _flip(self, record: SnapshotRecord, rows: NDArray[np.int64]) -> bool:
         """Let the new vectors take over, unless there are documents that have none yet."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from embedsvc.collections.filters import Filter, parse_filter
+from embedsvc.collections.metadata import shown
 from embedsvc.errors import InvalidInputError
 from embedsvc.languages import normalize_language, normalize_languages
 
@@ -103,6 +104,11 @@ def checked_request(options: SearchOptions) -> SearchRequest:
                 f"{options.offset + options.top_k} hits",
                 param=name,
             )
+    if 0 < options.maxsim < options.rerank:
+        raise InvalidInputError(
+            f"maxsim = {options.maxsim} candidates are fewer than the rerank = {options.rerank} chosen from them",
+            param="maxsim",
+        )
     _check_choice("mode", options.mode, _MODES)
     _check_choice("fusion", options.fusion, _FUSIONS)
     for name in ("facets", "explain"):
@@ -118,7 +124,7 @@ def checked_request(options: SearchOptions) -> SearchRequest:
     return SearchRequest(
         top_k=options.top_k,
         offset=options.offset,
-        languages=None if options.languages is None else normalize_languages(options.languages),
+        languages=_languages(options.languages),
         boosts=_boosts(options.prefer_language),
         round_robin=round_robin,
         quotas=quotas,
@@ -145,7 +151,7 @@ def _boosts(given: object) -> dict[str, float]:
     for code, boost in given.items():
         if not _is_number(boost) or not 0 <= boost <= _MAX_PREFERENCE:
             raise _wrong(f"prefer_language.{code}", boost, f"a number from 0 to {_MAX_PREFERENCE:g}")
-    return {str(_language("prefer_language", code)): float(boost) for code, boost in given.items()}
+    return {code: float(boost) for code, boost in _by_language("prefer_language", given).items()}
 
 
 def _balance(given: object) -> tuple[bool, dict[str, int] | None]:
@@ -155,11 +161,28 @@ def _balance(given: object) -> tuple[bool, dict[str, int] | None]:
         return given == "round_robin", None
     if not isinstance(given, Mapping) or not given:
         raise _wrong("balance", given, "none, round_robin or an object {code: quota}")
-    quotas = {}
     for code, quota in given.items():
         _check_integer(f"balance.{code}", quota, 0, MAX_TOP_K)
-        quotas[code if code == OTHERS else str(_language("balance", code))] = quota
-    return False, quotas
+    return False, _by_language("balance", given)
+
+
+def _by_language(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values by canonical code; "*" stays where quotas may have it."""
+    codes: dict[str, str] = {}
+    for code in given:
+        own = code if name == "balance" and code == OTHERS else str(_language(name, code))
+        if own in codes:
+            raise InvalidInputError(f"{name} names {own!r} twice: {codes[own]!r} and {code!r}", param=name)
+        codes[own] = code
+    return {own: given[code] for own, code in codes.items()}
+
+
+def _languages(given: object) -> frozenset[str] | None:
+    if given is None:
+        return None
+    if not isinstance(given, Iterable):
+        raise _wrong("languages", given, "a list of codes")
+    return normalize_languages(given)
 
 
 def _language(name: str, code: object) -> str | None:
@@ -182,8 +205,8 @@ def _check_integer(name: str, value: object, least: int, most: int) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _wrong(name: str, value: object, expected: str) -> InvalidInputError:
-    return InvalidInputError(f"{name} is {value!r}; {expected} expected", param=name.partition(".")[0])
+    return InvalidInputError(f"{name} is {shown(value)}; {expected} expected", param=name.partition(".")[0])

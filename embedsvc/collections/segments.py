@@ -32,6 +32,10 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def first(self, count: int) -> Candidates:
+        """Return the best ``count``."""
+        return self if len(self.rows) <= count else self.take(slice(0, count))
+
     def take(self, which: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Candidates:
         """Return the candidates at these places."""
         return Candidates(self.scores[which], self.rows[which], self.documents[which], self.languages[which])
@@ -79,7 +83,7 @@ class Base:
             return self
         mask = np.ones(len(self.rows), bool) if self.alive is None else self.alive.mask.copy()
         mask[dead] = False
-        return replace(self, alive=Allowed(mask))
+        return replace(self, alive=Allowed(mask, scattered=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,11 +139,13 @@ class Memo:
     languages: dict[str, int] | None = None
     matching: dict[object, NDArray[np.bool_]] = field(default_factory=dict)
     allowed: dict[object, tuple[Allowed, NDArray[np.bool_]]] = field(default_factory=dict)
+    frequencies: dict[str, int] = field(default_factory=dict)  # of terms; may be of an earlier generation
 
-    def keep(self, kept: dict[object, Any], key: object, value: Any) -> None:
+    @staticmethod
+    def keep(kept: dict[Any, Any], key: object, value: Any, most: int = _KEPT_FILTERS) -> None:
         """Remember a value; the oldest is forgotten when there are many."""
-        if len(kept) >= _KEPT_FILTERS:
-            kept.pop(next(iter(kept)), None)
+        if len(kept) >= most:
+            kept.pop(next(iter(list(kept))), None)
         kept[key] = value
 
 
@@ -160,7 +166,8 @@ class State:
         base, delta = self.base.without(removed), self.delta.without(removed)
         if len(new):
             delta = Delta.of(joined_rows(delta.living(), new))
-        return State(generation, self.identity, last_row, base, delta, self.debias)
+        memo = Memo(frequencies=self.memo.frequencies)
+        return State(generation, self.identity, last_row, base, delta, self.debias, memo)
 
     @property
     def count(self) -> int:
@@ -232,14 +239,17 @@ class State:
         query: int,
         k: int,
     ) -> Candidates:
-        if not (positions >= 0).all():
+        if positions.min(initial=0) < 0:
             real = positions >= 0
             scores, positions = scores[real], positions[real]
         base = self.base
         if delta is None:
-            return Candidates(
+            found = Candidates(
                 scores, base.rows[positions], base.documents[positions], base.languages[positions]
             )
+            if (scores[1:] < scores[:-1]).all():
+                return found
+            return found.take(np.lexsort((found.rows, -scores)))  # the base orders equals by language
         own = delta[query]
         best = np.argpartition(-own, k - 1)[:k] if len(own) > k else np.arange(len(own))
         best = best[own[best] > -np.inf]

@@ -40,17 +40,24 @@ _DEBIAS = "debias.npz"
 
 
 @dataclass(frozen=True, eq=False)
-class Built:
-    """An index of all passages of one moment, not yet saved."""
+class Content:
+    """What an index is made of: all passages of one moment; ``count`` has those without a direction too."""
 
     generation: int
     identity: Identity
     last_row: int
-    passages: int
+    count: int
+    passages: PassageRows
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """An index of some content, not yet saved; rows of passages and documents (n,) by position."""
+
+    content: Content
     index: ShardedIndex
     rows: NDArray[np.int64]
     documents: NDArray[np.int64]
-    languages: NDArray[np.bytes_]
     debias: Debias | None
 
 
@@ -62,44 +69,44 @@ class Opened:
     debias: Debias | None
 
 
-def build_snapshot(
-    view: View, identity: Identity, options: CollectionOptions, table: str = "passages"
-) -> Built:
-    """Index all passages of a view; takes about 15 s of one core per 100,000 above 20,000."""
-    passages = view.passages_after(0, identity.dimension, table)
+def snapshot_content(view: View, identity: Identity, table: str = "passages") -> Content:
+    """Read all passages of a view, which may end then: SQLite's log grows for as long as it is open."""
+    last_row = view.last_row(table)
+    return Content(
+        generation=view.generation(),
+        identity=identity,
+        last_row=last_row,
+        count=view.passage_count(last_row, table),
+        passages=view.passages_after(0, identity.dimension, table),
+    )
+
+
+def build_snapshot(content: Content, options: CollectionOptions) -> Built:
+    """Index passages; takes about 15 s of one core per 100,000 above 20,000."""
+    passages = content.passages
     order = np.lexsort((passages.rows, passages.languages))
     languages = passages.languages[order]
     debias = _fitted(passages, options)
     vectors = passages.vectors[order]
     if debias is not None:
         vectors = debias.apply(vectors, languages)
-    last_row = view.last_row(table)
-    return Built(
-        generation=view.generation(),
-        identity=identity,
-        last_row=last_row,
-        passages=view.passage_count(last_row, table),
-        index=ShardedIndex.build(vectors, languages.astype("U"), ShardOptions(recall=options.recall)),
-        rows=passages.rows[order],
-        documents=passages.documents[order],
-        languages=languages,
-        debias=debias,
-    )
+    index = ShardedIndex.build(vectors, languages.astype("U"), ShardOptions(recall=options.recall))
+    return Built(content, index, passages.rows[order], passages.documents[order], debias)
 
 
 def save_snapshot(built: Built, folder: Path) -> SnapshotRecord:
     """Write a built index into a new folder below ``folder``; nobody knows it before it is recorded."""
-    name = f"{built.generation}-{uuid.uuid4().hex[:8]}"
+    content = built.content
+    name = f"{content.generation}-{uuid.uuid4().hex[:8]}"
     sha256 = save_shards(
         built.index,
         folder / name,
         arrays={"rows": built.rows, "documents": built.documents},
-        files={} if built.debias is None else {_DEBIAS: built.debias.save},
-        extra={"generation": built.generation},
-        model=built.identity.fingerprint or None,
+        files={_LOCK: Path.touch} | ({} if built.debias is None else {_DEBIAS: built.debias.save}),
+        extra={"generation": content.generation},
+        model=content.identity.fingerprint or None,
     )
-    (folder / name / _LOCK).touch()
-    return SnapshotRecord(name, sha256, built.generation, built.last_row, built.passages)
+    return SnapshotRecord(name, sha256, content.generation, content.last_row, content.count)
 
 
 def open_snapshot(view: View, folder: Path) -> Opened | None:
@@ -135,7 +142,7 @@ def remove_unused(view: View, folder: Path) -> None:
         if not entry.is_dir():
             entry.unlink(missing_ok=True)
             continue
-        with contextlib.suppress(OSError), _exclusive(entry / _LOCK) as alone:
+        with contextlib.suppress(OSError), exclusive(entry / _LOCK) as alone:
             if alone:
                 shutil.rmtree(entry, ignore_errors=True)
 
@@ -143,7 +150,7 @@ def remove_unused(view: View, folder: Path) -> None:
 def set_aside(view: View, folder: Path) -> None:
     """Rename the current saved index, which cannot be trusted, so that nothing opens it; keep only it."""
     record = view.snapshot()
-    if record is None:
+    if record is None or not (folder / record.folder).exists():
         return
     for old in folder.glob(f"{_ASIDE}*"):
         shutil.rmtree(old, ignore_errors=True)
@@ -152,18 +159,22 @@ def set_aside(view: View, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def only_builder(folder: Path) -> Iterator[bool]:
-    """Give whether this process may build now; no other process gets True at the same time."""
+def only_builder(folder: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Give whether this process may build now; no other process gets True at the same time.
+
+    With ``wait`` it is True, if only after the others are done.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with _exclusive(folder.with_name("index.lock")) as mine:
+    with exclusive(folder.with_name("index.lock"), wait=wait) as mine:
         yield mine
 
 
 @contextlib.contextmanager
-def _exclusive(path: Path) -> Iterator[bool]:
+def exclusive(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Lock a file, which is made if need be, and give whether that went well; with ``wait`` it does."""
     with path.open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             yield False
         else:

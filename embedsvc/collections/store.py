@@ -18,10 +18,18 @@ from embedsvc.collections.schema import FORMAT_VERSION, PAGE_BYTES, Identity, cr
 from embedsvc.collections.views import View
 from embedsvc.collections.writer import Writer
 from embedsvc.errors import EmbedsvcError, NotFoundError, StorageError, UnavailableError
+from indexing.folder import sync_folder
 
 _BUSY_SECONDS = 30.0
 _MAPPED_BYTES = 1 << 30
+_LOG_BYTES = 64 << 20  # that the write-ahead log keeps on disk once it has been merged
 _READABLE = (1, FORMAT_VERSION)
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that knows what it was opened on: see `_moment`."""
+
+    moment: tuple[str, int, int] = ("", 0, 0)
 
 
 class Store:
@@ -35,9 +43,9 @@ class Store:
         if not path.is_file():
             raise NotFoundError(f"no collection at {path.parent}")
         self.path = path
-        self.read_only = not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+        self.read_only = not _may_be_written(path)
         self._file = path.stat().st_ino
-        self._idle: list[sqlite3.Connection] = []
+        self._idle: list[_Connection] = []
         self._write_lock = threading.Lock()
         self._closed = False
         try:
@@ -57,6 +65,7 @@ class Store:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
+            sync_folder(path.parent.parent)
         except OSError as error:
             raise StorageError(f"{path.parent}: cannot be made: {error.strerror}") from error
         with translated_errors(path), contextlib.closing(connect(path)) as connection:
@@ -78,8 +87,7 @@ class Store:
     @contextlib.contextmanager
     def writing(self) -> Iterator[Writer]:
         """Give the exclusive writer; all its changes are on disk after the block, or none."""
-        if self.read_only:
-            raise StorageError(f"{self.path}: the collection is read-only: its folder may not be written")
+        self.check_writable()
         with self._write_lock, self.connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -88,6 +96,11 @@ class Store:
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+
+    def check_writable(self) -> None:
+        """Raise StorageError when the file or its folder may not be written."""
+        if self.read_only:
+            raise StorageError(f"{self.path}: the collection is read-only: its folder may not be written")
 
     @property
     def size_bytes(self) -> int:
@@ -103,13 +116,16 @@ class Store:
             return False
 
     def backup(self, path: Path) -> None:
-        """Copy the database of this moment into a new file, durably; writers go on meanwhile."""
+        """Copy the database of this moment into a new file, durably; writers go on meanwhile.
+
+        In one step: between two, each change by another process would make SQLite begin again.
+        """
         with (
             translated_errors(path),
             self.connection() as source,
             contextlib.closing(sqlite3.connect(path)) as target,
         ):
-            source.backup(target, pages=4096)
+            source.backup(target)
             target.execute("PRAGMA journal_mode=DELETE")
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -144,7 +160,7 @@ class Store:
                 rebuild_lexical(writer)
 
     @contextlib.contextmanager
-    def connection(self) -> Iterator[sqlite3.Connection]:
+    def connection(self) -> Iterator[_Connection]:
         """Lend a connection; errors of sqlite3 become ours."""
         with translated_errors(self.path):
             connection = self.take()
@@ -153,18 +169,21 @@ class Store:
             finally:
                 self.give_back(connection)
 
-    def take(self) -> sqlite3.Connection:
+    def take(self) -> _Connection:
         """Return a connection that nobody uses; `give_back` it."""
         if self._closed:
             raise StorageError(f"{self.path}: the collection is closed")
-        try:
-            return self._idle.pop()
-        except IndexError:
-            if not self.is_current():
-                raise StorageError(f"{self.path}: the collection has been deleted") from None
-            return connect(self.path, read_only=self.read_only)
+        with contextlib.suppress(IndexError):
+            while True:
+                connection = self._idle.pop()
+                if not self.read_only or connection.moment == _moment(self.path):
+                    return connection
+                connection.close()
+        if not self.is_current():
+            raise StorageError(f"{self.path}: the collection has been deleted") from None
+        return connect(self.path, read_only=self.read_only)
 
-    def give_back(self, connection: sqlite3.Connection) -> None:
+    def give_back(self, connection: _Connection) -> None:
         """Take a connection back, or close it when the store has been closed meanwhile."""
         if self._closed:
             connection.close()
@@ -176,6 +195,7 @@ class Reading:
     """One view, opened by ``with``. A class of its own: generators cost as much as the reads of a search."""
 
     __slots__ = ("_connection", "_store")
+    _connection: _Connection
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -214,7 +234,7 @@ def is_empty(path: Path) -> bool:
     """Whether there is no file, or one without any table: its creation was killed."""
     if not path.is_file():
         return True
-    if not os.access(path, os.W_OK):
+    if not _may_be_written(path):
         return False
     with translated_errors(path), contextlib.closing(connect(path)) as connection:
         return connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
@@ -235,21 +255,25 @@ def _translated(error: sqlite3.Error, path: Path) -> EmbedsvcError:
     return StorageError(f"{path}: {error}")
 
 
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+def connect(path: Path, *, read_only: bool = False) -> _Connection:
     """Open a file that must exist: sqlite3 alone would make an empty one."""
+    moment = _moment(path) if read_only else ("mode=rw", 0, 0)
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?{_mode(path, read_only=read_only)}",
+        f"{path.absolute().as_uri()}?{moment[0]}",
         uri=True,
         timeout=_BUSY_SECONDS,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=256,
+        factory=_Connection,
     )
+    connection.moment = moment
     try:
         if not read_only:
             connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA journal_size_limit={_LOG_BYTES}")
         connection.execute(f"PRAGMA mmap_size={_MAPPED_BYTES}")
     except BaseException:
         connection.close()
@@ -257,9 +281,24 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
-def _mode(path: Path, *, read_only: bool) -> str:
-    """SQLite reads a file beside a log only where it may write the log's index, or where nobody writes."""
-    if not read_only:
-        return "mode=rw"
-    log = path.with_name(path.name + "-wal")
-    return "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
+def _may_be_written(path: Path) -> bool:
+    """SQLite makes files of its own beside the database."""
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+
+
+def _moment(path: Path) -> tuple[str, int, int]:
+    """Return how a file that may not be written can be read, and for how long.
+
+    SQLite reads a file that has a write-ahead log only with the log's index, which it cannot make here.
+    Without a log nobody has the file open for writing: it is read as one that never changes, until it does.
+    """
+    log, log_index = (path.with_name(path.name + end) for end in ("-wal", "-shm"))
+    if log.exists() and log_index.exists():
+        return "mode=ro", 0, 0
+    if log.exists() and log.stat().st_size:
+        raise StorageError(
+            f"{log}: holds changes that are not merged yet, without {log_index.name}, and the folder may not "
+            "be written; open the collection once where it may be"
+        )
+    found = path.stat()
+    return "mode=ro&immutable=1", found.st_mtime_ns, found.st_size

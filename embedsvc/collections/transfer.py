@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from embedsvc.collections.collection import DATABASE, INDEX, Collection
+from embedsvc.collections.milvus import MilvusCollection
 from embedsvc.collections.snapshots import SharedLock
 from embedsvc.collections.store import Store
 from embedsvc.collections.views import SnapshotRecord
@@ -66,7 +67,7 @@ def backed_up_name(folder: Path) -> str:
 
 
 def export_lines(
-    collection: Collection,
+    collection: Collection | MilvusCollection,
     *,
     vectors: bool = False,
     filter: dict[str, Any] | None = None,
@@ -105,9 +106,10 @@ def _copied(source: Path, target: Path, record: SnapshotRecord) -> bool:
     try:
         lock = SharedLock(source / record.folder / "lock")
         shutil.copytree(source / record.folder, target / record.folder)
-    except OSError:
-        return False  # replaced meanwhile
-    del lock
+        del lock
+    except OSError:  # replaced meanwhile, or damaged
+        shutil.rmtree(target, ignore_errors=True)
+        return False
     return True
 
 
@@ -155,11 +157,12 @@ def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / _MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        names, version = list(manifest["files"]), manifest["backup_version"]
+        names, version = manifest["files"].keys(), manifest["backup_version"]
+        manifest["files"][DATABASE], manifest["collection"]
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror}; is {folder} a backup?") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{path}: damaged: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"{path}: damaged: {error!r}") from error
     if version != _BACKUP_VERSION:
         raise StorageError(f"{path}: version {version!r}; this version reads {_BACKUP_VERSION}")
     for name in names:

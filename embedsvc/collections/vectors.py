@@ -18,6 +18,12 @@ def decode_vector(value: object, where: str) -> NDArray[np.float32]:
     Raises InvalidInputError for what is no such vector, is empty, has no direction (all zeros), or holds
     a number that is not finite as float32, naming its position.
     """
+    if isinstance(value, np.ndarray) and value.dtype == np.float32 and value.ndim == 1:
+        # One product says of an array that is as it should be that every number is finite and some are not 0.
+        with np.errstate(all="ignore"):
+            squares = float(value @ value)
+        if 0 < squares < np.inf:
+            return value
     if isinstance(value, str):
         vector = _from_base64(value, where)
     elif isinstance(value, np.ndarray):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
@@ -159,6 +159,22 @@ class View:
                 best[document] = shared, row
         return {document: row for document, (_, row) in best.items()}
 
+    def stored_passages(
+        self, documents: Sequence[int], dimension: int
+    ) -> dict[int, list[tuple[int, int, NDArray[np.float32]]]]:
+        """Return start, stop and vector (dim,) of each passage of documents; zeros without a direction."""
+        found = self.connection.execute(
+            "SELECT row, document, language, vector, start, stop FROM passages"
+            " WHERE document IN (SELECT value FROM json_each(?)) ORDER BY row",
+            (json.dumps(documents),),
+        ).fetchall()
+        directed = _passage_rows([values[:4] for values in found], dimension)
+        vectors = dict(zip(directed.rows.tolist(), directed.vectors, strict=True))
+        passages: dict[int, list[tuple[int, int, NDArray[np.float32]]]] = defaultdict(list)
+        for row, document, _, _, start, stop in found:
+            passages[document].append((start, stop, vectors.get(row, np.zeros(dimension, np.float32))))
+        return passages
+
     def document_rows(self, mask: NDArray[np.bool_], languages: frozenset[str] | None) -> list[int]:
         """Return the rows of the documents that a mask over rows and languages let through."""
         found = self.connection.execute("SELECT row, language FROM documents INDEXED BY documents_language")
@@ -241,6 +257,11 @@ class View:
         found = self.connection.execute(sql, values).fetchall()
         return np.unique(np.array([row for (row,) in found], np.int64))
 
+    def documents_with(self, term: str) -> int:
+        """Return the number of documents that have a term of `analyze`."""
+        found = self.connection.execute("SELECT doc FROM lexical_terms WHERE term = ?", (term,)).fetchone()
+        return 0 if found is None else int(found[0])
+
     def lexical_matches(self, expression: str) -> Iterator[tuple[int, float]]:
         """Yield the row and BM25 score of each document that has a word of the expression, best first."""
         yield from self.connection.execute(
@@ -294,13 +315,18 @@ def _condition_sql(condition: Condition) -> tuple[str, list[Any]]:
     if isinstance(condition, Exists):
         return start, [condition.field]
     if isinstance(condition, OneOf):
-        pairs = json.dumps([[term.kind, term.value] for term in condition.terms])
+        if not condition.terms:
+            return f"{start} AND 0", [condition.field]
+        # Not as JSON: SQLite ends a JSON string at a NUL.
+        pairs = ", ".join(["(?, ?)"] * len(condition.terms))
         same = (
-            "SELECT terms.document FROM json_each(?) AS wanted CROSS JOIN terms WHERE terms.field ="
-            " (SELECT field FROM fields WHERE name = ?) AND terms.kind = json_extract(wanted.value, '$[0]')"
-            " AND terms.value = json_extract(wanted.value, '$[1]')"
+            f"WITH wanted (kind, value) AS (VALUES {pairs})"
+            " SELECT terms.document FROM wanted CROSS JOIN terms"
+            " WHERE terms.field = (SELECT field FROM fields WHERE name = ?)"
+            " AND terms.kind = wanted.kind AND terms.value = wanted.value"
         )
-        return same, [pairs, condition.field]
+        values = [value for term in condition.terms for value in (term.kind, term.value)]
+        return same, [*values, condition.field]
     return _range_sql(start, condition)
 
 

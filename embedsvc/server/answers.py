@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from binascii import b2a_base64
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -15,6 +16,14 @@ from numpy.typing import NDArray
 from embedsvc.encoder import Encoding, Timings
 
 _INLINE_BYTES = 64 * 1024  # of vectors; more is written in a thread, so that nobody waits for it
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return a value as JSON; arrays as lists, integers of any size."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:  # an integer of more than 64 bits in a document's metadata
+        return json.dumps(value, ensure_ascii=False, default=np.ndarray.tolist).encode()
 
 
 def number_rows(vectors: NDArray[Any]) -> list[bytes]:

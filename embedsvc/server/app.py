@@ -21,7 +21,17 @@ from embedsvc.server.errors import install_error_handlers
 from embedsvc.server.logs import RequestLog
 from embedsvc.server.metrics import Metrics
 from embedsvc.server.middleware import RequestGuard, WholeBody
-from embedsvc.server.routes import bitext, cohere, collections, embeddings, health, stream, tei
+from embedsvc.server.routes import (
+    bitext,
+    cohere,
+    collections,
+    documents,
+    embeddings,
+    health,
+    search,
+    stream,
+    tei,
+)
 from embedsvc.server.schemas import ErrorBody
 from embedsvc.server.state import ServerState
 from embedsvc.server.tracing import otlp_exporter, trace_requests, tracer_provider
@@ -72,7 +82,7 @@ def create_app(settings: Settings | None = None, *, encoder: Encoder | None = No
     install_error_handlers(app)
     _add_layers(app, settings, keys, metrics)
     needs_key = [Depends(HTTPBearer(auto_error=False))] if keys else []  # for /docs; KeyCheck checks
-    for routes in (embeddings, stream, collections, bitext, tei, cohere):
+    for routes in (embeddings, stream, collections, documents, search, bitext, tei, cohere):
         app.include_router(routes.router, dependencies=needs_key)
     app.include_router(health.router)
     install_docs(app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from pathlib import Path
 
@@ -20,6 +21,12 @@ _log = logging.getLogger(__name__)
 _CHECK_S = 1.0  # how often the file is looked at
 _PUBLIC = ("/", "/health", "/ready", "/openapi.json")  # probes, and pages that are the same everywhere
 _PUBLIC_FOLDER = "/docs"
+_COLLECTIONS = re.compile(r"/v1/collections(?:/[^/]+(/.+))?")
+_COLLECTION_VERBS: dict[str, KeyScope] = {
+    "": "write",  # a new collection
+    "/documents/delete": "write",
+    "/verify": "admin",  # reads everything
+}
 
 
 def scope_needed(method: str, path: str) -> KeyScope | None:
@@ -28,6 +35,8 @@ def scope_needed(method: str, path: str) -> KeyScope | None:
         return None
     if method == "DELETE" and "/documents/" not in path:
         return "admin"
+    if method == "POST" and (found := _COLLECTIONS.fullmatch(path)):
+        return _COLLECTION_VERBS.get(found[1] or "", "read")
     return "write" if method in ("PUT", "PATCH", "DELETE") else "read"
 
 

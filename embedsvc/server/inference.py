@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from fastapi import Request
 
 from embedsvc.encoder import Encoding, TokenEncoding
-from embedsvc.errors import EmbedsvcError, InvalidInputError, ModelFailedError
+from embedsvc.errors import EmbedsvcError, InvalidInputError, ModelFailedError, OverloadedError
 from embedsvc.options import EncodeOptions, Priority
 from embedsvc.quantize import CALIBRATED, Calibration
 from embedsvc.server.auth import charge_texts
@@ -19,6 +20,7 @@ from embedsvc.server.errors import EmptyBatchError
 from embedsvc.server.models import ServedModel
 from embedsvc.server.state import ServerState
 
+Result = TypeVar("Result")
 _MOST_TOKENS = 16_384  # of one request for token vectors: its answer is held in memory
 _PLACE = re.compile(r"input\[(\d+)\]")
 
@@ -104,3 +106,12 @@ def _renamed(error: InvalidInputError | ModelFailedError, place: Callable[[int],
 async def calibration_of(served: ServedModel) -> Calibration:
     """Return the model's scale of int8 vectors; learning it, once, takes long enough for a thread."""
     return await asyncio.to_thread(lambda: served.encoder.calibration)
+
+
+async def patiently(attempt: Callable[[], Awaitable[Result]]) -> Result:
+    """Return what ``attempt`` returns; as long as it is refused as too much, wait and try again."""
+    while True:
+        try:
+            return await attempt()
+        except OverloadedError as error:
+            await asyncio.sleep(error.retry_after)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable
 from urllib.parse import quote
 
 from fastapi import Response
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embedsvc.errors import EmbedsvcError, OverloadedError, UnavailableError
@@ -17,14 +19,15 @@ from embedsvc.server.errors import (
     error_response,
     internal_error_response,
 )
+from embedsvc.server.requests.body import is_ndjson
 from embedsvc.server.state import ServerState
 
 _log = logging.getLogger(__name__)
 _DISCARDED_BODIES = 8  # a client sees its 413 only after it has sent its body; more than this is cut off
 
 
-# Read and answered piece by piece, for as long as pieces come: the route itself keeps the limits.
-STREAMED_PATHS = frozenset({"/v1/embeddings/stream"})
+_STREAMED_PATHS = frozenset({"/v1/embeddings/stream"})
+_DOCUMENTS = re.compile(r"/v1/collections/[^/]+/documents")
 # A small request is refused before it is parsed while every model's interactive lane is full: a refusal
 # must cost next to nothing.
 _SMALL_BYTES = 16 * 1024
@@ -35,6 +38,16 @@ _ENCODING_PATHS = frozenset(
     }
 )
 _RANKING_PATHS = frozenset({"/rerank", "/v1/rerank", "/v2/rerank"})  # encoded unless there is a reranker
+
+
+def is_streamed(scope: Scope) -> bool:
+    """Read or answered piece by piece, for as long as pieces come: the route itself keeps the limits."""
+    path: str = scope["path"]
+    if path in _STREAMED_PATHS:
+        return True
+    if scope["method"] not in ("GET", "PUT") or not _DOCUMENTS.fullmatch(path):
+        return False
+    return scope["method"] == "GET" or is_ndjson(Headers(scope=scope))
 
 
 class _ClientGoneError(Exception):
@@ -63,7 +76,7 @@ class RequestGuard:
         try:
             if scope["app"].state.draining and scope["path"] != "/health":
                 raise UnavailableError("the server is shutting down")
-            streamed = scope["path"] in STREAMED_PATHS
+            streamed = is_streamed(scope)
             async with asyncio.timeout(None if streamed else self._timeout_s):
                 await self._app(scope, receive, noting_send)
         except _ClientGoneError:
@@ -95,7 +108,7 @@ class WholeBody:
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in STREAMED_PATHS:
+        if scope["type"] != "http" or is_streamed(scope):
             await self._app(scope, receive, send)
             return
         body = await self._read_body(scope, receive)

@@ -93,15 +93,27 @@ class ServedModel:
         client: str = "",
     ) -> Encoding:
         """Return vectors and usage, encoded together with other requests' texts; see `Scheduler.encode`."""
-        self._requests += 1
-        self.last_used = time.monotonic()
+        await self.hold()
         try:
-            await self._models.load(self)
             return await self.scheduler.encode(
                 texts, options, priority=priority, timeout_s=timeout_s, client=client
             )
         finally:
-            self._requests -= 1
+            self.release()
+
+    async def hold(self) -> None:
+        """Load the model if it is not; it stays loaded until `release`."""
+        self._requests += 1
+        self.last_used = time.monotonic()
+        try:
+            await self._models.load(self)
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Let the model be unloaded again."""
+        self._requests -= 1
 
     async def check_ready(self) -> None:
         """Return when a batch went well lately or one word can be encoded; else raise UnavailableError."""
@@ -186,6 +198,10 @@ class ModelSet:
             known = ", ".join(self._models)
             raise ModelNotFoundError(f"no model {name!r}; this server has: {known}", param="model")
         return found
+
+    def with_fingerprint(self, fingerprint: str) -> ServedModel | None:
+        """Return the first model that makes vectors of this fingerprint; reads weights once, for threads."""
+        return next((model for model in self.all if model.folder.fingerprint == fingerprint), None)
 
     async def get(self, name: str | None) -> ServedModel:
         """Return a loaded model, the default one for None; raise ModelNotFoundError listing the names."""

@@ -1,8 +1,8 @@
-"""Requests of the retrieval and mining routes, and what the routes answer."""
+"""Requests of the mining route, and what routes answer that have no file under requests."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -66,62 +66,6 @@ class ModelCard(BaseModel):
 class ModelList(BaseModel):
     object: Literal["list"] = "list"
     data: list[ModelCard]
-
-
-class DocumentBody(StrictRequest):
-    id: str
-    text: str
-    language: str | None = Field(None, description="ISO 639 code; detected when left out.")
-    metadata: dict[str, Any] | None = None
-
-
-class DocumentsRequest(StrictRequest):
-    documents: Annotated[list[DocumentBody], Field(min_length=1, fail_fast=True)]
-
-
-class DocumentsResponse(BaseModel):
-    inserted: int
-    updated: int
-
-
-class DeletedResponse(BaseModel):
-    deleted: int
-
-
-class CollectionCard(BaseModel):
-    name: str
-    documents: int = 0
-    languages: dict[str, int] = Field(default={}, description="Documents per language, most first.")
-    model: str | None = None
-    fingerprint: str | None = None
-    dimension: int | None = None
-    problem: str | None = Field(None, description="Why this server cannot search it.")
-
-
-class CollectionList(BaseModel):
-    collections: list[CollectionCard]
-
-
-class SearchBody(StrictRequest):
-    query: str = Field(description="A question in any language.")
-    top_k: int = Field(10, description="Most hits.")
-    languages: list[str] | None = Field(
-        None, fail_fast=True, description="Only documents in these languages."
-    )
-    offset: int = Field(0, description="Hits to skip.")
-    min_score: float | None = Field(None, allow_inf_nan=False, description="Least cosine.")
-
-
-class HitBody(BaseModel):
-    id: str
-    text: str
-    language: str
-    score: float
-    metadata: dict[str, Any] | None
-
-
-class SearchResponse(BaseModel):
-    hits: list[HitBody]
 
 
 class MineRequest(StrictRequest):

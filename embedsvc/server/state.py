@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from embedsvc.collections.collection_set import CollectionSet
+from embedsvc.collections.backends import AnyCollectionSet, open_collection_set
 from embedsvc.encoder import Encoder
 from embedsvc.errors import StorageError
 from embedsvc.reranker import Reranker
@@ -17,6 +17,7 @@ from embedsvc.server.metrics import Metrics
 from embedsvc.server.models import ModelSet
 from embedsvc.server.reranking import Reranking, open_reranker
 from embedsvc.server.sample import load_sample
+from embedsvc.server.served_encoder import EncoderFinder
 from embedsvc.settings import Settings
 
 _CLOSE_S = 1.0  # nobody waits for the answer any more when the lifespan ends
@@ -30,8 +31,10 @@ class ServerState:
     metrics: Metrics
     models: ModelSet
     encoder: Encoder  # the default model for threads, scheduled as bulk work
-    collections: CollectionSet
+    encoders: EncoderFinder  # every model for threads, by its fingerprint
+    collections: AnyCollectionSet
     storage: Lane
+    writes: Lane
     mining: Lane
     token_vectors: Lane
     reranking: Reranking | None
@@ -52,7 +55,14 @@ class ServerState:
         models = await asyncio.to_thread(ModelSet, settings, metrics, encoder)
         await models.get(None)
         bulk = models.bulk_encoder()
-        collections = CollectionSet(settings.data_dir, bulk)
+        encoders = EncoderFinder(models, bulk)
+        try:
+            collections = await asyncio.to_thread(
+                open_collection_set, settings, bulk, find_encoder=encoders, reranker=reranker
+            )
+        except BaseException:
+            await models.close(0.0)
+            raise
         if settings.demo:
             try:
                 await asyncio.to_thread(load_sample, collections, bulk)
@@ -60,16 +70,24 @@ class ServerState:
                 collections.close()
                 await models.close(0.0)
                 raise
-        storage = Lane("storage", threads=4, limit=256)
-        mining = Lane("mining", threads=1, limit=8)
-        token_vectors = Lane("token vectors", threads=1, limit=32)
-        reranking = Reranking(reranker, metrics) if reranker else None
-        return cls(settings, metrics, models, bulk, collections, storage, mining, token_vectors, reranking)
+        return cls(
+            settings,
+            metrics,
+            models,
+            bulk,
+            encoders,
+            collections,
+            storage=Lane("storage", threads=4, limit=256),
+            writes=Lane("writing documents", threads=2, limit=64),
+            mining=Lane("mining", threads=1, limit=8),
+            token_vectors=Lane("token vectors", threads=1, limit=32),
+            reranking=Reranking(reranker, metrics) if reranker else None,
+        )
 
     async def close(self) -> None:
         """Finish what the models hold, drop what has not begun, close the collections."""
         await self.models.close(_CLOSE_S)
-        for lane in (self.storage, self.mining, self.token_vectors):
+        for lane in (self.storage, self.writes, self.mining, self.token_vectors):
             lane.close()
         if self.reranking:
             self.reranking.close()

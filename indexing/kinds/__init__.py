@@ -14,8 +14,9 @@ from indexing.kinds.hnsw import Hnsw
 from indexing.kinds.ivf_pq import IvfPq
 from indexing.kinds.pq_scan import PqScan
 from indexing.kinds.rabitq import RaBitQ
+from indexing.kinds.stored import Rows
 
-__all__ = ["KINDS", "Flat", "Hnsw", "IvfPq", "Kind", "PqScan", "RaBitQ", "kind_from"]
+__all__ = ["KINDS", "Flat", "Hnsw", "IvfPq", "Kind", "PqScan", "RaBitQ", "Rows", "kind_from"]
 
 
 class Kind(Protocol):
@@ -35,7 +36,7 @@ class Kind(Protocol):
         """Whether a FAISS index read from a file is of this kind."""
 
     def search(
-        self, index: Any, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None
+        self, index: Any, queries: NDArray[np.float32], k: int, rows: Rows | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return FAISS scores and rows ``(q, k)``, only from ``rows`` (ascending) if given."""
 

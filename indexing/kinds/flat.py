@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.kinds.stored import scan
+from indexing.kinds.stored import Rows, scan
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Flat:
         return isinstance(index, faiss.IndexFlat)
 
     def search(
-        self, index: Any, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None
+        self, index: Any, queries: NDArray[np.float32], k: int, rows: Rows | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return FAISS scores and rows ``(q, k)``, only from ``rows`` (ascending) if given."""
         return scan(index, queries, k, rows)

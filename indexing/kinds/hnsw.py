@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from indexing.kinds.stored import (
     BYTES_PER_VALUE,
     Found,
+    Rows,
     Storage,
     check_integers,
     check_storage,
     holds,
     repeat_short,
     scan,
-    selector,
 )
 
 _LADDER = [round(16 * 2 ** (step / 2)) for step in range(15)]  # 16, 23, 32, ... 2048
@@ -73,9 +73,7 @@ class Hnsw:
         """Whether a FAISS index read from a file is of this kind."""
         return isinstance(index, faiss.IndexHNSW) and holds(faiss.downcast_index(index.storage), self.storage)
 
-    def search(
-        self, index: Any, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None
-    ) -> Found:
+    def search(self, index: Any, queries: NDArray[np.float32], k: int, rows: Rows | None) -> Found:
         """Return FAISS scores and rows ``(q, k)``, only from ``rows`` (ascending) if given.
 
         A filter that leaves few vectors is answered by an exact scan of those: a graph loses most of
@@ -87,7 +85,7 @@ class Hnsw:
         elif len(rows) <= self._largest_scan(index.ntotal):
             return scan(faiss.downcast_index(index.storage), queries, k, rows)
         else:
-            result = index.search(queries, k, params=self._filtered(index.ntotal, rows))
+            result = index.search(queries, k, params=self._filtered(index.ntotal, rows, k))
         if result[1].min(initial=0) < 0:
             storage, allowed = (
                 faiss.downcast_index(index.storage),
@@ -113,10 +111,10 @@ class Hnsw:
         """
         return math.sqrt(self.m * self.ef_search * count)
 
-    def _filtered(self, count: int, rows: NDArray[np.int64]) -> Any:
+    def _filtered(self, count: int, rows: Rows, k: int) -> Any:
         """Search parameters; ef grows so that as many *allowed* candidates are kept as without a filter."""
-        ef_search = math.ceil(max(self.ef_search, _LEAST_FILTERED) * count / len(rows))
-        return faiss.SearchParametersHNSW(efSearch=ef_search, sel=selector(rows, count))
+        ef_search = math.ceil(max(self.ef_search, _LEAST_FILTERED, k) * count / len(rows))
+        return faiss.SearchParametersHNSW(efSearch=ef_search, sel=rows.selector(count))
 
 
 @functools.lru_cache

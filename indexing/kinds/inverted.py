@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.kinds.stored import Found, repeat_short, scan, selector
+from indexing.kinds.stored import Found, Rows, repeat_short, scan
 
 _TRAINING_ROWS = 39  # per centroid: FAISS's own least number
 _CODE_CENTROIDS = 16  # of a 4-bit code
@@ -65,7 +65,7 @@ def _train(index: Any, examples: NDArray[np.float32]) -> None:
 
 
 def search_lists(
-    index: Any, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None, effort: Effort
+    index: Any, queries: NDArray[np.float32], k: int, rows: Rows | None, effort: Effort
 ) -> Found:
     """Return scores and rows ``(q, k)`` of an index made by `built`.
 
@@ -80,19 +80,17 @@ def search_lists(
         return _scan(index, queries, k, rows, effort)
     else:
         wide = widened(effort, k, allowed, index.ntotal)
-        result = index.search(queries, k, params=_parameters(wide, selector(rows, index.ntotal)))
+        result = index.search(queries, k, params=_parameters(wide, rows.selector(index.ntotal)))
     if result[1].min(initial=0) < 0:
         repeat_short(result, queries, allowed, lambda short: _scan(index, short, k, rows, effort))
     return result
 
 
-def _scan(
-    index: Any, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None, effort: Effort
-) -> Found:
+def _scan(index: Any, queries: NDArray[np.float32], k: int, rows: Rows | None, effort: Effort) -> Found:
     """Scan all kept vectors, or all codes where there are none."""
     if effort.k_factor:
         return scan(faiss.downcast_index(index.refine_index), queries, k, rows)
-    allowed = None if rows is None else selector(rows, index.ntotal)
+    allowed = None if rows is None else rows.selector(index.ntotal)
     result: Found = index.search(
         queries, k, params=_parameters(effort._replace(nprobe=effort.nlist), allowed)
     )

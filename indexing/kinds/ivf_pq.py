@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexing.kinds.inverted import Effort, built, efforts, lists_for, search_lists
-from indexing.kinds.stored import BYTES_PER_VALUE, Found, Storage, check_integers, check_storage, holds
+from indexing.kinds.stored import BYTES_PER_VALUE, Found, Rows, Storage, check_integers, check_storage, holds
 
 REFINE = {"float32": "RFlat", "sq8": "Refine(SQ8)"}
 
@@ -51,9 +51,7 @@ class IvfPq:
         """Whether a FAISS index read from a file is of this kind."""
         return refined_lists(index, self.refine) in range(1, self.nlist + 1)
 
-    def search(
-        self, index: Any, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None
-    ) -> Found:
+    def search(self, index: Any, queries: NDArray[np.float32], k: int, rows: Rows | None) -> Found:
         """Return FAISS scores and rows ``(q, k)``, only from ``rows`` (ascending) if given."""
         effort = Effort(lists_for(self.nlist, index.ntotal), self.nprobe, self.k_factor)
         return search_lists(index, queries, k, rows, effort)

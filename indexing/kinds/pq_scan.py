@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from indexing.kinds.inverted import Effort, built, search_lists
 from indexing.kinds.ivf_pq import REFINE, code_count, refined_bytes, refined_lists
-from indexing.kinds.stored import BYTES_PER_VALUE, Found, Storage, check_integers, check_storage
+from indexing.kinds.stored import BYTES_PER_VALUE, Found, Rows, Storage, check_integers, check_storage
 
 _K_FACTORS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 
@@ -43,9 +43,7 @@ class PqScan:
         """Whether a FAISS index read from a file is of this kind."""
         return refined_lists(index, self.refine) == 1
 
-    def search(
-        self, index: Any, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None
-    ) -> Found:
+    def search(self, index: Any, queries: NDArray[np.float32], k: int, rows: Rows | None) -> Found:
         """Return FAISS scores and rows ``(q, k)``, only from ``rows`` (ascending) if given."""
         return search_lists(index, queries, k, rows, Effort(1, 1, self.k_factor))
 

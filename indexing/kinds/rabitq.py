@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from indexing.errors import IndexingError
 from indexing.kinds.inverted import Effort, built, efforts, lists_for, search_lists
 from indexing.kinds.ivf_pq import REFINE
-from indexing.kinds.stored import BYTES_PER_VALUE, Found, Storage, check_integers, check_storage, holds
+from indexing.kinds.stored import BYTES_PER_VALUE, Found, Rows, Storage, check_integers, check_storage, holds
 
 _MOST_BITS = 9
 
@@ -68,9 +68,7 @@ class RaBitQ:
         lists = faiss.downcast_index(index.index)
         return isinstance(lists, faiss.IndexIVFRaBitQ) and lists.rabitq.nb_bits == self.bits
 
-    def search(
-        self, index: Any, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None
-    ) -> Found:
+    def search(self, index: Any, queries: NDArray[np.float32], k: int, rows: Rows | None) -> Found:
         """Return FAISS scores and rows ``(q, k)``, only from ``rows`` (ascending) if given."""
         k_factor = self.k_factor if self.keeps_vectors else 0
         effort = Effort(lists_for(self.nlist, index.ntotal), self.nprobe, k_factor, rotated=True)

@@ -43,14 +43,29 @@ def holds(index: Any, storage: str) -> bool:
     return isinstance(index, faiss.IndexScalarQuantizer) and index.sq.qtype == faiss.ScalarQuantizer.QT_8bit
 
 
-def selector(rows: NDArray[np.int64], count: int) -> Any:
-    """Return a FAISS selector of ``rows`` out of ``count``, asked in constant time."""
-    allowed = np.zeros(count, bool)
-    allowed[rows] = True
-    return faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+class Rows:
+    """The rows that a search may return, ascending; selectors made of them are kept for the next search."""
+
+    __slots__ = ("_selector", "numbers")
+
+    def __init__(self, numbers: NDArray[np.int64]) -> None:
+        """Take distinct, ascending ``numbers`` ``(r,)`` of one index."""
+        self.numbers = numbers
+        self._selector: Any = None
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def selector(self, count: int) -> Any:
+        """Return a FAISS selector of these rows out of all ``count``, asked in constant time."""
+        if self._selector is None:
+            allowed = np.zeros(count, bool)
+            allowed[self.numbers] = True
+            self._selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        return self._selector
 
 
-def scan(index: Any, queries: NDArray[np.float32], k: int, rows: NDArray[np.int64] | None) -> Found:
+def scan(index: Any, queries: NDArray[np.float32], k: int, rows: Rows | None) -> Found:
     """Compare ``queries`` ``(q, dim)`` with every kept vector of ``rows`` (ascending), or with all.
 
     ``index`` is what `holds` accepts. The cost grows with ``len(rows)``; one bit is read of the others.
@@ -59,14 +74,14 @@ def scan(index: Any, queries: NDArray[np.float32], k: int, rows: NDArray[np.int6
         scores, found = index.search(queries, k)
     elif isinstance(index, faiss.IndexFlat):
         scores, found = index.search(
-            queries, k, params=faiss.SearchParameters(sel=faiss.IDSelectorArray(rows))
+            queries, k, params=faiss.SearchParameters(sel=faiss.IDSelectorArray(rows.numbers))
         )
     elif _cheaper_copied(len(rows), index.ntotal):
-        scores, found = _copied(index, rows).search(queries, k)
+        scores, found = _copied(index, rows.numbers).search(queries, k)
         real = found >= 0
-        found[real] = rows[found[real]]
+        found[real] = rows.numbers[found[real]]
     else:
-        allowed = faiss.SearchParameters(sel=selector(rows, index.ntotal))
+        allowed = faiss.SearchParameters(sel=rows.selector(index.ntotal))
         scores, found = index.search(queries, k, params=allowed)
     return scores, found
 

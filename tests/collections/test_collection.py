@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from embedsvc.collections import live_index, segments
+from embedsvc.collections import live_index, segments, snapshots
 from embedsvc.collections.collection import Collection, Document, Hit, UpsertResult
 from embedsvc.encoder import Encoder
 from embedsvc.errors import (
@@ -18,6 +20,7 @@ from embedsvc.errors import (
     NotFoundError,
     StorageError,
 )
+from indexing import ShardOptions
 from tests.collections.conftest import DIMENSION, brute_force, documents, random_texts
 
 QUERIES = ["w1 w2", "w7", "w100 w200 w3 w4"]
@@ -155,9 +158,9 @@ def test_info_counts_and_names_the_model(collection: Collection, encoder: Encode
 def test_large_collection_gets_a_graph_and_stays_right(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segments, "FLAT_LIMIT", 500)
+    monkeypatch.setattr(snapshots, "ShardOptions", partial(ShardOptions, flat_rows=500))
     monkeypatch.setattr(segments, "_LEAST_DELTA", 50)
-    monkeypatch.setattr(live_index, "_SEARCHES_BEFORE_GRAPH", 2)
+    monkeypatch.setattr(live_index, "_SEARCHES_BEFORE_BUILD", 2)
     texts = random_texts(900)
     collection.upsert(documents(texts[:800]))
     collection.search("w1")
@@ -170,30 +173,50 @@ def test_large_collection_gets_a_graph_and_stays_right(
     assert_equals_brute_force(collection, wanted)
     collection._index.wait()
     with collection._index.current() as (_, state):
-        assert state.base.index.kind.name == "hnsw"
-        graph = state.base.index
+        assert state.base.is_saved
+        pool = state.base.index.pool
+        assert pool is not None and pool.kind.name == "hnsw"
     collection.upsert([{"id": "d7", "text": "w1 w2", "language": "en"}])
-    collection.build_index()
     wanted["d7"] = "w1 w2"
     assert_equals_brute_force(collection, wanted)
     with collection._index.current() as (_, state):
-        assert state.base.index is graph, "one change is not worth a new graph"
+        assert state.base.index.pool is pool, "one change is not worth a new graph"
 
 
-def test_older_base_finished_late_loses_nothing(collection: Collection) -> None:
+def test_index_finished_late_loses_nothing(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What happens while an index is built and saved, and before it is taken, is in the answers."""
     texts = random_texts(120)
     collection.upsert(documents(texts[:60]))
-    with collection._index.current() as (_, old):
-        pass
-    collection.upsert(documents(texts[60:], first=60))
-    collection.build_index()
+    collection.search("w1")
     wanted = {f"d{i}": text for i, text in enumerate(texts)}
-    for query in QUERIES:
-        best, _ = brute_force(collection.encoder, query, dict(list(wanted.items())[:50]), 1)
+
+    def change(step: int) -> None:
+        collection.upsert(documents(texts[60 + 20 * step : 80 + 20 * step], first=60 + 20 * step))
+        best, _ = brute_force(collection.encoder, QUERIES[step], dict(list(wanted.items())[:50]), 1)
         collection.delete(best)
         wanted.pop(best[0])
-    collection.search("w1")
-    collection._index._rebase(old)
+        collection.search("w1")
+
+    save, load = live_index.save_snapshot, collection._index._loaded
+    loads: list[int] = []
+
+    def save_slowly(*arguments: Any) -> Any:
+        change(0)
+        record = save(*arguments)
+        change(1)
+        return record
+
+    def load_slowly(view: Any) -> Any:
+        state = load(view)
+        loads.append(1)
+        if len(loads) == 1:
+            change(2)
+        return state
+
+    monkeypatch.setattr(live_index, "save_snapshot", save_slowly)
+    monkeypatch.setattr(collection._index, "_loaded", load_slowly)
+    collection.build_index()
+    assert len(wanted) == 117
     assert_equals_brute_force(collection, wanted)
 
 
@@ -226,7 +249,7 @@ def test_another_model_is_refused_with_both_fingerprints(
         Collection(collection.path, other_encoder)
     assert encoder.fingerprint in caught.value.message
     assert other_encoder.fingerprint in caught.value.message
-    assert "index the documents again" in caught.value.message
+    assert "re-embed it (embedsvc collections reindex)" in caught.value.message
     with Collection(collection.path) as without_encoder:  # the bundled model is another one, too
         assert without_encoder.get("d0").text == "east"
         with pytest.raises(ModelError, match=encoder.fingerprint):

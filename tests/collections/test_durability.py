@@ -102,7 +102,7 @@ def test_another_format_version_is_refused(tmp_path: Path, encoder: Encoder) -> 
     with sqlite3.connect(tmp_path / "c" / "documents.sqlite") as connection:
         connection.execute("UPDATE meta SET value = 99 WHERE key = 'format_version'")
     connection.close()
-    with pytest.raises(StorageError, match="format version 99; this version reads 1"):
+    with pytest.raises(StorageError, match="format version 99; this version reads 2"):
         Collection(tmp_path / "c", encoder)
 
 
@@ -120,9 +120,9 @@ def test_creation_that_was_killed_is_finished(tmp_path: Path, encoder: Encoder, 
 
 def test_full_disk_is_reported_and_nothing_is_half_written(collection: Collection) -> None:
     collection.upsert(documents(["east"]))
-    with collection._store.reading() as view:
-        pages = view._connection.execute("PRAGMA page_count").fetchone()[0]
-        view._connection.execute(f"PRAGMA max_page_count = {pages + 3}")
+    with collection.store.reading() as view:
+        pages = view.connection.execute("PRAGMA page_count").fetchone()[0]
+        view.connection.execute(f"PRAGMA max_page_count = {pages + 3}")
     with pytest.raises(StorageError, match=r"documents\.sqlite: database or disk is full"):
         collection.upsert(documents(random_texts(2000), first=1))
     assert collection.count == 1
@@ -131,21 +131,21 @@ def test_full_disk_is_reported_and_nothing_is_half_written(collection: Collectio
 
 def test_damaged_vector_is_not_served(collection: Collection) -> None:
     collection.upsert(documents(["east", "north"]))
-    with collection._store.writing() as writer:
-        writer._connection.execute("UPDATE documents SET vector = x'0000' WHERE id = 'd1'")
+    with collection.store.writing() as writer:
+        writer.connection.execute("UPDATE passages SET vector = x'0000' WHERE row = 2")
     with pytest.raises(StorageError, match="row 2 has a vector of 2 bytes; 16 float16 expected"):
         collection.search("east")
 
 
 def test_error_inside_a_write_leaves_nothing(collection: Collection) -> None:
     def fail() -> None:
-        with collection._store.writing() as writer:
-            writer._connection.execute("INSERT INTO removed VALUES (77, 1)")
+        with collection.store.writing() as writer:
+            writer.connection.execute("INSERT INTO removed VALUES (77, 1)")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
-    with collection._store.reading() as view:
+    with collection.store.reading() as view:
         assert len(view.removed_since(0)) == 0
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from embedsvc.collections import live_index
-from embedsvc.collections.collection import Collection
+from embedsvc.collections import snapshots
+from embedsvc.collections.collection import Collection, CollectionOptions
+from embedsvc.collections.verify import verify
 from embedsvc.encoder import Encoder
+from indexing import ShardOptions
 from tests.collections.conftest import documents, random_texts
-from tests.collections.test_collection import assert_equals_brute_force
+from tests.collections.test_collection import QUERIES, assert_equals_brute_force
 
 TEXTS = {f"d{i}": text for i, text in enumerate(random_texts(150))}
 
@@ -27,19 +31,16 @@ def saved(tmp_path: Path, encoder: Encoder) -> Path:
 
 def opened_from_snapshot(path: Path, encoder: Encoder, texts: dict[str, str]) -> bool:
     """Check the answers of a collection; return whether they came from the saved index."""
-    found: list[object] = []
-    original = live_index.LiveIndex._saved_base
-    with pytest.MonkeyPatch.context() as patch, Collection(path, encoder) as collection:
-        patch.setattr(
-            live_index.LiveIndex, "_saved_base", lambda *args: found.append(original(*args)) or found[-1]
-        )
+    with Collection(path, encoder) as collection:
         assert_equals_brute_force(collection, texts)
-    assert len(found) == 1
-    return found[0] is not None
+        with collection._index.current() as (_, state):
+            return state.base.is_saved
 
 
-def faiss_file(path: Path) -> Path:
-    return next((path / "index").glob("index-*.faiss"))
+def index_folder(path: Path) -> Path:
+    """The one folder of the saved index."""
+    (folder,) = (path / "index").iterdir()
+    return folder
 
 
 def test_saved_index_is_used(saved: Path, encoder: Encoder) -> None:
@@ -73,24 +74,71 @@ def test_index_of_an_empty_collection_can_be_saved(tmp_path: Path, encoder: Enco
             assert collection.search("w1") == []
 
 
-def test_flipped_bit_is_noticed(saved: Path, encoder: Encoder) -> None:
-    file = faiss_file(saved)
+def flip(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 64
     file.write_bytes(content)
-    assert not opened_from_snapshot(saved, encoder, TEXTS)
 
 
-@pytest.mark.parametrize("keep", [0, 100, 5000])
-def test_truncated_index_is_noticed(saved: Path, encoder: Encoder, keep: int) -> None:
-    file = faiss_file(saved)
-    file.write_bytes(file.read_bytes()[:keep])
-    assert not opened_from_snapshot(saved, encoder, TEXTS)
+def truncate(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) * 2 // 3])
 
 
-def test_damaged_manifest_is_noticed(saved: Path, encoder: Encoder) -> None:
-    (saved / "index" / "manifest.json").write_text("{")
-    assert not opened_from_snapshot(saved, encoder, TEXTS)
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+DAMAGES: list[Callable[[Path], None]] = [flip, truncate, empty, Path.unlink]
+FILES = [
+    "shards.json",
+    "rows.npy",
+    "documents.npy",
+    "debias.npz",
+    "exact/manifest.json",
+    "exact/index-*.faiss",
+    "pool/manifest.json",
+    "pool/index-*.faiss",
+    "pool/order-*.npy",
+    "shard-0/index-*.faiss",
+    "shard-0/order-*.npy",
+]
+
+
+@pytest.fixture(scope="module")
+def every_file(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
+    """A collection whose saved index has every kind of file, closed."""
+    path = tmp_path_factory.mktemp("saved") / "c"
+    small = partial(ShardOptions, flat_rows=100, shard_rows=60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshots, "ShardOptions", small)
+        with Collection(path, encoder, options=CollectionOptions(debias="center")) as collection:
+            collection.upsert(documents(list(TEXTS.values()), languages="en en sw"))
+            collection.build_index()
+    return path
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damaged_file_is_set_aside_and_made_again(
+    every_file: Path, tmp_path: Path, encoder: Encoder, name: str
+) -> None:
+    for number, damage in enumerate(DAMAGES):
+        path = Path(shutil.copytree(every_file, tmp_path / f"c{number}"))
+        with Collection(path, encoder) as collection:
+            right = [collection.search(query, top_k=150) for query in QUERIES]
+        bad = index_folder(path)
+        (file,) = bad.glob(name)
+        damage(file)
+        with Collection(path, encoder) as collection:
+            assert_equals_brute_force(collection, TEXTS)  # no debiasing before there is an index
+            with collection._index.current() as (_, state):
+                assert not state.base.is_saved, f"{damage.__name__} of {name} was served"
+            assert [entry.name for entry in (path / "index").iterdir()] == [f"quarantine-{bad.name}"]
+            collection.build_index()
+            with collection._index.current() as (_, state):
+                assert state.base.is_saved
+            assert [collection.search(query, top_k=150) for query in QUERIES] == right
+            assert verify(collection).problems == []
 
 
 def test_lost_index_folder_is_made_again(saved: Path, encoder: Encoder) -> None:
@@ -142,6 +190,6 @@ def test_removals_are_forgotten_once_the_saved_index_has_seen_them(saved: Path, 
         assert_equals_brute_force(two, TEXTS)
         one.delete([f"d{i}" for i in range(100)])
         one.build_index()
-        with one._store.reading() as view:
+        with one.store.reading() as view:
             assert len(view.removed_since(0)) == 0
         assert_equals_brute_force(two, {f"d{i}": TEXTS[f"d{i}"] for i in range(100, 150)})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from embedsvc.encoder import Encoder, PreparedText
 from embedsvc.errors import ModelLostError
@@ -73,6 +74,9 @@ class ToyRuntime:
 
 def toy_encoder(path: Path, runtime: ToyRuntime | None = None) -> Encoder:
     path.mkdir(parents=True, exist_ok=True)
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")  # characters are tokens
+    tokenizer.save(str(path / "tokenizer.json"))
     folder = ModelFolder(
         path=path,
         modules=(Module("StaticEmbedding", path),),

@@ -19,7 +19,7 @@ from embedsvc.settings import Settings
 class AppClient:
     """Synchronous calls of an app; `gather` runs several at the same time."""
 
-    def __init__(self, settings: Settings, encoder: Encoder) -> None:
+    def __init__(self, settings: Settings, encoder: Encoder | None) -> None:
         self.app = create_app(settings, encoder=encoder)
         self._runner = asyncio.Runner()
         self._lifespan = self.app.router.lifespan_context(self.app)
@@ -90,7 +90,7 @@ def make_client(tmp_path: Path) -> Iterator[Callable[..., AppClient]]:
     """Make a client with settings of its own and an encoder of its own."""
     with ExitStack() as stack:
 
-        def make(encoder: Encoder, **options: Any) -> AppClient:
+        def make(encoder: Encoder | None, **options: Any) -> AppClient:
             client = AppClient(Settings(**{"data_dir": tmp_path / "data", **options}), encoder)
             stack.callback(client.close)
             return client

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from embedsvc.collections.collection import Collection
+from embedsvc.encoder import load_encoder
 from embedsvc.server.sample import SAMPLE_FILE
+from embedsvc.settings import Settings
+from tests.collections.conftest import documents, random_texts, write_tiny_model
 from tests.scheduling.toy_runtime import toy_encoder
-from tests.server.conftest import error_of
+from tests.server.conftest import AppClient, error_of
+from tests.server.tiny_server import tiny_client
 
 SAMPLE = [json.loads(line) for line in SAMPLE_FILE.read_text(encoding="utf-8").splitlines()]
-SEARCH = "/v1/collections/sample/search"
 
 
 def test_the_sample_is_loaded(client):
@@ -29,117 +33,6 @@ def test_the_sample_is_loaded(client):
     }
 
 
-def test_search_gives_what_the_collection_gives(client):
-    collection = client.app.state.server.collections.get("sample")
-    query = "Where can I borrow books?"
-    for options in (
-        {},
-        {"top_k": 3},
-        {"top_k": 5, "languages": ["de", "pt-BR"], "offset": 2},
-        {"min_score": 0.2, "top_k": 100},
-    ):
-        hits = client.post(SEARCH, {"query": query, **options}).json()["hits"]
-        expected = collection.search(query, **options)
-        assert [hit["id"] for hit in hits] == [hit.id for hit in expected]
-        assert [hit["score"] for hit in hits] == pytest.approx([hit.score for hit in expected], abs=1e-6)
-        assert hits[0] == {**vars(expected[0]), "score": hits[0]["score"]}
-
-
-def test_the_query_prompt_is_used(make_client, tmp_path):
-    encoder = toy_encoder(tmp_path)
-    client = make_client(encoder)
-    documents = [{"id": text, "text": text, "language": "en"} for text in ("q:abc", "abc")]
-    client.put("/v1/collections/c/documents", {"documents": documents})
-    hits = client.post("/v1/collections/c/search", {"query": "abc"}).json()["hits"]
-    assert hits[0]["id"] == "q:abc"
-    assert hits[0]["score"] == pytest.approx(1.0, abs=1e-3)
-    error = error_of(client.post("/v1/collections/c/search", {"query": "x" * 20}), 400, "text_too_long")
-    assert error["message"].startswith("query has 22 tokens; the limit is 12")
-    assert error["param"] == "query"
-
-
-def test_documents_are_inserted_replaced_found_and_deleted(client):
-    path = "/v1/collections/notes/documents"
-    documents = [
-        {"id": "a/b c", "text": "The cat sleeps on the sofa.", "metadata": {"tags": ["x", None, 1.5]}},
-        {"id": "ü", "text": "Der Zug ist heute verspätet.", "language": "DE"},
-        {"id": "tab", "text": "one\ttwo", "language": "en"},
-    ]
-    assert client.put(path, {"documents": documents}).json() == {"inserted": 3, "updated": 0}
-    assert client.put(path, {"documents": documents[1:]}).json() == {"inserted": 0, "updated": 2}
-    stored = client.get(f"{path}/a%2Fb%20c").json()
-    assert stored == {**documents[0], "language": "en"}
-    assert client.get(f"{path}/%C3%BC").json()["language"] == "de"
-    assert client.get(f"{path}/tab").json()["text"] == "one\ttwo"
-    found = client.post("/v1/collections/notes/search", {"query": documents[1]["text"], "top_k": 1}).json()
-    assert found["hits"][0]["id"] == "ü"
-    assert client.delete(f"{path}/a%2Fb%20c").json() == {"deleted": 1}
-    assert error_of(client.get(f"{path}/a%2Fb%20c"), 404, "not_found")["message"] == (
-        "collection 'notes' has no document 'a/b c'"
-    )
-    error_of(client.delete(f"{path}/a%2Fb%20c"), 404, "not_found")
-    assert client.delete("/v1/collections/notes").json() == {"deleted": 1}
-    error_of(client.get("/v1/collections/notes"), 404, "not_found")
-
-
-@pytest.mark.parametrize(
-    ("documents", "message"),
-    [
-        ([], "documents is []; it must be a list of at least 1"),
-        ({}, "documents is an object, not a list"),
-        (["a"], "documents[0] is a string, not an object"),
-        ([{"id": "a"}], "documents[0].text is missing"),
-        ([{"id": 1, "text": "x"}], "documents[0].id is a number, not a string"),
-        ([{"id": "a", "text": "x", "txt": 1}], "documents[0]: unknown field 'txt'; did"),
-        ([{"id": "a", "text": " "}], "documents[0].text is empty"),
-        ([{"id": "a", "text": "a\0"}], "documents[0].text holds a NUL at character 1"),
-        ([{"id": "", "text": "x"}], "documents[0].id is empty"),
-        ([{"id": "a", "text": "x", "language": "klingonese"}], "documents[0].language: 'kl"),
-        ([{"id": "a", "text": "x", "metadata": []}], "documents[0].metadata is a list, not an"),
-        ([{"id": "a", "text": "x"}] * 2, "documents[0] and documents[1] have the same id"),
-        ([{"id": str(i), "text": "x"} for i in range(65)], "documents has 65 documents; max_b"),
-    ],
-)
-def test_bad_documents_are_explained_and_make_no_collection(client, documents, message):
-    response = client.put("/v1/collections/fresh/documents", {"documents": documents})
-    error = error_of(response, 400, "invalid_input")
-    assert error["message"].startswith(message), error["message"]
-    assert error["param"] == "documents"
-    error_of(client.get("/v1/collections/fresh"), 404, "not_found")
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        ({}, "query is missing"),
-        ({"query": ""}, "query is empty"),
-        ({"query": " \n"}, "query is empty"),
-        ({"query": None}, "query is null, not a string"),
-        ({"query": ["a"]}, "query is a list, not a string"),
-        ({"query": "a", "top_k": 0}, "top_k is 0; an integer from 1 to"),
-        ({"query": "a", "top_k": 10**9}, "top_k is 1000000000; an integer from 1 to"),
-        ({"query": "a", "top_k": "5"}, "top_k is a string, not a whole number"),
-        ({"query": "a", "offset": -1}, "offset is -1; an integer from 0 to"),
-        ({"query": "a", "languages": "de"}, "languages is a string, not a list"),
-        ({"query": "a", "languages": []}, "languages is an empty list"),
-        ({"query": "a", "languages": ["zz9"]}, "'zz9' is not a language code"),
-        ({"query": "a", "min_score": "x"}, "min_score is a string, not a number"),
-        ({"query": "a", "topk": 3}, "unknown field 'topk'; did you mean 'top_k'?"),
-    ],
-)
-def test_bad_searches_are_explained(client, body, message):
-    error = error_of(client.post(SEARCH, body), 400, "invalid_input")
-    assert error["message"].startswith(message), error["message"]
-
-
-def test_a_lone_surrogate_in_a_query_is_explained(client):
-    headers = {"Content-Type": "application/json"}
-    response = client.request("POST", SEARCH, content=b'{"query": "\\ud800"}', headers=headers)
-    assert "query holds a lone surrogate" in error_of(response, 400, "invalid_input")["message"]
-    response = client.request("POST", SEARCH, content=b'{"query": "a", "min_score": NaN}', headers=headers)
-    assert error_of(response, 400, "invalid_input")["param"] == "min_score"
-
-
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_unknown_collections_name_those_that_there_are(client, method):
     error = error_of(client.request(method, "/v1/collections/nope"), 404, "not_found")
@@ -148,20 +41,153 @@ def test_unknown_collections_name_those_that_there_are(client, method):
     error_of(client.request(method, "/v1/collections/Bad%20Name"), 400, "invalid_input")
 
 
-def test_a_collection_of_another_model_is_listed_with_its_problem(make_client, tmp_path, encoder):
-    folder = tmp_path / "data" / "collections" / "foreign"
-    with Collection(folder, encoder) as other:
-        other.upsert([{"id": "a", "text": "hello", "language": "en"}])
-    model = tmp_path / "model"
-    model.mkdir()
-    (folder.parent / "broken").mkdir()
-    (folder.parent / "broken" / "documents.sqlite").write_bytes(b"no database" * 100)
-    client = make_client(toy_encoder(model))
-    broken, foreign = client.get("/v1/collections").json()["collections"]
-    assert (foreign["documents"], foreign["model"]) == (1, "embedsvc-default")
-    assert "was made with model 'embedsvc-default'" in foreign["problem"]
-    assert "not a database" in broken["problem"]
-    error_of(client.post("/v1/collections/foreign/search", {"query": "a"}), 409, "model_mismatch")
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppClient]:
+    """The models "old" and "new", and a folder with a damaged collection and one of the model "gone"."""
+    folder = tmp_path_factory.mktemp("tiny")
+    gone = load_encoder(write_tiny_model(folder / "gone", seed=9))
+    with Collection(folder / "data" / "collections" / "foreign", gone) as foreign:
+        foreign.upsert(documents(["w1 w2", "w3", "w1"]))
+    broken = folder / "data" / "collections" / "broken" / "documents.sqlite"
+    broken.parent.mkdir()
+    broken.write_bytes(b"no database" * 100)
+    client = tiny_client(folder)
+    yield client
+    client.close()
+
+
+def test_a_collection_is_made_with_its_options_and_described(tiny):
+    given = {"name": "made", "model": "new", "chunk_tokens": 64, "chunk_overlap": 8, "recall": 0.9}
+    answer = tiny.post("/v1/collections", given)
+    assert answer.status_code == 201
+    card = answer.json()
+    new = tiny.app.state.server.models.find("new")
+    assert card == {
+        "name": "made",
+        "documents": 0,
+        "passages": 0,
+        "languages": {},
+        "fields": [],
+        "model": "new",
+        "fingerprint": new.folder.fingerprint,
+        "dimension": 16,
+        "options": {
+            "dimension": None,
+            "debias": "none",
+            "token_vectors": False,
+            "chunk_tokens": 64,
+            "chunk_overlap": 8,
+            "recall": 0.9,
+        },
+        "generation": 0,
+        "created": card["created"],
+        "size_bytes": card["size_bytes"],
+        "recall": None,
+        "problem": None,
+    }
+    assert card["size_bytes"] > 0
+    written = {"documents": documents(["w1", "w2", "w3"])}
+    tiny.put("/v1/collections/made/documents", written)
+    card = tiny.get("/v1/collections/made").json()
+    assert (card["documents"], card["passages"], card["generation"]) == (3, 3, 1)
+    assert (card["languages"], card["fields"]) == ({"de": 1, "en": 1, "sw": 1}, ["n"])
+    tiny.put("/v1/collections/by-default/documents", written)
+    assert tiny.get("/v1/collections/by-default").json()["model"] == "old"
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "message"),
+    [
+        ({}, "name", "name is missing"),
+        ({"name": "../x"}, "name", "collection name '../x': expected 1 to 63 of"),
+        ({"name": "made-before"}, "name", "collection 'made-before' exists already"),
+        ({"name": "x", "dimension": 0}, "dimension", "dimension is 0; an integer from 1 to 65536 expected"),
+        ({"name": "x", "dimension": 3, "model": "old"}, "dimension", "give model or dimension, not both"),
+        ({"name": "x", "dimension": 3, "token_vectors": True}, "token_vectors", "token_vectors needs a mod"),
+        ({"name": "x", "debias": "magic"}, "debias", "debias is 'magic'; expected"),
+        ({"name": "x", "token_vectors": "yes"}, "token_vectors", "token_vectors is a string, not true or"),
+        ({"name": "x", "chunk_tokens": 7}, "chunk_tokens", "chunk_tokens is 7; an integer from 8 to"),
+        ({"name": "x", "chunk_overlap": -1}, "chunk_overlap", "chunk_overlap is -1; an integer from 0 to"),
+        ({"name": "x", "chunk_tokens": 20}, "chunk_overlap", "chunk_overlap = 32; at most half of chunk_"),
+        ({"name": "x", "recall": 0.3}, "recall", "recall is 0.3; a number from 0.5 to 1 expected"),
+        ({"name": "x", "recal": 0.3}, None, "unknown field 'recal'; did you mean 'recall'?"),
+    ],
+)
+def test_a_collection_that_cannot_be_is_refused_and_not_made(tiny, body, param, message):
+    tiny.post("/v1/collections", {"name": "made-before"})
+    error = error_of(tiny.post("/v1/collections", body), 400, "invalid_input")
+    assert error["message"].startswith(message), error["message"]
+    assert error["param"] == param
+    error_of(tiny.get("/v1/collections/x"), 404, "not_found")
+
+
+def test_an_unknown_model_is_refused_with_those_that_there_are(tiny):
+    error = error_of(tiny.post("/v1/collections", {"name": "x", "model": "gone"}), 404, "model_not_found")
+    assert error["message"] == "no model 'gone'; this server has: old, new"
+    error_of(tiny.get("/v1/collections/x"), 404, "not_found")
+
+
+def test_a_collection_whose_model_is_not_served_gives_all_that_needs_no_model(tiny):
+    cards = {card["name"]: card for card in tiny.get("/v1/collections").json()["collections"]}
+    foreign, models = cards["foreign"], tiny.app.state.server.models
+    assert (foreign["documents"], foreign["model"]) == (3, "gone")
+    assert "not a database" in cards["broken"]["problem"]
+    path = "/v1/collections/foreign"
+    put = tiny.put(f"{path}/documents", {"documents": documents(["w1"])})
+    for answer in (put, tiny.post(f"{path}/search", {"query": "w1"})):
+        error = error_of(answer, 409, "model_mismatch")
+        assert f"'gone' (fingerprint {foreign['fingerprint']})" in error["message"]
+        assert f"'old' (fingerprint {models.default.folder.fingerprint})" in error["message"]
+        assert error["message"] == foreign["problem"]
+    stored = tiny.get(f"{path}/documents/d0?vector=true").json()
+    found = tiny.post(f"{path}/search", {"vector": stored["vector"], "facets": True}).json()
+    assert found["hits"][0]["id"] == "d0"
+    assert found["facets"] == {"de": 1, "en": 1, "sw": 1}
+    words = tiny.post(f"{path}/search", {"query": "w3", "mode": "lexical"}).json()
+    assert [hit["id"] for hit in words["hits"]] == ["d1"]
+    assert len(tiny.get(f"{path}/documents").text.splitlines()) == 3
+    assert tiny.delete(f"{path}/documents/d2").json() == {"deleted": 1}
+    assert tiny.get(path).json()["documents"] == 2
+
+
+def test_verify_tells_what_is_wrong(tiny):
+    tiny.put("/v1/collections/checked/documents", {"documents": documents(["w1", "w2"])})
+    report = tiny.post("/v1/collections/checked/verify", None).json()
+    assert (report["ok"], report["problems"]) == (True, [])
+    assert report["checked"]["documents"] == 2
+    collection = tiny.app.state.server.collections.get("checked")
+    with collection.store.writing() as writer:
+        writer.connection.execute("UPDATE passages SET vector = x'0102' WHERE row = 1")
+    report = tiny.post("/v1/collections/checked/verify", None).json()
+    assert (report["ok"], len(report["problems"])) == (False, 1)
+    error_of(tiny.post("/v1/collections/nope/verify", None), 404, "not_found")
+
+
+def test_a_model_that_was_unloaded_is_loaded_again_for_its_collection(tmp_path):
+    """Room is for one model beside the default one; each collection calls for its own in turn."""
+    folders = [write_tiny_model(tmp_path / name, seed) for seed, name in enumerate("abc")]
+    size = sum(file.stat().st_size for file in folders[0].glob("*.safetensors"))
+    settings = Settings(
+        model=tuple(map(str, folders)), data_dir=tmp_path / "data", max_model_bytes=int(size * 1.5 * 2.5)
+    )
+    client = AppClient(settings, None)
+    texts = random_texts(9)
+    for _ in range(2):
+        for folder in folders:
+            name = folder.name
+            client.post("/v1/collections", {"name": name, "model": name})
+            written = client.put(f"/v1/collections/{name}/documents", {"documents": documents(texts)})
+            assert written.status_code == 200, written.text
+            hits = client.post(f"/v1/collections/{name}/search", {"query": texts[4]}).json()["hits"]
+            assert hits[0]["id"] == "d4"
+            assert hits[0]["score"] == pytest.approx(1.0, abs=1e-3)
+            encoder = load_encoder(folder)
+            (vector,) = encoder.encode(texts[2:3])
+            stored = client.get(f"/v1/collections/{name}/documents/d2?vector=true").json()["vector"]
+            assert stored == pytest.approx(vector, abs=1e-3)
+    loaded = [model.name for model in client.app.state.server.models.all if model.is_loaded]
+    assert loaded == ["a", "c"]
+    client.close()
 
 
 def test_the_sample_is_loaded_once_repaired_and_made_anew_for_another_model(make_client, tmp_path, encoder):

@@ -10,8 +10,12 @@ import orjson
 from fastapi import HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from starlette.datastructures import Headers
+
+from embedsvc.errors import InvalidInputError
 
 Body = TypeVar("Body", bound=BaseModel)
+NDJSON = "application/x-ndjson"
 _SHOWN_CHARACTERS = 60
 
 
@@ -35,10 +39,27 @@ class StrictRequest(BaseModel):
 async def read_body(request: Request, kind: type[Body]) -> Body:
     """Return the body as ``kind``; raise RequestValidationError, as FastAPI does, for a wrong one."""
     content = await request.body()
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = _media_type(request.headers)
     if content and media_type != "application/json" and not media_type.endswith("+json"):
         raise RequestValidationError([{"type": "dict_type", "loc": ("body",), "input": content}])
     return validated(kind, parse_json(content))
+
+
+def read_query(request: Request, kind: type[Body]) -> Body:
+    """Return the options in a request's query as ``kind``, whose fields read text."""
+    given = request.query_params.multi_items()
+    if len(given) != len(dict(given)):
+        raise InvalidInputError("an option is given twice in the query")
+    return validated(kind, dict(given))
+
+
+def is_ndjson(headers: Headers) -> bool:
+    """True for a body of lines, which is read as it comes."""
+    return _media_type(headers) == NDJSON
+
+
+def _media_type(headers: Headers) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def validated(kind: type[Body], given: Any) -> Body:

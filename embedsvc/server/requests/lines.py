@@ -1,20 +1,27 @@
-"""POST /v1/embeddings/stream: options in the query, one text per line of the body, read window by window."""
+"""Bodies of lines, read as they come; POST /v1/embeddings/stream: a text per line, options in the query."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
 from pydantic import ConfigDict, Field
+from starlette.types import Receive
 
 from embedsvc.encoder import check_texts
 from embedsvc.errors import InvalidInputError
 from embedsvc.options import Priority
+from embedsvc.server.errors import RequestTimeoutError
 from embedsvc.server.requests.openai import EncodeFields
 
 _WINDOW_CHARACTERS = 1_000_000
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection."""
 
 
 class StreamQuery(EncodeFields):
@@ -66,7 +73,7 @@ async def windows(
     """
     window = Window(first=0)
     try:
-        async for number, line in _lines(chunks, limits.line_bytes):
+        async for number, line in numbered_lines(chunks, limits.line_bytes):
             if line:
                 window.add(number, *_parsed(line, number))
             if window.is_full(limits) or (line is None and window.texts and is_idle()):
@@ -80,7 +87,29 @@ async def windows(
         yield window
 
 
-async def _lines(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[tuple[int, bytes | None]]:
+async def body_chunks(receive: Receive, idle_s: float) -> AsyncIterator[bytes]:
+    """Yield a body as it comes, and an empty chunk where more will come, but who knows when.
+
+    Raises RequestTimeoutError when nothing comes for ``idle_s`` seconds, ClientGoneError when nothing will.
+    """
+    more = True
+    while more:
+        try:
+            async with asyncio.timeout(idle_s):
+                message = await receive()
+        except TimeoutError as error:
+            raise RequestTimeoutError(f"nothing came for request_timeout_s = {idle_s:g} s") from error
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        more = message.get("more_body", False)
+        yield message.get("body", b"")
+        if more:
+            yield b""
+
+
+async def numbered_lines(
+    chunks: AsyncIterator[bytes], max_bytes: int
+) -> AsyncIterator[tuple[int, bytes | None]]:
     """Yield the lines without surrounding white space, and their numbers from 1; None for an empty chunk."""
     rest, number = b"", 0
     async for chunk in chunks:
@@ -90,10 +119,15 @@ async def _lines(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[
         *complete, rest = (rest + chunk).split(b"\n")
         for line in complete:
             number += 1
+            _check_length(line, number, max_bytes)
             yield number, line.strip()
-        if len(rest) > max_bytes:
-            raise InvalidInputError(f"line {number + 1} has more than max_body_bytes = {max_bytes} bytes")
+        _check_length(rest, number + 1, max_bytes)
     yield number + 1, rest.strip()
+
+
+def _check_length(line: bytes, number: int, most: int) -> None:
+    if len(line) > most:
+        raise InvalidInputError(f"line {number} has more than max_body_bytes = {most} bytes")
 
 
 def _parsed(line: bytes, number: int) -> tuple[Any, str]:

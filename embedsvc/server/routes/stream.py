@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.types import Receive, Scope, Send
 
 from embedsvc.encoder import Encoding
-from embedsvc.errors import EmbedsvcError, InvalidInputError, OverloadedError
+from embedsvc.errors import EmbedsvcError
 from embedsvc.server.answers import base64_rows, number_rows
 from embedsvc.server.auth import charge_texts
-from embedsvc.server.errors import RequestTimeoutError, error_response, internal_error_response
-from embedsvc.server.inference import Asked, encode_charged, state_of
+from embedsvc.server.errors import error_response, internal_error_response
+from embedsvc.server.inference import Asked, encode_charged, patiently, state_of
 from embedsvc.server.models import ServedModel
-from embedsvc.server.requests.body import query_of, validated
-from embedsvc.server.requests.lines import Limits, StreamQuery, Window, windows
+from embedsvc.server.requests.body import NDJSON, query_of, read_query
+from embedsvc.server.requests.lines import (
+    ClientGoneError,
+    Limits,
+    StreamQuery,
+    Window,
+    body_chunks,
+    windows,
+)
 from embedsvc.settings import Settings
 
-Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
-_NDJSON = "application/x-ndjson"
 _WINDOW_TEXTS = 512
 _WINDOWS = 2  # read and not yet answered: one is encoded while the other is sent
 router = APIRouter(tags=["embeddings"])
@@ -34,9 +37,9 @@ router = APIRouter(tags=["embeddings"])
 @router.post(
     "/v1/embeddings/stream",
     response_class=Response,
-    responses={200: {"content": {_NDJSON: {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {NDJSON: {"schema": {"type": "string"}}}}},
     openapi_extra=query_of(StreamQuery)
-    | {"requestBody": {"required": True, "content": {_NDJSON: {"schema": {"type": "string"}}}}},
+    | {"requestBody": {"required": True, "content": {NDJSON: {"schema": {"type": "string"}}}}},
 )
 async def embeddings_stream(request: Request) -> Response:
     """Encode lines into lines, in order: NDJSON in, NDJSON out, options in the query.
@@ -46,10 +49,7 @@ async def embeddings_stream(request: Request) -> Response:
     the line that is wrong, and the stream ends. Read the answer while you send, as curl does:
     a client that only sends is cut off when nothing moves for request_timeout_s.
     """
-    given = request.query_params.multi_items()
-    if len(given) != len(dict(given)):
-        raise InvalidInputError("an option is given twice in the query")
-    query = validated(StreamQuery, dict(given))
+    query = read_query(request, StreamQuery)
     state = state_of(request)
     served = await state.models.get(query.model)
     served.encoder.check(query.options())
@@ -64,15 +64,11 @@ class _Piece:
     is_last: bool = False
 
 
-class _ClientGoneError(Exception):
-    """The client closed the connection."""
-
-
 class _Stream(Response):
     """The answer, written while the body is read: one task reads, one per window encodes, one writes."""
 
     def __init__(self, request: Request, query: StreamQuery, served: ServedModel, settings: Settings) -> None:
-        super().__init__(media_type=_NDJSON)
+        super().__init__(media_type=NDJSON)
         del self.headers["content-length"]
         self._request = request
         self._query = query
@@ -95,7 +91,7 @@ class _Stream(Response):
                 reader.cancel()
                 while not self._pieces.empty():
                     self._pieces.get_nowait().cancel()
-        except* (_ClientGoneError, TimeoutError):
+        except* (ClientGoneError, TimeoutError):
             pass  # nobody reads any more
 
     async def _write(self, send: Send) -> None:
@@ -112,7 +108,7 @@ class _Stream(Response):
 
     async def _read(self, group: asyncio.TaskGroup, receive: Receive) -> None:
         """Read windows and start to encode them; then wait for the client to go away."""
-        source = windows(self._chunks(receive), self._limits, lambda: not self._unanswered)
+        source = windows(body_chunks(receive, self._idle_s), self._limits, lambda: not self._unanswered)
         ending = _Piece(b"", is_last=True)
         try:
             await self._slots.acquire()
@@ -125,23 +121,7 @@ class _Stream(Response):
         self._pieces.put_nowait(group.create_task(_done(ending)))
         while (await receive())["type"] != "http.disconnect":
             pass
-        raise _ClientGoneError
-
-    async def _chunks(self, receive: Receive) -> AsyncIterator[bytes]:
-        more = True
-        while more:
-            try:
-                async with asyncio.timeout(self._idle_s):
-                    message = await receive()
-            except TimeoutError as error:
-                limit = f"request_timeout_s = {self._idle_s:g} s"
-                raise RequestTimeoutError(f"nothing came for {limit}") from error
-            if message["type"] == "http.disconnect":
-                raise _ClientGoneError
-            more = message.get("more_body", False)
-            yield message.get("body", b"")
-            if more:
-                yield b""  # more will come, but who knows when
+        raise ClientGoneError
 
     async def _piece(self, window: Window) -> _Piece:
         try:
@@ -158,17 +138,8 @@ class _Stream(Response):
         """Encode a window; a full queue, or a used up rate, makes it wait, and so the client."""
         request, options = self._request, self._query.options()
         asked = Asked(lambda position: f"line {window.lines[position]}", self._query.priority)
-        await _patiently(lambda: _charge(request, window))
-        return await _patiently(lambda: encode_charged(request, self._served, window.texts, options, asked))
-
-
-async def _patiently(attempt: Callable[[], Awaitable[Result]]) -> Result:
-    """Return what ``attempt`` returns; as long as it is refused as too much, wait and try again."""
-    while True:
-        try:
-            return await attempt()
-        except OverloadedError as error:
-            await asyncio.sleep(error.retry_after)
+        await patiently(lambda: _charge(request, window))
+        return await patiently(lambda: encode_charged(request, self._served, window.texts, options, asked))
 
 
 async def _charge(request: Request, window: Window) -> None:

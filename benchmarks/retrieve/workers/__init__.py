@@ -1,0 +1,1 @@
+"""One process per peer, in the peer's own environment: none of these imports another peer."""

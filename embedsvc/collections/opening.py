@@ -1,0 +1,60 @@
+"""What has to fit when a collection is opened: its model and its options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+
+from embedsvc.collections.options import CollectionOptions
+from embedsvc.collections.schema import Identity
+from embedsvc.encoder import Encoder, load_encoder
+from embedsvc.errors import InvalidInputError, ModelMismatchError
+
+FindEncoder = Callable[[str], Encoder | None]
+
+
+def encoder_of(
+    name: str, identity: Identity, given: Encoder | None, find_encoder: FindEncoder | None
+) -> Encoder:
+    """Return the encoder that made a collection's vectors: ``given``, one that is found, or the bundled one.
+
+    Raises InvalidInputError for a collection without a model, ModelMismatchError when it is none of them.
+    """
+    if not identity.fingerprint:
+        raise InvalidInputError(
+            f"collection {name!r} has no model: documents and queries bring a vector of "
+            f"{identity.dimension} numbers",
+            param="vector",
+        )
+    if given is not None and given.fingerprint == identity.fingerprint:
+        return given
+    found = find_encoder(identity.fingerprint) if find_encoder else None
+    if found is None:
+        found = given or load_encoder()
+        check_model(name, identity, found)
+    return found
+
+
+def check_model(name: str, identity: Identity, encoder: Encoder) -> None:
+    """Raise ModelMismatchError, naming both fingerprints, unless the vectors are those of ``encoder``."""
+    if identity.fingerprint and encoder.fingerprint != identity.fingerprint:
+        raise ModelMismatchError(
+            f"collection {name!r} was made with model {identity.model!r} (fingerprint "
+            f"{identity.fingerprint}), not with {encoder.name!r} (fingerprint {encoder.fingerprint}); "
+            "open it with its own model, or re-embed it (embedsvc collections reindex)"
+        )
+
+
+def check_options(name: str, stored: CollectionOptions, given: CollectionOptions) -> None:
+    """Raise InvalidInputError naming the options in which a collection differs from those given."""
+    wanted = asdict(given)
+    differ = {key: (old, wanted[key]) for key, old in asdict(stored).items() if wanted[key] != old}
+    if differ:
+        told = ", ".join(
+            f"{key} = {json.dumps(old)}, not {json.dumps(new)}" for key, (old, new) in differ.items()
+        )
+        raise InvalidInputError(
+            f"collection {name!r} was made with {told}; options are fixed when a collection is made",
+            param="options",
+        )
