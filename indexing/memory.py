@@ -15,8 +15,9 @@ from indexing.choose import Choice, choose
 from indexing.errors import IndexingError
 from indexing.kinds import Flat
 
-_MARGIN = 1.02
-"""The bytes of a kind are an estimate that holds to within two per cent; a limit is kept in any case."""
+_MARGIN = 1.02, 2, 1024
+"""The bytes of a kind are an estimate. It holds to within two per cent and two bytes per vector, and
+leaves out the headers of files; a limit is kept in any case."""
 
 
 def choose_together(
@@ -69,4 +70,9 @@ def _within(choices: list[Choice], limit: float) -> Choice:
 
 
 def _bytes(chosen: Mapping[str, Choice], counts: Mapping[str, int]) -> int:
-    return math.ceil(_MARGIN * sum(choice.bytes_per_vector * counts[name] for name, choice in chosen.items()))
+    share, per_vector, per_graph = _MARGIN
+    needed = (
+        (share * choice.bytes_per_vector + per_vector) * counts[name] + per_graph
+        for name, choice in chosen.items()
+    )
+    return math.ceil(sum(needed))

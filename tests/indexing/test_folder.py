@@ -244,7 +244,7 @@ sys.exit(f"was not killed; {calls} syncs")
     ("moment", "ordered", "count"),
     [
         ("write", "plain", 60),
-        ("clean up", "plain", 33),
+        pytest.param("clean up", "plain", 33, marks=pytest.mark.slow),
         ("sync 6", "ordered", 60),
         *(pytest.param(f"sync {n}", "plain", 60, marks=pytest.mark.slow) for n in (1, 2, 3, 4)),
         pytest.param("sync 5", "plain", 33, marks=pytest.mark.slow),
