@@ -163,8 +163,7 @@ def test_a_large_group_gives_more_queries_and_a_small_one_enough():
 
 def test_the_same_seed_gives_the_same_calibration():
     first, second = (
-        build_calibrated(VECTORS[:800], LISTS, recall=0.8, queries=100, seed=seed)[0].order
-        for seed in (5, 5)
+        build_calibrated(VECTORS[:800], LISTS, recall=0.8, queries=100, seed=seed)[0].order for seed in (5, 5)
     )
     np.testing.assert_array_equal(first, second)
     other = build_calibrated(VECTORS[:800], LISTS, recall=0.8, queries=100, seed=6)[0].order
