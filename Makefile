@@ -22,7 +22,7 @@ types: $(TEST)/.ready  ## mypy --strict
 	$(TEST)/bin/mypy
 
 fast: $(TEST)/.ready  ## The fast test suite
-	$(TEST)/bin/pytest
+	$(TEST)/bin/pytest -n auto
 
 slow: $(TEST)/.ready  ## The slow tests
 	$(TEST)/bin/pytest -m slow
