@@ -74,6 +74,7 @@ def test_a_collection_is_made_with_its_options_and_described(tiny):
         "options": {
             "dimension": None,
             "debias": "none",
+            "debias_pairs": None,
             "token_vectors": False,
             "chunk_tokens": 64,
             "chunk_overlap": 8,
