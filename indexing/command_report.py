@@ -12,15 +12,16 @@ from indexing.shard_folder import EXACT, part_bytes
 from indexing.shard_options import POOL, GraphStep
 from indexing.shards import ShardedIndex
 
-_SECONDS_PER_VALUE = 3.7e-7
-"""Of one core, for a value of a vector in a graph of 100,000 (measured); replaced by what is seen here."""
+_SECONDS_PER_VALUE = {"hnsw": 3.7e-7}
+_SLOW_SECONDS_PER_VALUE = 4e-6
+"""Of one core, measured; lists take longer to calibrate. What is seen here replaces it."""
 
 
 class BuildProgress:
     """Says on the standard error which graph is built, why it is of its kind, and how long it may take."""
 
     def __init__(self, dimension: int) -> None:
-        self._seconds_per_row = _SECONDS_PER_VALUE * dimension
+        self._dimension = dimension
         self._rows = 0
         self._spent = self._started = 0.0
 
@@ -28,14 +29,18 @@ class BuildProgress:
         """Take notice of a graph that begins or is finished."""
         place = f"[{step.number}/{step.of}] {_shown(step.label)}"
         if step.calibration is None:
-            this, left = (_seconds(rows * self._seconds_per_row) for rows in (step.rows, step.left))
+            this, left = (_seconds(rows * self._seconds_per_row(step)) for rows in (step.rows, step.left))
             say(f"{place}: {step.why}; about {this}, {left} for all that is left")
             self._started = time.monotonic()
             return
         seconds = time.monotonic() - self._started
         self._spent, self._rows = self._spent + seconds, self._rows + step.rows
-        self._seconds_per_row = self._spent / self._rows
         say(f"{place}: built in {_seconds(seconds)}, {_measured(step.calibration)}")
+
+    def _seconds_per_row(self, step: GraphStep) -> float:
+        if self._rows:
+            return self._spent / self._rows
+        return self._dimension * _SECONDS_PER_VALUE.get(step.kind.name, _SLOW_SECONDS_PER_VALUE)
 
 
 def say(line: str) -> None:

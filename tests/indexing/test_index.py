@@ -181,7 +181,12 @@ LANGUAGE_VECTORS, LANGUAGES = rows_with_languages(2000, seed=1)
 LANGUAGE_QUERIES, QUERY_LANGUAGES = rows_with_languages(60, seed=2)
 
 
-@pytest.fixture(scope="module", params=EXAMPLES, ids=EXAMPLE_NAMES)
+def _slow_if_refined_whole(kind):
+    """Whole vectors are refined by the same code as 8-bit ones, of which there is one for every kind."""
+    return pytest.param(kind, marks=[pytest.mark.slow] * (getattr(kind, "refine", None) == "float32"))
+
+
+@pytest.fixture(scope="module", params=map(_slow_if_refined_whole, EXAMPLES), ids=EXAMPLE_NAMES)
 def example(request):
     return VectorIndex.build(LANGUAGE_VECTORS, request.param)
 
