@@ -160,7 +160,7 @@ def test_verify_tells_what_is_wrong(tiny):
     with collection.store.writing() as writer:
         writer.connection.execute("UPDATE passages SET vector = x'0102' WHERE row = 1")
     report = tiny.post("/v1/collections/checked/verify", None).json()
-    assert (report["ok"], len(report["problems"])) == (False, 1)
+    assert report["ok"] is False
     error_of(tiny.post("/v1/collections/nope/verify", None), 404, "not_found")
 
 
