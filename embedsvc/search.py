@@ -220,9 +220,7 @@ class Search:
     def _lexical(self, text: str, k: int, within: Restriction) -> Candidates:
         """Return the ``k`` or fewer documents that best share words with the text."""
         with self._trace.timed("words"):
-            expression = match_expression(
-                text, self._query_language(text), frequency=self._documents_with
-            )
+            expression = match_expression(text, self._query_language(text), frequency=self._documents_with)
             if self._request.explain:
                 self._trace.plan["words"] = expression
             matches = iter(()) if expression is None else self._view.lexical_matches(expression)

@@ -1,5 +1,6 @@
 """Arrays in, neighbours out: exact and approximate search over unit vectors, on numpy and FAISS."""
 
+from indexing.array_index import ArrayIndex, build_shards_for_arrays, open_array_index
 from indexing.calibrate import Calibration, build_calibrated
 from indexing.choose import Choice, choose
 from indexing.debias import Debias, ParallelPairs, fit_debias
@@ -10,21 +11,25 @@ from indexing.gpu import on_gpu
 from indexing.index import VectorIndex
 from indexing.kinds import KINDS, Flat, Hnsw, IvfPq, Kind, PqScan, RaBitQ, kind_from
 from indexing.manifest import Manifest, read_manifest
+from indexing.memory import choose_together
 from indexing.neighbours import Neighbours
 from indexing.recall import measure_recall, recall_at_k
 from indexing.shard_folder import OpenedShards, open_shards, save_shards
-from indexing.shards import Allowed, Found, Group, Plan, ShardedIndex, ShardOptions, best_of
+from indexing.shard_options import GraphStep, ShardOptions
+from indexing.shards import Allowed, Found, Group, Plan, ShardedIndex, best_of
 from indexing.vectors import check_vectors, normalize_rows
 
 __all__ = [
     "KINDS",
     "Allowed",
+    "ArrayIndex",
     "BothWays",
     "Calibration",
     "Choice",
     "Debias",
     "Flat",
     "Found",
+    "GraphStep",
     "Group",
     "Hnsw",
     "IndexFileError",
@@ -44,8 +49,10 @@ __all__ = [
     "VectorIndex",
     "best_of",
     "build_calibrated",
+    "build_shards_for_arrays",
     "check_vectors",
     "choose",
+    "choose_together",
     "fit_debias",
     "kind_from",
     "measure_recall",
@@ -53,6 +60,7 @@ __all__ = [
     "nearest_both_ways",
     "normalize_rows",
     "on_gpu",
+    "open_array_index",
     "open_index",
     "open_shards",
     "read_manifest",

@@ -29,6 +29,9 @@ LEAST_QUERIES = 20
 """Queries from which on the recall of a group is judged on its own; fewer say too little."""
 
 
+_DOUBT = 2  # standard errors
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What was measured, as values that JSON takes.
@@ -36,8 +39,8 @@ class Calibration:
     ``recall`` is the mean over the held-out queries of the share of the true ``k`` that are among the
     first ``candidates`` found; None if no query could be held out. ``recall_by_group`` gives it for
     the queries of each group, ``queries_by_group`` their numbers. ``reached`` says whether every group
-    with at least `LEAST_QUERIES` queries, and all together, reach ``target`` by more than one standard
-    error; if not, ``parameters`` are those that came closest.
+    with at least `LEAST_QUERIES` queries, and all together, reach ``target`` by more than two standard
+    errors; if not, ``parameters`` are those that came closest.
     """
 
     target: float
@@ -75,7 +78,7 @@ class _Trial:
         return shares
 
     def lowest(self, recalls: NDArray[np.float64]) -> float:
-        """The lowest recall less its standard error, of all and of each group with enough queries."""
+        """The lowest recall less two standard errors, of all and of each group with enough queries."""
         parts = [recalls[self.groups == group] for group in np.unique(self.groups)]
         return min(
             _lower_bound(part) for part in [recalls, *parts] if len(part) >= LEAST_QUERIES or part is recalls
@@ -162,8 +165,8 @@ def _cheapest(
 
 
 def _lower_bound(recalls: NDArray[np.float64]) -> float:
-    """The mean less one standard error: other queries than these should reach the target as well."""
-    return float(recalls.mean() - recalls.std() / math.sqrt(len(recalls)))
+    """The mean less two standard errors: other queries than these should reach the target as well."""
+    return float(recalls.mean() - _DOUBT * recalls.std() / math.sqrt(len(recalls)))
 
 
 def _measured(

@@ -31,6 +31,7 @@ from indexing.shards import Group, ShardedIndex
 
 SHARDS_VERSION = 1
 MANIFEST = "shards.json"
+EXACT = "exact"
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +93,28 @@ def open_shards(folder: StrPath, *, sha256: str | None = None, verify: bool = Tr
             _check_file(folder / name, expected, verify=verify)
         files = {name: folder / name for name in manifest["files"]}
         calibrations = {label: Calibration(**value) for label, value in manifest["calibrations"].items()}
-        exact, pool = parts.pop("exact"), parts.pop("pool", None)
+        exact, pool = parts.pop(EXACT), parts.pop("pool", None)
         graphs = {manifest["labels"][name]: part for name, part in parts.items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise IndexFileError(f"{folder / MANIFEST}: damaged: {error!r}") from error
     index = ShardedIndex(exact, groups, graphs, pool, calibrations)
     return OpenedShards(index, arrays, files, manifest["extra"])
+
+
+def part_bytes(folder: StrPath) -> dict[str, int]:
+    """Return the bytes of the exact vectors (`EXACT`) and of each graph ("pool", "graph of 'label'").
+
+    Raises IndexFileError when a manifest cannot be read.
+    """
+    folder = Path(folder)
+    manifest = _read_manifest(folder / MANIFEST, None)
+    sizes = {}
+    for name in manifest["parts"]:
+        part = read_manifest(folder / name)
+        label = manifest["labels"].get(name)
+        shown = name if label is None else f"graph of {label!r}"
+        sizes[shown] = part.size_bytes + (0 if part.order is None else part.order.size_bytes)
+    return sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +129,7 @@ class _Beside:
 def _write(index: ShardedIndex, folder: Path, beside: _Beside, model: str | None) -> str:
     folder.mkdir()
     graphs = {f"shard-{number}": label for number, label in enumerate(index.graphs)}
-    parts = {"exact": index.exact} | {name: index.graphs[label] for name, label in graphs.items()}
+    parts = {EXACT: index.exact} | {name: index.graphs[label] for name, label in graphs.items()}
     if index.pool is not None:
         parts["pool"] = index.pool
     saved = {name: save_index(part, folder / name, model=model) for name, part in parts.items()}

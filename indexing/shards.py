@@ -8,8 +8,8 @@ is scored again with the exact vectors.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -20,32 +20,17 @@ from numpy.typing import NDArray
 from indexing.calibrate import Askers, Calibration, build_calibrated, held_out
 from indexing.errors import IndexingError
 from indexing.index import VectorIndex
-from indexing.kinds import Flat, Hnsw, Kind, Rows
+from indexing.kinds import Flat, Hnsw, Rows
+from indexing.shard_options import POOL, GraphStep, ShardOptions, graph_steps
 from indexing.vectors import check_vectors
 
 Strategy = Literal["exact", "scan", "graph", "fan-out"]
-POOL = "*"  # the label of the graph of all rows
 _SCAN_RANGES = 4  # more ranges than this are scanned as one list of rows
 _QUERIES = 4_000  # held out to calibrate a graph; with fewer, chance decides what a rare group seems to need
 _ASKERS = 500  # rows of other groups that the graph of a group is calibrated with
 _EXACT_ROWS = 1_000  # up to here whole vectors are read, above 8-bit codes, where there are any
 _SCANNED_ROWS = 150_000  # left by a filter; reading their codes takes about 6 ms
 _SEPARATE = 2  # candidates per wanted neighbour, that the exact score chooses from
-
-
-@dataclass(frozen=True)
-class ShardOptions:
-    """How a pool is divided; sizes in rows.
-
-    ``flat_rows``: a pool up to this size has no graph. ``shard_rows``: a group up to this size has none
-    of its own. ``recall`` is what the graphs are calibrated to at ``k``, for every group.
-    """
-
-    flat_rows: int = 10_000
-    shard_rows: int = 5_000
-    recall: float = 0.95
-    k: int = 10
-    graph: Kind = field(default_factory=lambda: Hnsw(storage="sq8"))
 
 
 @dataclass(frozen=True)
@@ -139,27 +124,27 @@ class ShardedIndex:
         vectors: NDArray[Any],
         labels: Sequence[str] | NDArray[Any],
         options: ShardOptions | None = None,
+        *,
+        progress: Callable[[GraphStep], None] | None = None,
     ) -> ShardedIndex:
         """Index ``vectors`` (n, dim), unit rows, whose ``labels`` (n,) stand group by group.
 
-        Raises VectorError for wrong vectors, IndexingError for labels that are not sorted into groups.
+        ``progress`` is called before each graph and after it. Raises VectorError for wrong vectors,
+        IndexingError for labels that are not sorted into groups and for graphs too large for the memory.
         """
         options = options or ShardOptions()
         vectors = check_vectors(vectors)
         groups = group_ranges(labels)
         if sum(group.count for group in groups) != len(vectors):
             raise IndexingError(f"{len(labels)} labels are given for {len(vectors)} vectors")
-        calibrations: dict[str, Calibration] = {}
         graphs: dict[str, VectorIndex] = {}
-        pool = None
-        if len(vectors) > options.flat_rows:
-            pool, calibrations[POOL] = _graph(vectors, options, np.asarray(labels))
-            for group in groups:
-                if options.shard_rows < group.count < len(vectors):
-                    own = vectors[group.start : group.stop]
-                    graphs[group.label], calibrations[group.label] = _graph(
-                        own, options, np.full(group.count, group.label), _askers(vectors, groups, group)
-                    )
+        calibrations: dict[str, Calibration] = {}
+        report = progress or (lambda _: None)
+        for step in graph_steps({group.label: group.count for group in groups}, vectors.shape[1], options):
+            report(step)
+            graphs[step.label], calibrations[step.label] = _graph(step, vectors, groups, options)
+            report(replace(step, calibration=calibrations[step.label]))
+        pool = graphs.pop(POOL, None)
         return cls(VectorIndex.build(vectors, Flat()), groups, graphs, pool, calibrations)
 
     @property
@@ -362,20 +347,18 @@ def merged(
 
 
 def _graph(
-    vectors: NDArray[np.float32],
-    options: ShardOptions,
-    labels: NDArray[Any],
-    askers: Askers | None = None,
+    step: GraphStep, vectors: NDArray[np.float32], groups: Sequence[Group], options: ShardOptions
 ) -> tuple[VectorIndex, Calibration]:
+    members = [group for group in groups if step.label in (POOL, group.label)]
     return build_calibrated(
-        vectors,
-        options.graph,
-        groups=labels,
+        vectors[members[0].start : members[-1].stop],
+        step.kind,
+        groups=np.concatenate([np.full(group.count, group.label) for group in members]),
         recall=options.recall,
         k=options.k,
         candidates=_SEPARATE * options.k,
         queries=_QUERIES,
-        askers=askers,
+        askers=None if step.label == POOL else _askers(vectors, groups, members[0]),
     )
 
 

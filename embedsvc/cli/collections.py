@@ -11,10 +11,12 @@ from typing import Any
 
 import click
 
+from embedsvc.cli.migrate import migrate_command
 from embedsvc.cli.opening import (
     counts,
     creation_options,
     data_dir_option,
+    embedded_collections,
     filter_option,
     given_encoder,
     languages_of,
@@ -29,6 +31,9 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.group()
 def collections() -> None:
     """Make, list, describe, export, back up, verify, re-embed and delete collections."""
+
+
+collections.add_command(migrate_command)
 
 
 @collections.command("list")
@@ -139,7 +144,7 @@ def backup(name: str, folder: Path, data_dir: Path) -> None:
     """Copy collection NAME, as it is at this moment, into the new folder FOLDER; it stays in use."""
     from embedsvc.collections.transfer import backup as back_up
 
-    with opened_collections(data_dir) as found:
+    with embedded_collections(data_dir) as found:
         back_up(found.get(name), folder)
     click.echo(f"backed up {name} into {folder}")
 
@@ -157,7 +162,7 @@ def restore(folder: Path, name: str | None, data_dir: Path) -> None:
 
     name = name or backed_up_name(folder)
     check_name(name)
-    with opened_collections(data_dir) as found:
+    with embedded_collections(data_dir) as found:
         if name in found.names():
             raise InvalidInputError(f"collection {name!r} exists already; give another --name")
         restore_backup(folder, found.folder / name)
@@ -170,10 +175,10 @@ def restore(folder: Path, name: str | None, data_dir: Path) -> None:
 @data_dir_option
 def verify(name: str, data_dir: Path) -> None:
     """Check database, vectors and index of collection NAME against each other; change nothing."""
-    from embedsvc.collections.verify import verify as verify_collection
+    from embedsvc.collections.backends import verify_any
 
     with opened_collections(data_dir) as found:
-        report = verify_collection(found.get(name))
+        report = verify_any(found.get(name))
     for problem in report.problems:
         click.echo(problem)
     looked_at = ", ".join(f"{count} {what}" for what, count in report.checked.items())
@@ -199,7 +204,7 @@ def reindex(
     from embedsvc.encoder import load_encoder
 
     encoder = load_encoder(model, runtime=runtime, precision=precision, device=device)
-    with opened_collections(data_dir) as found, tqdm(desc="reindex", unit="doc", disable=None) as bar:
+    with embedded_collections(data_dir) as found, tqdm(desc="reindex", unit="doc", disable=None) as bar:
 
         def report(done: int, total: int) -> None:
             if bar.total is None:
@@ -218,7 +223,7 @@ def reindex(
 @data_dir_option
 def log(name: str, limit: int, data_dir: Path) -> None:
     """Show the last changes of collection NAME, the newest first."""
-    with opened_collections(data_dir) as found:
+    with embedded_collections(data_dir) as found:
         for entry in found.get(name).operations(limit):
             click.echo(
                 f"{entry.generation:6}  {_time(entry.at)}  {entry.kind:8}  {entry.documents} documents"

@@ -21,8 +21,7 @@ from embedsvc.cli.opening import (
 from embedsvc.cli.options import INPUT_FILE, model_options
 
 if TYPE_CHECKING:
-    from embedsvc.collections.collection import Collection
-    from embedsvc.collections.collection_set import CollectionSet
+    from embedsvc.collections.backends import AnyCollection, AnyCollectionSet
     from embedsvc.collections.document import Document
     from embedsvc.encoder import Encoder
 
@@ -94,28 +93,25 @@ def index(
 
 
 def made_or_opened(
-    found: CollectionSet, name: str, encoder: Encoder | None, given: dict[str, Any]
-) -> Collection:
+    found: AnyCollectionSet, name: str, encoder: Encoder | None, given: dict[str, Any]
+) -> AnyCollection:
     """Return a collection, made with the options given if it is not there.
 
     Raises InvalidInputError when it is there with others.
     """
-    from embedsvc.collections.collection import Collection, CollectionOptions
+    from embedsvc.collections.collection import CollectionOptions
+    from embedsvc.collections.opening import check_options
 
     options = {key: value for key, value in given.items() if value is not None}
     if name not in found.names():
         return found.create(name, CollectionOptions(**options), encoder=encoder)
     collection = found.get(name)
-    if replace(collection.options, **options) != collection.options:
-        with Collection(
-            collection.path, encoder, create=False, options=replace(collection.options, **options)
-        ):
-            pass  # raises, naming what differs
+    check_options(collection.name, collection.options, replace(collection.options, **options))
     return collection
 
 
 def _upsert_all(
-    collection: Collection, documents: Iterator[Document], *, total: int | None
+    collection: AnyCollection, documents: Iterator[Document], *, total: int | None
 ) -> tuple[int, int]:
     """Write documents batch by batch under a progress bar; return how many were new and how many replaced."""
     from tqdm import tqdm

@@ -6,20 +6,16 @@ from pathlib import Path
 
 import click
 
+from embedsvc.cli.opening import data_dir_option
+
 
 @click.command("migrate")
 @click.argument("name")
 @click.option("--to", "uri", required=True, help="Milvus: http://HOST:19530, or a file for milvus-lite.")
 @click.option("--as", "target_name", help="Name there.  [default: NAME]")
 @click.option("--token", help="API key, or USER:PASSWORD.  [default: $EMBEDSVC_MILVUS_TOKEN]")
-@click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where collections are kept.  [default: $EMBEDSVC_DATA_DIR or ~/.local/share/embedsvc]",
-)
-def migrate_command(
-    name: str, uri: str, target_name: str | None, token: str | None, data_dir: Path | None
-) -> None:
+@data_dir_option
+def migrate_command(name: str, uri: str, target_name: str | None, token: str | None, data_dir: Path) -> None:
     """Copy collection NAME to Milvus, with the vectors it has.
 
     An interrupted run can be run again: it copies what is missing or has changed since.
@@ -32,7 +28,7 @@ def migrate_command(
 
     check_name(target_name or name)
     settings = load_settings()
-    found = CollectionSet(data_dir or settings.data_dir)
+    found = CollectionSet(data_dir)
     try:
         source = found.get(name)
         target = open_target(source, uri, name=target_name, token=token or settings.milvus_token)

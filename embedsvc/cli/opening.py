@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from embedsvc.collections.backends import AnyCollectionSet
     from embedsvc.collections.collection_set import CollectionSet
     from embedsvc.encoder import Encoder
     from embedsvc.reranker import Reranker
@@ -39,11 +40,31 @@ filter_option = click.option(
 @contextmanager
 def opened_collections(
     data_dir: Path, encoder: Encoder | None = None, reranker: Reranker | None = None
-) -> Iterator[CollectionSet]:
-    """Give the collections of a data folder; without an encoder the bundled one, when one is needed."""
-    from embedsvc.collections.collection_set import CollectionSet
+) -> Iterator[AnyCollectionSet]:
+    """Give the collections of the backend in the environment, by default those of a data folder.
 
-    found = CollectionSet(data_dir, encoder, reranker=reranker)
+    Without an encoder the bundled one is loaded when one is needed.
+    """
+    from embedsvc.collections.backends import open_collection_set
+    from embedsvc.settings import load_settings
+
+    found = open_collection_set(load_settings(data_dir=data_dir), encoder, reranker=reranker)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+@contextmanager
+def embedded_collections(data_dir: Path, encoder: Encoder | None = None) -> Iterator[CollectionSet]:
+    """As `opened_collections`, for what only embedded collections can do."""
+    from embedsvc.collections.collection_set import CollectionSet
+    from embedsvc.errors import InvalidInputError
+    from embedsvc.settings import load_settings
+
+    if load_settings().backend != "embedded":
+        raise InvalidInputError("this command is for embedded collections, and EMBEDSVC_BACKEND is milvus")
+    found = CollectionSet(data_dir, encoder)
     try:
         yield found
     finally:
@@ -101,6 +122,11 @@ def creation_options(command: Command) -> Command:
             "--token-vectors/--no-token-vectors",
             default=None,
             help="Keep the vectors of tokens, for --maxsim.",
+        ),
+        click.option(
+            "--debias-pairs",
+            metavar="FIELD",
+            help="Metadata field whose equal values mark translations, for --debias shift.",
         ),
         click.option(
             "--debias",

@@ -371,10 +371,11 @@ def _debiased(asked: Sequence[Query], state: State, request: SearchRequest) -> S
     """Return the queries with vectors that have been through what those of the index have."""
     if state.debias is None or not asked or any(query.vector is None for query in asked):
         return asked
-    codes = [request.query_language or query_language(query.text or "") or "und" for query in asked]
+    codes = np.array([request.query_language or query_language(query.text or "") or "und" for query in asked])
     matrix = np.stack([query.vector for query in asked if query.vector is not None])
-    moved = state.debias.apply_to_queries(matrix, np.array(codes))
-    return [replace(query, vector=vector) for query, vector in zip(asked, moved, strict=True)]
+    some = matrix.any(axis=1)
+    matrix[some] = state.debias.apply_to_queries(matrix[some], codes[some])
+    return [replace(query, vector=vector) for query, vector in zip(asked, matrix, strict=True)]
 
 
 def _matching_rows(

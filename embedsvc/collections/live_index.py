@@ -152,7 +152,7 @@ class LiveIndex:
 
     def _make_snapshot(self) -> None:
         with self._store.reading() as view:
-            content = snapshot_content(view, identity_of(view))
+            content = snapshot_content(view, identity_of(view), self._store.options)
         record = save_snapshot(build_snapshot(content, self._store.options), self._folder)
         with self._store.writing() as writer:
             if identity_of(writer) != content.identity:

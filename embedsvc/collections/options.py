@@ -18,6 +18,7 @@ class CollectionOptions:
 
     dimension: the width of the vectors of a collection without a model, whose documents and queries
     bring their own. debias: what is taken out of the vectors so that languages mix, see `indexing.debias`.
+    debias_pairs: the metadata field whose equal values mark translations, from which "shift" learns.
     token_vectors: keep the vectors of tokens too, for rescoring with ``maxsim``. chunk_tokens: longest
     passage that a text is split into; None is the model's limit. chunk_overlap: tokens that neighbouring
     passages share at most. recall: share of the true 10 nearest that the index finds, in every language.
@@ -25,6 +26,7 @@ class CollectionOptions:
 
     dimension: int | None = None
     debias: DebiasMethod = "none"
+    debias_pairs: str | None = None
     token_vectors: bool = False
     chunk_tokens: int | None = None
     chunk_overlap: int = 32
@@ -39,6 +41,7 @@ class CollectionOptions:
                 f"debias is {self.debias!r}; expected one of {', '.join(get_args(DebiasMethod))}",
                 param="debias",
             )
+        _check_pairs(self.debias, self.debias_pairs)
         if not isinstance(self.token_vectors, bool):
             raise InvalidInputError(
                 f"token_vectors is {self.token_vectors!r}; expected true or false", param="token_vectors"
@@ -58,6 +61,20 @@ class CollectionOptions:
 
 
 OPTION_NAMES = tuple(field.name for field in fields(CollectionOptions))
+
+
+def _check_pairs(method: str, pairs: object) -> None:
+    if pairs is not None and (not isinstance(pairs, str) or not pairs):
+        raise InvalidInputError(
+            f"debias_pairs is {pairs!r}; the name of a metadata field expected", param="debias_pairs"
+        )
+    if (method == "shift") != (pairs is not None):
+        need = (
+            "needs debias_pairs, the metadata field that marks translations"
+            if pairs is None
+            else ("takes no debias_pairs")
+        )
+        raise InvalidInputError(f"debias {method!r} {need}", param="debias_pairs")
 
 
 def _check_integer(name: str, value: Any, least: int, most: int) -> None:

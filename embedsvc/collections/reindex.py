@@ -130,7 +130,7 @@ class _Reindexing:
     def _built(self) -> tuple[SnapshotRecord, NDArray[np.int64]]:
         """Save an index of the new vectors; return its record and the rows of all passages it has seen."""
         with self._store.reading() as view:
-            content = snapshot_content(view, self._state.identity, NEXT_PASSAGES)
+            content = snapshot_content(view, self._state.identity, self._store.options, NEXT_PASSAGES)
             rows = view.passage_rows(NEXT_PASSAGES)
         return save_snapshot(build_snapshot(content, self._store.options), self._folder), rows
 

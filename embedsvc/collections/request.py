@@ -106,7 +106,7 @@ def checked_request(options: SearchOptions) -> SearchRequest:
             )
     if 0 < options.maxsim < options.rerank:
         raise InvalidInputError(
-            f"maxsim = {options.maxsim} candidates are fewer than the rerank = {options.rerank} chosen from them",
+            f"maxsim = {options.maxsim} candidates are fewer than the rerank = {options.rerank} of them",
             param="maxsim",
         )
     _check_choice("mode", options.mode, _MODES)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from embedsvc.collections.options import CollectionOptions
 from embedsvc.collections.schema import Identity
 from embedsvc.collections.segments import Base
+from embedsvc.collections.translations import Marks, parallel_pairs
 from embedsvc.collections.views import LANGUAGE, PassageRows, SnapshotRecord, View
 from indexing import (
     Debias,
@@ -41,13 +42,17 @@ _DEBIAS = "debias.npz"
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What an index is made of: all passages of one moment; ``count`` has those without a direction too."""
+    """What an index is made of: all passages of one moment; ``count`` has those without a direction too.
+
+    ``marks`` tell which documents are translations of each other, where the collection wants to know.
+    """
 
     generation: int
     identity: Identity
     last_row: int
     count: int
     passages: PassageRows
+    marks: Marks = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +74,9 @@ class Opened:
     debias: Debias | None
 
 
-def snapshot_content(view: View, identity: Identity, table: str = "passages") -> Content:
+def snapshot_content(
+    view: View, identity: Identity, options: CollectionOptions, table: str = "passages"
+) -> Content:
     """Read all passages of a view, which may end then: SQLite's log grows for as long as it is open."""
     last_row = view.last_row(table)
     return Content(
@@ -78,6 +85,7 @@ def snapshot_content(view: View, identity: Identity, table: str = "passages") ->
         last_row=last_row,
         count=view.passage_count(last_row, table),
         passages=view.passages_after(0, identity.dimension, table),
+        marks=() if options.debias_pairs is None else view.values_of(options.debias_pairs),
     )
 
 
@@ -86,7 +94,7 @@ def build_snapshot(content: Content, options: CollectionOptions) -> Built:
     passages = content.passages
     order = np.lexsort((passages.rows, passages.languages))
     languages = passages.languages[order]
-    debias = _fitted(passages, options)
+    debias = _fitted(content, options)
     vectors = passages.vectors[order]
     if debias is not None:
         vectors = debias.apply(vectors, languages)
@@ -200,7 +208,13 @@ def _locked(folder: Path) -> SharedLock:
         raise IndexFileError(f"{folder}: cannot be opened: {error.strerror}") from error
 
 
-def _fitted(passages: PassageRows, options: CollectionOptions) -> Debias | None:
+def _fitted(content: Content, options: CollectionOptions) -> Debias | None:
+    passages = content.passages
     if options.debias == "none" or not len(passages):
         return None
-    return fit_debias(options.debias, passages.vectors, passages.languages)
+    pairs = None
+    if options.debias == "shift":
+        pairs = parallel_pairs(content.marks, passages)
+        if pairs is None:
+            return None
+    return fit_debias(options.debias, passages.vectors, passages.languages, pairs=pairs)

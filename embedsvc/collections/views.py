@@ -258,6 +258,14 @@ class View:
         """Return the metadata fields that any document has had."""
         return [name for (name,) in self.connection.execute("SELECT name FROM fields")]
 
+    def values_of(self, field: str) -> list[tuple[str, Any, int]]:
+        """Return kind, value and document row of every value of a metadata field but null, in that order."""
+        return self.connection.execute(
+            "SELECT kind, value, document FROM terms WHERE field = (SELECT field FROM fields WHERE name = ?)"
+            " AND kind <> 'z' ORDER BY kind, value, document",
+            (field,),
+        ).fetchall()
+
     def matching(self, condition: Condition) -> NDArray[np.int64]:
         """Return the rows (n,) of the documents that satisfy a condition, in any order."""
         sql, values = _condition_sql(condition)

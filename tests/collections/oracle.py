@@ -1,4 +1,4 @@
-"""What a search means, slowly: documents in a dict, every answer computed from all of them in plain Python."""
+"""What a search means, slowly: documents in a dict, each answer computed from all of them."""
 
 from __future__ import annotations
 

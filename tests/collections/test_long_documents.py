@@ -36,13 +36,13 @@ def long_corpus(count: int, seed: int = 1) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.fixture(params=["delta", "base", "both"])
+@pytest.fixture(params=["delta", "base", "both"], scope="module")
 def filled(
-    request: pytest.FixtureRequest, tmp_path: Path, encoder: Encoder
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, encoder: Encoder
 ) -> Iterator[tuple[Collection, Oracle]]:
     given = long_corpus(60)
     oracle = Oracle(encoder, chunk_tokens=8, chunk_overlap=3)
-    with Collection(tmp_path / "long", encoder, options=OPTIONS) as collection:
+    with Collection(tmp_path_factory.mktemp("long") / "long", encoder, options=OPTIONS) as collection:
         collection.upsert(given)
         oracle.upsert(given)
         if request.param != "delta":

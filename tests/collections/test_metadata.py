@@ -62,13 +62,19 @@ def test_equal_values_have_one_term(one: Any, other: Any, equal: bool) -> None:
     assert (terms_of({"x": one}) == terms_of({"x": other})) == equal
 
 
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**25), 10**25)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+)
+KEYS = st.text(max_size=3).filter(lambda key: key.isprintable())
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**25), 10**25) | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3).filter(
-        lambda key: key.isprintable()), inner, max_size=3),
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
     max_leaves=8,
-)  # fmt: skip
+)
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)

@@ -237,3 +237,18 @@ def test_what_a_query_lacks_is_named(collection: Collection) -> None:
         collection.search("w1 \ud800")
     with pytest.raises(InvalidInputError, match="surrogate"):
         collection.search("w1 \ud800", mode="lexical")
+
+
+def test_words_are_looked_for_beyond_many_documents_that_may_not_be_returned(collection: Collection) -> None:
+    """The best 600 matches are in another language, and some of the rest are filtered out."""
+    collection.upsert(
+        [{"id": f"e{n}", "text": "w1", "language": "en", "metadata": {"n": n}} for n in range(600)]
+        + [
+            {"id": f"s{n}", "text": "w1 " + "w2 " * (n + 2), "language": "sw", "metadata": {"n": n}}
+            for n in range(9)
+        ]
+    )
+    hits = collection.search("w1", mode="lexical", languages=["sw"], top_k=4)
+    assert [hit.id for hit in hits] == ["s0", "s1", "s2", "s3"]
+    hits = collection.search("w1", mode="lexical", languages=["sw"], filter={"n": {"$gte": 7}})
+    assert [hit.id for hit in hits] == ["s7", "s8"]

@@ -1,4 +1,4 @@
-"""The same answers from the delta, the base, both with tombstones, graphs, and while an index is built behind."""
+"""The same answers from the delta, the base, both with tombstones, graphs, and during a build."""
 
 from __future__ import annotations
 
@@ -83,20 +83,23 @@ def test_every_arrangement_answers_as_brute_force(
             check(collection, oracle, **options)
         with collection._index.current() as (_, state):
             parts = len(state.base.rows), state.base.alive_count, state.delta.alive_count
-        assert parts == {
-            in_delta: (0, 0, 300),
-            in_base: (300, 300, 0),
-            in_both: (300, 265, len(oracle.known) - 265),
-            compacted: (len(oracle.known), len(oracle.known), 0),
-        }[arranged]
+        assert (
+            parts
+            == {
+                in_delta: (0, 0, 300),
+                in_base: (300, 300, 0),
+                in_both: (300, 265, len(oracle.known) - 265),
+                compacted: (len(oracle.known), len(oracle.known), 0),
+            }[arranged]
+        )
     with Collection(tmp_path / "c", encoder, create=False) as again:
-        for options in SEARCHES:
+        for options in SEARCHES[::3]:
             check(again, oracle, **options)
 
 
 def recall(collection: Collection, oracle: Oracle, **options: Any) -> float:
     found = wanted = 0
-    for query in [f"w{n} w{n + 1} w{n + 2}" for n in range(25)]:
+    for query in [f"w{n} w{n + 1} w{n + 2}" for n in range(16)]:
         ranking = oracle.found(query, **options)
         best = {one.id for one in ranking[:10]}
         hits = collection.search(query, **options)
@@ -162,7 +165,7 @@ def test_searches_stay_right_while_an_index_is_built_behind(
         for thread in threads:
             thread.start()
         try:
-            for turn in range(8):
+            for turn in range(5):
                 added = corpus(50, seed=20 + turn, first=300 + 40 * turn)
                 collection.upsert(added)
                 oracle.upsert(added)

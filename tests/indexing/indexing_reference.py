@@ -46,7 +46,10 @@ def brute_force(queries, vectors, k, allowed=None):
     rows = np.full((len(queries), k), -1)
     candidates = np.arange(len(vectors)) if allowed is None else np.unique(allowed)
     for query, product in enumerate(products):
-        best = candidates[np.argsort(-product[candidates], kind="stable")][:k]
+        near = candidates
+        if k < len(candidates):  # sorts no more than the k best and what equals the last of them
+            near = candidates[product[candidates] >= np.partition(product[candidates], -k)[-k]]
+        best = near[np.argsort(-product[near], kind="stable")][:k]
         scores[query, : len(best)], rows[query, : len(best)] = product[best], best
     return scores, rows
 

@@ -3,16 +3,17 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from indexing_reference import brute_force, rows_with_languages, unit_rows
 
 from indexing import Flat, Hnsw, IndexingError, IvfPq, RaBitQ, VectorError, VectorIndex, build_calibrated
 from indexing.calibrate import LARGEST_SHARE, LEAST_QUERIES, held_out
 
-VECTORS, LANGUAGES = rows_with_languages(6000, seed=1)
+ROWS = 3000
+VECTORS, LANGUAGES = rows_with_languages(ROWS, seed=1)
 CODES = np.array(["en", "de", "sw", "is"])[LANGUAGES]
-LISTS = IvfPq(nlist=64, dims=2, refine="float32")
+LISTS = IvfPq(nlist=32, dims=2, refine="float32")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ class HeldOut:
     def lowest(self, kind):
         recalls = self.recalls(kind)
         parts = [recalls, *(recalls[self.groups == group] for group in np.unique(self.groups))]
-        return min(part.mean() - standard_error(part) for part in parts if len(part) >= LEAST_QUERIES)
+        return min(part.mean() - 2 * standard_error(part) for part in parts if len(part) >= LEAST_QUERIES)
 
 
 def shares(found, true):
@@ -60,7 +61,7 @@ def test_the_recall_is_that_of_queries_the_index_has_not_seen(calibrated):
 def test_the_parameters_are_the_cheapest_that_reach_the_target_in_every_group(calibrated):
     index, calibration = calibrated
     assert calibration.reached
-    ladder = LISTS.search_ladder(6000 - calibration.queries, 10)
+    ladder = LISTS.search_ladder(ROWS - calibration.queries, 10)
     place = ladder.index(index.kind)
     assert 0 < place < len(ladder) - 1
 
@@ -79,8 +80,8 @@ def test_the_target_is_reached_by_more_than_chance(calibrated):
 
 def test_a_group_that_is_hard_to_find_decides():
     # Rows of no cluster: their neighbours are scattered over all lists.
-    vectors = np.concatenate([VECTORS, unit_rows(400, 32, seed=3)])
-    groups = np.repeat(["easy", "hard"], [6000, 400])
+    vectors = np.concatenate([VECTORS, unit_rows(300, 32, seed=3)])
+    groups = np.repeat(["easy", "hard"], [ROWS, 300])
     pooled, _ = build_calibrated(vectors, LISTS, recall=0.9, queries=400)
     fair, calibration = build_calibrated(vectors, LISTS, groups=groups, recall=0.9, queries=400)
     assert calibration.recall_by_group["hard"] >= 0.9
@@ -106,7 +107,7 @@ def test_a_recall_out_of_reach_is_said_and_the_best_is_taken():
     codes = RaBitQ(bits=1, nlist=16)
     index, calibration = build_calibrated(VECTORS, codes, recall=0.95, queries=300)
     assert not calibration.reached
-    unseen = HeldOut(np.zeros(6000, int), 300, codes)
+    unseen = HeldOut(np.zeros(ROWS, int), 300, codes)
     assert calibration.recall == pytest.approx(unseen.recalls(index.kind).mean())
     best = max(unseen.lowest(replace(codes, nprobe=nprobe)) for nprobe in (1, 2, 4, 8, 16))
     assert unseen.lowest(index.kind) == best < 0.8
@@ -117,7 +118,7 @@ def test_true_neighbours_may_stand_anywhere_among_the_candidates():
     index, calibration = build_calibrated(VECTORS, codes, recall=0.95, queries=300, candidates=100)
     assert calibration.reached
     assert (calibration.k, calibration.candidates) == (10, 100)
-    unseen = HeldOut(np.zeros(6000, int), 300, codes)
+    unseen = HeldOut(np.zeros(ROWS, int), 300, codes)
     assert calibration.recall == pytest.approx(unseen.recalls(index.kind, candidates=100).mean())
 
 
@@ -141,6 +142,7 @@ def test_too_few_rows_to_hold_any_out_are_indexed_unmeasured(n):
     assert (calibration.recall, calibration.reached, calibration.queries) == (None, False, 0)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 900), min_size=1, max_size=12), st.integers(1, 600))
 def test_every_group_gives_queries_and_none_gives_much_of_itself(sizes, queries):
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
@@ -161,11 +163,10 @@ def test_a_large_group_gives_more_queries_and_a_small_one_enough():
 
 def test_the_same_seed_gives_the_same_calibration():
     first, second = (
-        build_calibrated(VECTORS[:2000], LISTS, recall=0.8, queries=100, seed=seed)[0].order
-        for seed in (5, 5)
+        build_calibrated(VECTORS[:800], LISTS, recall=0.8, queries=100, seed=seed)[0].order for seed in (5, 5)
     )
     np.testing.assert_array_equal(first, second)
-    other = build_calibrated(VECTORS[:2000], LISTS, recall=0.8, queries=100, seed=6)[0].order
+    other = build_calibrated(VECTORS[:800], LISTS, recall=0.8, queries=100, seed=6)[0].order
     assert (first != other).any()
 
 

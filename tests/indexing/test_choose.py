@@ -68,12 +68,12 @@ def test_what_is_chosen_fits_or_the_least_memory_is_named(n, dim, recall, share)
         assert choose(n, dim, recall=recall, memory_bytes=needed).kind == choice.kind
 
 
-@pytest.mark.parametrize("memory", [None, 1_900_000, 700_000, 400_000])
+@pytest.mark.parametrize("memory", [None, 950_000, 350_000, 200_000])
 def test_the_memory_named_is_what_the_index_takes(memory):
-    choice = choose(6000, 64, memory_bytes=memory)
-    index = VectorIndex.build(clustered_rows(6000, 64), choice.kind)
+    choice = choose(3000, 64, memory_bytes=memory)
+    index = VectorIndex.build(clustered_rows(3000, 64), choice.kind)
     order = 0 if choice.kind == Flat() else 4
-    written = len(faiss.serialize_index(index.faiss_index)) / 6000
+    written = len(faiss.serialize_index(index.faiss_index)) / 3000
     assert choice.bytes_per_vector == pytest.approx(written + order, rel=0.02, abs=2)
 
 

@@ -107,12 +107,12 @@ def test_manifest_that_makes_no_sense_is_refused(saved, change, message):
     with pytest.raises(IndexFileError, match=message):
         open_shards(folder)
     (folder / "shards.json").write_text("[]")
-    with pytest.raises(IndexFileError, match="shards.json"):
+    with pytest.raises(IndexFileError, match=r"shards\.json"):
         open_shards(folder)
 
 
 def test_folder_appears_whole_or_not_at_all(index, tmp_path):
-    def fail(path):
+    def fail(_):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):

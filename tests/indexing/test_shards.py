@@ -1,4 +1,4 @@
-"""A pool of groups is searched as promised: exact where groups are small, recall for every group where graphs are."""
+"""A pool of groups is searched as promised: small groups exactly, graphs with recall for every group."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ SMALL = ShardOptions(flat_rows=1_000, shard_rows=600, graph=Hnsw(m=12, ef_constr
 
 @pytest.fixture(scope="module")
 def pool():
-    """4,000 rows of four groups (about 2,400, 1,170, 350, 80), each mostly in clusters of its own; queries."""
+    """4,000 rows of four groups (about 2,400, 1,170, 350, 80), mostly in clusters of their own; queries."""
     vectors, languages = rows_with_languages(4_000, dimension=32)
     order = np.argsort(LABELS[languages], kind="stable")
     vectors, labels = vectors[order], LABELS[languages][order]
@@ -27,7 +27,12 @@ def brute_force(queries, vectors, k, allowed=None):
     """Scores and rows (q, k or fewer), best first, lower row first among equals."""
     allowed = np.arange(len(vectors)) if allowed is None else allowed
     products = queries.astype(np.float64) @ vectors[allowed].astype(np.float64).T
-    best = np.argsort(-products, axis=1, kind="stable")[:, :k]
+    if k < len(allowed):  # sorting them all would take most of the time of these tests
+        best = np.sort(np.argpartition(-products, k, axis=1)[:, :k], axis=1)
+    else:
+        best = np.broadcast_to(np.arange(len(allowed)), products.shape)
+    order = np.argsort(-np.take_along_axis(products, best, 1), axis=1, kind="stable")
+    best = np.take_along_axis(best, order, 1)
     return np.take_along_axis(products, best, 1), allowed[best]
 
 
@@ -42,13 +47,13 @@ def assert_right(found, vectors, queries, allowed, k):
     """Only allowed rows, each once, with exact scores, best first, and as many as there are."""
     count = min(k, len(allowed))
     assert found.rows.shape[1] >= count
-    for query, scores, rows in zip(queries, found.scores, found.rows, strict=True):
-        real = rows[rows >= 0]
-        assert len(real) == len(set(real)) == count
-        assert np.isin(real, allowed).all()
-        np.testing.assert_allclose(scores[: len(real)], vectors[real] @ query, atol=1e-5)
-        assert (np.diff(scores[: len(real)]) <= 0).all()
-        assert (scores[len(real) :] == -np.inf).all()
+    rows, scores = found.rows[:, :count], found.scores[:, :count]
+    assert np.isin(rows, allowed).all()
+    assert (np.diff(np.sort(rows, axis=1), axis=1) > 0).all()
+    np.testing.assert_allclose(scores, np.einsum("qkd,qd->qk", vectors[rows], queries), atol=1e-5)
+    assert (np.diff(scores, axis=1) <= 0).all()
+    assert (found.rows[:, count:] == -1).all()
+    assert (found.scores[:, count:] == -np.inf).all()
 
 
 def test_groups_have_the_graphs_that_their_size_asks_for(pool):
@@ -84,7 +89,9 @@ def test_every_group_alone_finds_what_was_promised(pool, label):
     scores, wanted = brute_force(queries, vectors, 10, allowed)
     for language in LABELS:  # of the query: it may be another one than that of the rows
         own = asked == language
-        assert recall(type(found)(found.scores[own], found.rows[own], found.plan), wanted[own]) >= 0.95, language
+        assert recall(type(found)(found.scores[own], found.rows[own], found.plan), wanted[own]) >= 0.95, (
+            language
+        )
     assert found.plan.rows == len(allowed)
     if label in ("sw", "yo"):
         assert found.plan.strategy == "exact"
@@ -112,7 +119,9 @@ def test_several_groups_are_joined(pool, groups, strategy, graphs):
     found = index.search(queries, 10, groups=groups)
     assert (found.plan.strategy, found.plan.graphs, found.plan.rows) == (strategy, graphs, len(allowed))
     assert_right(found, vectors, queries, allowed, 10)
-    assert recall(found, brute_force(queries, vectors, 10, allowed)[1]) >= (1 if strategy == "exact" else 0.95)
+    assert recall(found, brute_force(queries, vectors, 10, allowed)[1]) >= (
+        1 if strategy == "exact" else 0.95
+    )
 
 
 def correlated_mask(vectors, share, seed):
@@ -122,10 +131,12 @@ def correlated_mask(vectors, share, seed):
 
 
 @pytest.mark.parametrize("share", [0.01, 0.03, 0.1, 0.3, 0.6])
-@pytest.mark.parametrize("groups", [None, ["en"], ["de", "yo"], ["sw"]], ids=str)
+@pytest.mark.parametrize("groups", [None, ["en"], ["de", "yo"]], ids=str)
 @pytest.mark.parametrize("kind", ["correlated", "random"])
 def test_recall_holds_under_filters(pool, share, groups, kind):
     index, vectors, labels, queries, asked = pool
+    if kind == "random":
+        queries, asked = queries[:200], asked[:200]
     random = np.random.default_rng(2).random(len(vectors)) < share
     mask = correlated_mask(vectors, share, 3) if kind == "correlated" else random
     allowed = np.flatnonzero(mask & (True if groups is None else np.isin(labels, groups)))
@@ -145,7 +156,12 @@ def test_recall_holds_under_filters(pool, share, groups, kind):
 @pytest.mark.parametrize("groups", [None, ["en"], ["en", "sw"], ["yo"]], ids=str)
 def test_any_k_finds_as_many_as_there_are(pool, k, groups):
     index, vectors, labels, queries, _ = pool
-    for mask in (np.ones(4_000, bool), correlated_mask(vectors, 0.5, 5), np.arange(4_000) == 17, np.zeros(4_000, bool)):
+    for mask in (
+        np.ones(4_000, bool),
+        correlated_mask(vectors, 0.5, 5),
+        np.arange(4_000) == 17,
+        np.zeros(4_000, bool),
+    ):
         allowed = np.flatnonzero(mask & (True if groups is None else np.isin(labels, groups)))
         found = index.search(queries[:4], k, groups=groups, allowed=None if mask.all() else Allowed(mask))
         assert_right(found, vectors, queries[:4], allowed, k)
@@ -187,8 +203,10 @@ def test_small_pools_equal_brute_force(sizes, groups, k, share, seed):
 
 
 def test_pool_of_one_group_has_one_graph():
-    vectors, languages = rows_with_languages(1_200, dimension=16)
-    index = ShardedIndex.build(vectors, ["en"] * 1_200, ShardOptions(flat_rows=500, shard_rows=500, graph=Hnsw(m=8)))
+    vectors, _ = rows_with_languages(1_200, dimension=16)
+    index = ShardedIndex.build(
+        vectors, ["en"] * 1_200, ShardOptions(flat_rows=500, shard_rows=500, graph=Hnsw(m=8))
+    )
     assert index.graphs == {}
     assert index.search(vectors[:5], 3, groups=["en"]).plan.graphs == ("*",)
     assert (index.search(vectors[:5], 1).rows[:, 0] == np.arange(5)).all()

@@ -27,6 +27,9 @@ class CreateRequest(StrictRequest):
     model: str | None = Field(None, description="A name from GET /v1/models; the default one if left out.")
     dimension: int | None = Field(None, description="Width of the vectors, for a collection without a model.")
     debias: DebiasMethod = Field("none", description="What is taken out so that languages mix.")
+    debias_pairs: str | None = Field(
+        None, description="Metadata field whose equal values mark translations, for debias shift."
+    )
     token_vectors: bool = Field(False, description="Keep the vectors of tokens, for maxsim.")
     chunk_tokens: int | None = Field(None, description="Longest passage; the model's limit if left out.")
     chunk_overlap: int = Field(_DEFAULTS.chunk_overlap, description="Tokens that passages share at most.")
