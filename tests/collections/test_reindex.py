@@ -274,6 +274,21 @@ def test_who_has_the_old_model_is_told_both_fingerprints(
         assert other.count == COUNT
 
 
+def test_vectors_encoded_before_the_flip_are_not_written_after_it(
+    old: Path, encoder: Encoder, other_encoder: Encoder
+) -> None:
+    with Collection(old, encoder) as collection:
+
+        def flip() -> None:
+            late._before = lambda: None
+            reindex(collection, other_encoder)
+
+        late = counted(encoder, flip)
+        with Collection(old, late) as writer, pytest.raises(ModelMismatchError):
+            writer.upsert([{"id": "x", "text": "w1", "language": "en"}])
+        equals_brute_force(collection, other_encoder, TEXTS)
+
+
 def test_passages_debiasing_and_token_vectors_are_those_of_a_new_collection(
     tmp_path: Path, encoder: Encoder, other_encoder: Encoder
 ) -> None:
