@@ -274,10 +274,25 @@ def test_who_has_the_old_model_is_told_both_fingerprints(
         assert other.count == COUNT
 
 
-def test_documents_of_several_passages_and_debiasing(
+def test_vectors_encoded_before_the_flip_are_not_written_after_it(
+    old: Path, encoder: Encoder, other_encoder: Encoder
+) -> None:
+    with Collection(old, encoder) as collection:
+
+        def flip() -> None:
+            late._before = lambda: None
+            reindex(collection, other_encoder)
+
+        late = counted(encoder, flip)
+        with Collection(old, late) as writer, pytest.raises(ModelMismatchError):
+            writer.upsert([{"id": "x", "text": "w1", "language": "en"}])
+        equals_brute_force(collection, other_encoder, TEXTS)
+
+
+def test_passages_debiasing_and_token_vectors_are_those_of_a_new_collection(
     tmp_path: Path, encoder: Encoder, other_encoder: Encoder
 ) -> None:
-    options = CollectionOptions(chunk_tokens=8, chunk_overlap=2, debias="center")
+    options = CollectionOptions(chunk_tokens=8, chunk_overlap=2, debias="center", token_vectors=True)
     given = documents([" ".join(TEXTS[f"d{i}"] for i in range(j, j + 4)) for j in range(30)])
     with Collection(tmp_path / "c", encoder, options=options) as collection:
         collection.upsert(given)
@@ -292,6 +307,7 @@ def test_documents_of_several_passages_and_debiasing(
         fresh.build_index()
         for query in QUERIES:
             assert collection.search(query, mode="hybrid") == fresh.search(query, mode="hybrid")
+            assert collection.search(query, maxsim=20) == fresh.search(query, maxsim=20)
             assert collection.search(query, languages=["sw"]) == fresh.search(query, languages=["sw"])
 
 
