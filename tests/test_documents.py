@@ -122,7 +122,11 @@ def test_reading_is_lazy(tmp_path: Path) -> None:
         ("a.jsonl", '{"id": "a", "text": " ", "vector": [1]}', "a.jsonl line 1: document.text is empty"),
         ("a.tsv", "id\tvector\na\t[1,\n", "a.tsv line 2: 'vector' is not a JSON array: "),
         ("a.jsonl.gz", gzip.compress(b"{}\n", mtime=0)[:-6], "a.jsonl.gz line 1: 'id' is missing"),
-        ("a.txt.gz", gzip.compress(b"one\n" * 9, mtime=0)[:-6], "a.txt.gz after line 9: damaged .gz file: Compr"),
+        (
+            "a.txt.gz",
+            gzip.compress(b"one\n" * 9, mtime=0)[:-6],
+            "a.txt.gz after line 9: damaged .gz file: Compr",
+        ),
         ("a.txt.gz", b"plain", "a.txt.gz after line 0: damaged .gz file: Not a gzipped file"),
         ("a.txt.xz", b"plain", "a.txt.xz after line 0: damaged .xz file: Input format not supported"),
         ("a.parquet", b"plain", "a.parquet after row 0: not a sound Parquet file"),

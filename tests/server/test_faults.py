@@ -332,7 +332,7 @@ def test_interactive_requests_wait_for_three_batches_of_bulk_work_at_most(shared
     server = shared
     count = 'embedsvc_batch_seconds_count{model="embedsvc-default"}'
     with ThreadPoolExecutor(1) as pool:
-        bulk = pool.submit(server.embed, *["slow"] * 160)  # 20 batches
+        bulk = pool.submit(server.embed, *["slow"] * 240)  # 30 batches
         begun = server.metric(count)
         until(lambda: server.metric(count) > begun)
         for _ in range(5):
