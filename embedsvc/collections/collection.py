@@ -26,7 +26,7 @@ from embedsvc.collections.segments import State
 from embedsvc.collections.store import Store, identity_of, is_empty
 from embedsvc.collections.views import Operation, View
 from embedsvc.encoder import Encoder, load_encoder
-from embedsvc.errors import InvalidInputError, NotFoundError
+from embedsvc.errors import DimensionMismatchError, InvalidInputError, ModelMismatchError, NotFoundError
 from embedsvc.languages import normalize_languages
 from embedsvc.reranker import Reranker
 from embedsvc.search import Hit, Query, Scorers, Search, SearchResult, query_language
@@ -274,9 +274,15 @@ class Collection:
         request = checked_request(options or SearchOptions())
         while True:
             identity = self._identity
-            asked = checked_queries(
-                queries, vectors, request, identity.dimension, partial(self._encoder_of, identity)
-            )
+            try:
+                asked = checked_queries(
+                    queries, vectors, request, identity.dimension, partial(self._encoder_of, identity)
+                )
+            except (DimensionMismatchError, ModelMismatchError):
+                self._identity = self._store.identity()
+                if self._identity == identity:
+                    raise
+                continue  # re-embedded since, with a model of another width
             scorers = self._scorers(request, identity)
             with self._index.current() as (view, state):
                 if state.identity == identity:
