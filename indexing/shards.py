@@ -30,6 +30,7 @@ _QUERIES = 4_000  # held out to calibrate a graph; with fewer, chance decides wh
 _ASKERS = 500  # rows of other groups that the graph of a group is calibrated with
 _EXACT_ROWS = 1_000  # up to here whole vectors are read, above 8-bit codes, where there are any
 _SCANNED_ROWS = 150_000  # left by a filter; reading their codes takes about 6 ms
+_VALUES_AT_ONCE = 1 << 24  # of candidates, copied to be scored: 64 MiB
 _SEPARATE = 2  # candidates per wanted neighbour, that the exact score chooses from
 
 
@@ -322,7 +323,11 @@ def rescored(
             scores[one < 0] = -np.inf
         order = np.lexsort((one, -scores))[:k]
         return scores[order][None], one[order][None]
-    scores = np.einsum("qcd,qd->qc", vectors[rows], queries)
+    scores = np.empty(rows.shape, np.float32)
+    step = max(1, _VALUES_AT_ONCE // max(1, rows.shape[1] * queries.shape[1]))
+    for start in range(0, len(queries), step):
+        part = slice(start, start + step)
+        scores[part] = np.einsum("qcd,qd->qc", vectors[rows[part]], queries[part])
     return best_of(np.where(rows < 0, np.float32(-np.inf), scores), rows, k)
 
 

@@ -18,6 +18,7 @@ _LEAST_DELTA = 2_000  # passages that may wait outside the base however small it
 _LARGEST_DELTA = 0.1  # of the base
 _MOST_DEAD = 0.2  # of the base
 _KEPT_FILTERS = 64
+_SCORES_AT_ONCE = 1 << 25  # of queries with the delta, which may be all of a large collection: 128 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,8 +202,20 @@ class State:
         allowed, delta_mask = self._allowed(within, key)
         groups = within.languages
         found = self.base.index.search(vectors, k, groups=groups, allowed=allowed)
-        delta = self._delta_scores(vectors, delta_mask, groups)
-        ranked = [self._merged(found.scores[q], found.rows[q], delta, q, k) for q in range(len(vectors))]
+        ranked: list[Candidates] = []
+        step = max(1, _SCORES_AT_ONCE // max(1, len(delta_mask)))
+        for start in range(0, len(vectors), step):
+            delta = self._delta_scores(vectors[start : start + step], delta_mask, groups)
+            ranked += [
+                self._merged(scores, rows, delta, q, k)
+                for q, (scores, rows) in enumerate(
+                    zip(
+                        found.scores[start : start + step],
+                        found.rows[start : start + step],
+                        strict=True,
+                    )
+                )
+            ]
         return ranked, found.plan
 
     def _allowed(self, within: Restriction, key: object) -> tuple[Allowed | None, NDArray[np.bool_]]:

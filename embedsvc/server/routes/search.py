@@ -23,7 +23,7 @@ from embedsvc.server.requests.collections import ResultBody, ResultsBody, Search
 from embedsvc.server.state import ServerState
 
 Vectors = Sequence[NDArray[np.float32]]
-_MAX_HITS = 100_000  # of all queries together: the answer is held in memory
+_MAX_HITS = 100_000  # or candidates of all queries together: they are held in memory
 router = APIRouter(prefix="/v1/collections", tags=["collections"])
 
 
@@ -71,11 +71,15 @@ def _check_size(body: SearchBody, wanted: SearchRequest, limit: int) -> None:
         if given is not None and len(given) > limit:
             raise InvalidInputError(f"{name} has {len(given)} {what}; max_batch_texts = {limit}", param=name)
     count = len(queries if queries is not None else vectors or ())
-    if count * wanted.reach > _MAX_HITS:
-        raise InvalidInputError(
-            f"{count} queries for {wanted.reach} hits each; the limit is {_MAX_HITS} hits in all",
-            param="top_k",
-        )
+    for depth, what, param in (
+        (wanted.reach, "hits", "top_k"),
+        (wanted.maxsim, "candidates", "maxsim"),
+        (wanted.rerank, "candidates", "rerank"),
+    ):
+        if count * depth > _MAX_HITS:
+            raise InvalidInputError(
+                f"{count} queries for {depth} {what} each; the limit is {_MAX_HITS} {what} in all", param=param
+            )
 
 
 async def _vectors(request: Request, body: SearchBody, target: _Target) -> Vectors | None:
