@@ -24,6 +24,7 @@ NEXT_TOKENS = "tokens_next"
 # Removals are kept for those who have seen all changes but the last, and for an index that is being built.
 _REMOVALS_KEPT = 1_000
 _REMOVALS_SECONDS = 86_400
+_DELETED_AT_ONCE = 1_000  # documents, whose texts are held in memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,8 +190,12 @@ class Writer(View):
         self.set_meta(pruned=max(int(self.meta("pruned")), generation))
 
     def _delete(self, rows: Sequence[int], generation: int) -> int:
-        if not rows:
-            return 0
+        return sum(
+            self._delete_some(rows[start : start + _DELETED_AT_ONCE], generation)
+            for start in range(0, len(rows), _DELETED_AT_ONCE)
+        )
+
+    def _delete_some(self, rows: Sequence[int], generation: int) -> int:
         wanted = (json.dumps(rows),)
         among = "IN (SELECT value FROM json_each(?))"
         gone = self.connection.execute(
@@ -230,7 +235,7 @@ class Writer(View):
         )
 
     def _delete_terms(self, terms: Sequence[tuple[int, list[Term]]]) -> None:
-        numbers = dict(self.connection.execute("SELECT name, field FROM fields").fetchall())
+        numbers = self._field_numbers({term.field for _, own in terms for term in own})
         self.connection.executemany(
             "DELETE FROM terms WHERE field = ? AND kind = ? AND value = ? AND document = ?",
             [(numbers[term.field], term.kind, term.value, row) for row, own in terms for term in own],
@@ -242,7 +247,9 @@ class Writer(View):
         self.connection.executemany(
             "INSERT OR IGNORE INTO fields (name) VALUES (?)", [(name,) for name in sorted(names)]
         )
-        return dict(self.connection.execute("SELECT name, field FROM fields").fetchall())
+        # Not all of them: where keys are data, there are as many fields as documents.
+        number = "SELECT field FROM fields WHERE name = ?"
+        return {name: self.number(number, name) for name in names}
 
 
 def _blobs(vectors: NDArray[np.float32]) -> list[bytes]:
