@@ -74,6 +74,7 @@ CREATE TABLE terms (
     PRIMARY KEY (field, kind, value, document)
 ) WITHOUT ROWID;
 CREATE TABLE removed (row INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
+CREATE INDEX removed_generation ON removed (generation);
 CREATE TABLE snapshot (
     folder TEXT NOT NULL,
     sha256 TEXT NOT NULL,
