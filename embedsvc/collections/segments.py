@@ -79,12 +79,16 @@ class Base:
 
     def without(self, rows: NDArray[np.int64]) -> Base:
         """Return the base with these rows dead; those it does not hold are ignored."""
+        if not len(rows):
+            return self
         dead = self.positions(rows)
         if not len(dead):
             return self
         mask = np.ones(len(self.rows), bool) if self.alive is None else self.alive.mask.copy()
         mask[dead] = False
-        return replace(self, alive=Allowed(mask, scattered=True))
+        changed = replace(self, alive=Allowed(mask, scattered=True))
+        changed.__dict__["by_row"] = self.by_row  # sorted once for an index, not once for each deletion
+        return changed
 
 
 @dataclass(frozen=True, eq=False)
