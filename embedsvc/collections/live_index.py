@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from embedsvc.collections.snapshots import (
     snapshot_content,
 )
 from embedsvc.collections.store import Store, identity_of
-from embedsvc.collections.views import PassageRows, View, joined
+from embedsvc.collections.views import PassageRows, SnapshotRecord, View, joined
 from embedsvc.errors import EmbedsvcError
 from indexing import Debias, IndexingError, ShardedIndex
 
@@ -41,6 +41,7 @@ class LiveIndex:
         self._folder = folder
         self._lock = threading.Lock()
         self._state: State | None = None
+        self._record: SnapshotRecord | None = None  # of the saved index that was opened last
         self._builder: threading.Thread | None = None
         self._waiting_searches = 0
 
@@ -60,7 +61,7 @@ class LiveIndex:
         self._store.check_writable()
         self.wait()
         if not self._is_complete():
-            self._rebuild()
+            self._rebuild(lambda state: state.is_compact)
 
     def wait(self) -> None:
         """Wait for an index that is being built in the background."""
@@ -94,7 +95,7 @@ class LiveIndex:
     def _loaded(self, view: View) -> State:
         """Read the state: the saved base if it can be trusted, and all that is newer from the store."""
         opened, seen = self._trusted(view), 0
-        record = view.snapshot()
+        record = self._record = view.snapshot()
         identity = identity_of(view)
         if opened is not None and record is not None:
             seen = record.last_row
@@ -138,17 +139,32 @@ class LiveIndex:
     def _rebuild_behind(self) -> None:
         with contextlib.suppress(OSError, AttributeError):  # only Linux has a niceness for each thread
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BUILD_NICENESS)
-        self._rebuild()
+        self._rebuild(lambda state: not state.needs_compaction)
 
-    def _rebuild(self) -> None:
+    def _rebuild(self, is_enough: Callable[[State], bool]) -> None:
         """Build, save and take an index of all that is in the store; failure is logged: search goes on."""
         self._waiting_searches = 0
         try:
             with only_builder(self._folder) as mine:
-                if mine:
+                if mine and not self._took_over(is_enough):
                     self._make_snapshot()
         except (EmbedsvcError, IndexingError, OSError) as error:
             _log.warning("%s: the index could not be saved: %s", self._folder, error)
+
+    def _took_over(self, is_enough: Callable[[State], bool]) -> bool:
+        """Take the index that another process has saved meanwhile, if it is enough; return whether it is.
+
+        Else each process that serves a collection would build the same index after the others.
+        """
+        with self._store.reading() as view:
+            if view.snapshot() in (None, self._record):
+                return False
+            state = self._loaded(view)
+        if not (state.base.is_saved and is_enough(state)):
+            return False
+        with self._lock:
+            self._state = state
+        return True
 
     def _make_snapshot(self) -> None:
         with self._store.reading() as view:
