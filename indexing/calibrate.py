@@ -123,8 +123,10 @@ def build_calibrated(
     if askers is not None:
         asked = np.concatenate([asked, askers.vectors])
         groups_asked = np.concatenate([groups_asked, askers.groups])
-    trial = _Trial(asked, groups_asked, nearest(asked, vectors[kept], k).rows, candidates)
-    index, recalls, reached = _cheapest(VectorIndex.build(vectors[kept], kind), trial, recall)
+    known = vectors[kept]
+    trial = _Trial(asked, groups_asked, nearest(asked, known, k).rows, candidates)
+    index, recalls, reached = _cheapest(VectorIndex.build(known, kind), trial, recall)
+    del known
     index.faiss_index.add(vectors[held])
     order = np.concatenate([kept, held]).astype(np.int32)
     calibration = _measured(trial, recalls, index.kind, (recall, k, reached))

@@ -9,9 +9,10 @@ Several keys of one object must all hold. A list in the metadata matches when an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import reduce
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -116,11 +117,9 @@ def matching_mask(wanted: Filter, postings: Postings, last_row: int) -> NDArray[
     if isinstance(wanted, Not):
         return ~matching_mask(wanted.part, postings, last_row)
     if isinstance(wanted, AllOf | AnyOf):
-        combine: Callable[..., Any] = np.logical_and if isinstance(wanted, AllOf) else np.logical_or
-        mask: NDArray[np.bool_] = combine.reduce(  # type: ignore[attr-defined]
-            [matching_mask(part, postings, last_row) for part in wanted.parts]
-        )
-        return mask
+        # One by one: 256 masks of a million documents are a quarter of a gigabyte.
+        masks = (matching_mask(part, postings, last_row) for part in wanted.parts)
+        return reduce(np.logical_and if isinstance(wanted, AllOf) else np.logical_or, masks)
     mask = np.zeros(last_row + 1, bool)
     mask[postings.matching(wanted)] = True
     return mask

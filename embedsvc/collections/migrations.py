@@ -41,6 +41,8 @@ def migrate(writer: Writer) -> None:
 
 def rebuild_lexical(writer: Writer) -> None:
     """Make the words of all documents anew, by the present analysis."""
+    if writer.meta("analyzer") == ANALYZER:
+        return  # another process was quicker
     create_lexical(writer.connection)
     cursor = writer.connection.execute("SELECT row, language, text FROM documents")
     while chunk := cursor.fetchmany(_BATCH):
