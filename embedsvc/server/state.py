@@ -35,6 +35,7 @@ class ServerState:
     collections: AnyCollectionSet
     storage: Lane
     writes: Lane
+    checks: Lane
     mining: Lane
     token_vectors: Lane
     reranking: Reranking | None
@@ -79,6 +80,7 @@ class ServerState:
             collections,
             storage=Lane("storage", threads=4, limit=256),
             writes=Lane("writing documents", threads=2, limit=64),
+            checks=Lane("verification", threads=1, limit=8),
             mining=Lane("mining", threads=1, limit=8),
             token_vectors=Lane("token vectors", threads=1, limit=32),
             reranking=Reranking(reranker, metrics) if reranker else None,
@@ -87,7 +89,7 @@ class ServerState:
     async def close(self) -> None:
         """Finish what the models hold, drop what has not begun, close the collections."""
         await self.models.close(_CLOSE_S)
-        for lane in (self.storage, self.writes, self.mining, self.token_vectors):
+        for lane in (self.storage, self.writes, self.checks, self.mining, self.token_vectors):
             lane.close()
         if self.reranking:
             self.reranking.close()

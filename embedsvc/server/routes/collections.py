@@ -63,7 +63,7 @@ async def delete_collection(name: str, state: StateDep) -> DeletedResponse:
 @router.post("/{name}/verify")
 async def verify_collection(name: str, state: StateDep) -> VerifyResponse:
     """Check the database, every stored vector and the index against each other; nothing is changed."""
-    report = await state.storage.run(lambda: verify_any(state.collections.get(name)))
+    report = await state.checks.run(lambda: verify_any(state.collections.get(name)))
     return VerifyResponse(ok=report.ok, problems=report.problems, checked=report.checked)
 
 
