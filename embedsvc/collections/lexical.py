@@ -23,6 +23,7 @@ TOKENIZE = "ascii"  # FTS5 need not know Unicode: terms come ready, and all past
 ANALYZER = f"1 unicode-{unicodedata.unidata_version} snowball-{Stemmer.version()}"
 POSTINGS_BUDGET = 20_000
 MAX_WORD = 64  # characters; the rest of a longer word (base64, hashes) is not indexed
+MAX_QUERY_TERMS = 4_096  # each is looked up: megabytes of a query would take a thread for minutes
 
 
 def _ranges(has: Callable[[str], bool]) -> str:
@@ -129,9 +130,10 @@ def match_expression(
 
     bm25() costs about 1 µs for each text that matches: with ``frequency``, the number of texts that have
     a term (a stale count does no harm), the rarest terms are taken, as many as match ``budget`` texts
-    in all, but at least one that any text has. Without it, all terms are.
+    in all, but at least one that any text has. Without it, all terms are. Of a query with more than
+    `MAX_QUERY_TERMS` terms the first are taken.
     """
-    terms = query_terms(query, language)
+    terms = query_terms(query, language)[:MAX_QUERY_TERMS]
     return _expression(terms if frequency is None else _rarest(terms, frequency, budget))
 
 

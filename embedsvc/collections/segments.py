@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -150,7 +151,8 @@ class Memo:
     def keep(kept: dict[Any, Any], key: object, value: Any, most: int = _KEPT_FILTERS) -> None:
         """Remember a value; the oldest is forgotten when there are many."""
         if len(kept) >= most:
-            kept.pop(next(iter(list(kept))), None)
+            with contextlib.suppress(RuntimeError):  # changed by another thread, which makes room itself
+                kept.pop(next(iter(kept)), None)
         kept[key] = value
 
 

@@ -154,11 +154,13 @@ class View:
             (json.dumps(documents),),
         )
         best: dict[int, tuple[int, int]] = {}
+        asked: dict[str, set[str]] = {}  # the words of the query, by language
         for document, row, start, stop, text, language in found:
             shared = 0
             if (start, stop) != (0, len(text)):
-                words = set(analyze(text[start:stop], language).split())
-                shared = len(words & set(analyze(query, language).split()))
+                if language not in asked:
+                    asked[language] = set(analyze(query, language).split())
+                shared = len(asked[language] & set(analyze(text[start:stop], language).split()))
             if document not in best or shared > best[document][0]:
                 best[document] = shared, row
         return {document: row for document, (_, row) in best.items()}
