@@ -215,11 +215,7 @@ class State:
             ranked += [
                 self._merged(scores, rows, delta, q, k)
                 for q, (scores, rows) in enumerate(
-                    zip(
-                        found.scores[start : start + step],
-                        found.rows[start : start + step],
-                        strict=True,
-                    )
+                    zip(found.scores[start : start + step], found.rows[start : start + step], strict=True)
                 )
             ]
         return ranked, found.plan
