@@ -78,7 +78,8 @@ def _check_size(body: SearchBody, wanted: SearchRequest, limit: int) -> None:
     ):
         if count * depth > _MAX_HITS:
             raise InvalidInputError(
-                f"{count} queries for {depth} {what} each; the limit is {_MAX_HITS} {what} in all", param=param
+                f"{count} queries for {depth} {what} each; the limit is {_MAX_HITS} {what} in all",
+                param=param,
             )
 
 
