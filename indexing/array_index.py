@@ -90,8 +90,9 @@ def build_shards_for_arrays(
 
     Rows must have length 1 unless they are to be scaled by ``normalize``; without labels all rows are one
     group "". The options are `ShardOptions` with kinds to be chosen unless others are given. The folder
-    appears whole or not at all; ``overwrite`` puts it in the place of an older index, which was opened
-    before stays as it was. While it builds, the process holds about three times the vectors as float32.
+    appears whole or not at all; ``overwrite`` puts it in the place of an older index (killed between the
+    two renames, the older one is left beside it, as .old-…); who has that open keeps it. While it builds,
+    the process holds about three times the vectors as float32.
 
     Raises:
         VectorError: ``vectors`` break the vector convention.

@@ -1,6 +1,6 @@
 """The folder of a sharded index: written once, whole, under a temporary name; never changed after.
 
-    manifest.json   groups, what every file must be (sha256), and the caller's own values
+    shards.json     groups, what every file must be (sha256), and the caller's own values
     exact/ pool/ shard-<label>/    index folders, each with its own manifest
     <name>.npy …    the caller's arrays, a value per row, and other files
 
@@ -95,10 +95,10 @@ def open_shards(folder: StrPath, *, sha256: str | None = None, verify: bool = Tr
         calibrations = {label: Calibration(**value) for label, value in manifest["calibrations"].items()}
         exact, pool = parts.pop(EXACT), parts.pop("pool", None)
         graphs = {manifest["labels"][name]: part for name, part in parts.items()}
+        extra = manifest["extra"]
     except (KeyError, TypeError, AttributeError) as error:
         raise IndexFileError(f"{folder / MANIFEST}: damaged: {error!r}") from error
-    index = ShardedIndex(exact, groups, graphs, pool, calibrations)
-    return OpenedShards(index, arrays, files, manifest["extra"])
+    return OpenedShards(ShardedIndex(exact, groups, graphs, pool, calibrations), arrays, files, extra)
 
 
 def part_bytes(folder: StrPath) -> dict[str, int]:

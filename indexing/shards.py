@@ -29,7 +29,7 @@ _SCAN_RANGES = 4  # more ranges than this are scanned as one list of rows
 _QUERIES = 4_000  # held out to calibrate a graph; with fewer, chance decides what a rare group seems to need
 _ASKERS = 500  # rows of other groups that the graph of a group is calibrated with
 _EXACT_ROWS = 1_000  # up to here whole vectors are read, above 8-bit codes, where there are any
-_SCANNED_ROWS = 150_000  # left by a filter; reading their codes takes about 6 ms
+_SCANNED_ROWS = 1_000_000  # left by a filter; reading their codes takes some 40 ms
 _VALUES_AT_ONCE = 1 << 24  # of candidates, copied to be scored: 64 MiB
 _SEPARATE = 2  # candidates per wanted neighbour, that the exact score chooses from
 

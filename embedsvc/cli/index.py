@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from embedsvc.encoder import Encoder
 
 _BATCH_DOCUMENTS = 1_000
+_NOT_BUILT = "no index was saved (another process builds one, or see the log above); searches work without"
 
 
 @click.command()
@@ -81,15 +82,18 @@ def index(
             raise
         after = Counter(collection.languages())
         click.echo("building the index; the documents can be searched already", err=True)
-        collection.build_index()
-        recall = collection.info().recall
-    found_share = (
-        "every search is exact" if recall is None else f"recall@10 >= {recall:.3f} in every language"
-    )
-    click.echo(f"index built: {found_share}", err=True)
+        told = _told(collection) if collection.build_index() else _NOT_BUILT
+    click.echo(told, err=True)
     click.echo(
         f"{name}: {inserted} new and {updated} updated documents, {after.total()} in all; {counts(after)}"
     )
+
+
+def _told(collection: AnyCollection) -> str:
+    recall = collection.info().recall
+    if recall is None:
+        return "index built: every search is exact"
+    return f"index built: recall@10 >= {recall:.3f} in every language"
 
 
 def made_or_opened(

@@ -19,6 +19,7 @@ from embedsvc.languages import detect_language, normalize_language
 MAX_ID_CHARACTERS = 512
 MAX_TEXT_CHARACTERS = 1_000_000
 MAX_METADATA_BYTES = 64 * 1024
+MAX_KEY_CHARACTERS = 256
 MAX_METADATA_DEPTH = 32
 
 
@@ -114,6 +115,9 @@ def _check_values(value: Any, where: str, depth: int) -> None:
             raise _bad(f"{where} is nested more than {MAX_METADATA_DEPTH} deep")
         if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
             raise _bad(f"{where} must be an object with string keys")
+        for key in value if isinstance(value, dict) else ():
+            if len(key) > MAX_KEY_CHARACTERS:  # a field's name holds the keys of all objects around it
+                raise _bad(f"{where} has a key of {len(key)} characters; the limit is {MAX_KEY_CHARACTERS}")
         for inner in value.values() if isinstance(value, dict) else value:
             _check_values(inner, where, depth + 1)
     elif isinstance(value, int) and abs(value) > sys.float_info.max:

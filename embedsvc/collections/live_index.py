@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +32,8 @@ _log = logging.getLogger(__name__)
 # An index costs as much as thousands of exact searches: who asks only once or twice does not wait for one.
 _SEARCHES_BEFORE_BUILD = 10
 _BUILD_NICENESS = 10
+_PAUSE_S = 60.0  # after a build that failed: a full disk stays full for a while
+_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class LiveIndex:
@@ -44,6 +48,8 @@ class LiveIndex:
         self._record: SnapshotRecord | None = None  # of the saved index that was opened last
         self._builder: threading.Thread | None = None
         self._waiting_searches = 0
+        self._is_broken = False  # the saved index was set aside
+        self._not_before = 0.0  # when to try again after a failure
 
     @contextlib.contextmanager
     def current(self) -> Iterator[tuple[View, State]]:
@@ -52,16 +58,20 @@ class LiveIndex:
             # The view's first read is inside the lock, so that the state is never ahead of it.
             with self._lock:
                 state = self._state = self._advanced(view)
-                if state.needs_compaction and not self._store.read_only:
+                if (state.needs_compaction or self._is_broken) and not self._store.read_only:
                     self._compact_soon()
             yield view, state
 
-    def build(self) -> None:
-        """Save an index of everything now, unless the saved one holds everything and nothing else."""
+    def build(self) -> bool:
+        """Save an index of everything now, unless the saved one holds everything and nothing else.
+
+        Returns whether it does: not if another process is building, or the index could not be saved.
+        """
         self._store.check_writable()
         self.wait()
         if not self._is_complete():
             self._rebuild(lambda state: state.is_compact)
+        return self._is_complete()
 
     def wait(self) -> None:
         """Wait for an index that is being built in the background."""
@@ -118,9 +128,13 @@ class LiveIndex:
         except (IndexingError, OSError) as error:
             if self._was_replaced(view):
                 return None
+            if _is_shortage(error):
+                _log.warning("the saved index is not used for now: %s", error)
+                return None
             _log.warning("the saved index is set aside and made again: %s", error)
             if not self._store.read_only:
                 set_aside(view, self._folder)
+                self._is_broken = True
                 self._waiting_searches = _SEARCHES_BEFORE_BUILD
             return None
 
@@ -132,7 +146,8 @@ class LiveIndex:
     def _compact_soon(self) -> None:
         self._waiting_searches += 1
         idle = self._builder is None or not self._builder.is_alive()
-        if idle and self._waiting_searches >= _SEARCHES_BEFORE_BUILD:
+        due = self._waiting_searches >= _SEARCHES_BEFORE_BUILD and time.monotonic() >= self._not_before
+        if idle and due:
             self._builder = threading.Thread(target=self._rebuild_behind, name="index-builder")
             self._builder.start()
 
@@ -149,6 +164,7 @@ class LiveIndex:
                 if mine and not self._took_over(is_enough):
                     self._make_snapshot()
         except (EmbedsvcError, IndexingError, OSError) as error:
+            self._not_before = time.monotonic() + _PAUSE_S
             _log.warning("%s: the index could not be saved: %s", self._folder, error)
 
     def _took_over(self, is_enough: Callable[[State], bool]) -> bool:
@@ -178,7 +194,17 @@ class LiveIndex:
             state = self._loaded(view)
             with self._lock:
                 self._state = state
+                self._is_broken = self._is_broken and not state.base.is_saved
             remove_unused(view, self._folder)
+
+
+def _is_shortage(error: BaseException | None) -> bool:
+    """Whether an error says nothing about the files, only that the process lacks something now."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _SHORTAGES:
+            return True
+        error = error.__cause__
+    return False
 
 
 def debiased_rows(debias: Debias | None, passages: PassageRows) -> PassageRows:

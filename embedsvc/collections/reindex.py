@@ -101,7 +101,7 @@ class _Reindexing:
         if stored is not None:
             values = json.loads(stored)
             identity = Identity(**values["identity"])
-            if identity == self._state.identity:
+            if replace(identity, model=self._state.identity.model) == self._state.identity:
                 return replace(self._state, last_document=values["last_document"], done=values["done"])
         _check_texts(writer.documents_without_text())
         writer.make_next_tables()

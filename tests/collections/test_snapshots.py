@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -121,8 +122,9 @@ def every_file(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Pa
 
 @pytest.mark.parametrize("name", FILES)
 def test_damaged_file_is_set_aside_and_made_again(
-    every_file: Path, tmp_path: Path, encoder: Encoder, name: str
+    every_file: Path, tmp_path: Path, encoder: Encoder, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(live_index.LiveIndex, "_compact_soon", lambda _: None)  # not before it is looked at
     for number, damage in enumerate(DAMAGES):
         path = Path(shutil.copytree(every_file, tmp_path / f"c{number}"))
         with Collection(path, encoder) as collection:
@@ -140,6 +142,31 @@ def test_damaged_file_is_set_aside_and_made_again(
                 assert state.base.is_saved
             assert [collection.search(query, top_k=150) for query in QUERIES] == right
             assert verify(collection).problems == []
+
+
+def test_index_set_aside_is_made_again_behind_however_small_it_is(saved: Path, encoder: Encoder) -> None:
+    bad = index_folder(saved)
+    (bad / "rows.npy").unlink()
+    with Collection(saved, encoder) as collection:
+        collection.search("w1")
+        collection._index.wait()
+        with collection._index.current() as (_, state):
+            assert state.base.is_saved
+        assert_equals_brute_force(collection, TEXTS)
+
+
+def test_shortage_of_descriptors_does_not_condemn_an_index(
+    saved: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    good = index_folder(saved)
+    with Collection(saved, encoder) as collection, monkeypatch.context() as patch:
+        patch.setattr(snapshots, "open_shards", refuse)
+        assert_equals_brute_force(collection, TEXTS)
+    assert good.is_dir()
+    assert opened_from_snapshot(saved, encoder, TEXTS)
 
 
 def test_lost_index_folder_is_made_again(saved: Path, encoder: Encoder) -> None:
