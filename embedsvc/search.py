@@ -178,7 +178,12 @@ class Search:
             languages = self._languages()
             wanted = self._request.languages
             return {code: n for code, n in languages.items() if wanted is None or code in wanted}
-        return self._view.languages_of(self._within.documents, self._request.languages)
+        memo, key = self._state.memo, (self._request.filter, self._request.languages)
+        counted = memo.facets.get(key)
+        if counted is None:
+            counted = self._view.languages_of(self._within.documents, self._request.languages)
+            memo.keep(memo.facets, key, counted)
+        return dict(counted)
 
     def _languages(self) -> dict[str, int]:
         """Return the number of documents per language, once per generation."""
