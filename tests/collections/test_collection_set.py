@@ -58,6 +58,8 @@ def test_collection_made_anew_by_another_process_is_opened_anew(tmp_path: Path, 
     with handle._store.reading(), pytest.raises(StorageError, match="the collection has been deleted"):
         handle.count  # noqa: B018 - needs a second connection
     assert [hit.id for hit in one.get("c").search("east")] == ["new"]
+    with pytest.raises(StorageError, match="the collection is closed"):
+        handle.count  # noqa: B018
     one.close()
     two.close()
 

@@ -338,7 +338,9 @@ def test_an_export_is_of_one_moment_and_a_reader_that_goes_ends_its_transaction(
         assert view.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
 
 
-def test_a_client_that_does_not_read_its_export_is_cut_off_and_the_log_can_be_emptied(tmp_path, monkeypatch):
+def test_a_client_that_does_not_read_its_export_is_cut_off_and_the_log_can_be_emptied(
+    tmp_path, monkeypatch, caplog
+):
     monkeypatch.setattr(documents_route, "_EXPORTED_AT_ONCE", 2)
     client = tiny_client(tmp_path, request_timeout_s=0.3)
     put_lines(client, lines(*documents(random_texts(8))))
@@ -377,6 +379,7 @@ def test_a_client_that_does_not_read_its_export_is_cut_off_and_the_log_can_be_em
 
     client.run(run())
     assert cancelled == [True]
+    assert "an export was ended: its client took nothing for 0.3 s" in caplog.text
     assert len(b"".join(taken).splitlines()) == 4
     client.put(HELP, {"documents": documents(["w1"], first=100)})
     deadline = time.monotonic() + 5
