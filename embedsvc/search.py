@@ -28,6 +28,7 @@ from embedsvc.reranker import Reranker
 _HYBRID_DEPTH = 100  # candidates of each kind that are fused at least
 _LEXICAL_CHUNK = 256
 _MAX_CANDIDATES = 20_000
+_MAX_RANKINGS = 10_000  # of one request: a ranking takes about a millisecond
 _KEPT_FREQUENCIES = 50_000
 _UNTIMED = nullcontext()
 _UNIT = 1e-6
@@ -123,8 +124,9 @@ class Search:
         self._trace = Trace(request.explain)
 
     def run(self, queries: Sequence[Query]) -> list[SearchResult]:
-        """Return a result for each query."""
+        """Return a result for each query; raise InvalidInputError when that takes too many rankings."""
         request = self._request
+        self._check_rankings(len(queries))
         facets = self._facets() if request.facets else None
         results = []
         if request.mode == "dense" and not (request.is_balanced or request.boosts or request.group_by):
@@ -138,6 +140,17 @@ class Search:
             self._trace = Trace(request.explain)
             results.append(self._finished(query, self._grouped(query), facets))
         return results
+
+    def _check_rankings(self, queries: int) -> None:
+        """Each language of a balanced search is ranked on its own, and each preferred one once more."""
+        request = self._request
+        own = len(self._balanced_codes()) if request.is_balanced else 1 + len(request.boosts)
+        if queries * own > _MAX_RANKINGS:
+            raise InvalidInputError(
+                f"{queries} queries with {own} rankings each, by language, are {queries * own}; the limit is "
+                f"{_MAX_RANKINGS}: send fewer queries at once, or name fewer languages",
+                param="balance" if request.is_balanced else "prefer_language",
+            )
 
     def _restriction(self) -> Restriction:
         request = self._request
@@ -165,7 +178,12 @@ class Search:
             languages = self._languages()
             wanted = self._request.languages
             return {code: n for code, n in languages.items() if wanted is None or code in wanted}
-        return self._view.languages_of(self._within.documents, self._request.languages)
+        memo, key = self._state.memo, (self._request.filter, self._request.languages)
+        counted = memo.facets.get(key)
+        if counted is None:
+            counted = self._view.languages_of(self._within.documents, self._request.languages)
+            memo.keep(memo.facets, key, counted)
+        return dict(counted)
 
     def _languages(self) -> dict[str, int]:
         """Return the number of documents per language, once per generation."""
@@ -296,16 +314,23 @@ class Search:
         request = self._request
         if not request.is_balanced:
             return self._preferred(query, k, self._within)
-        codes = sorted(self._languages() if request.languages is None else request.languages)
         parts = {}
-        for code in codes:
-            most = k if request.quotas is None else request.quotas.get(code, request.quotas.get(OTHERS, 0))
-            if most:
-                own = Restriction(self._within.documents, frozenset([code]))
-                parts[code] = self._preferred(query, min(k, most), own)
+        for code, most in self._balanced_codes().items():
+            own = Restriction(self._within.documents, frozenset([code]))
+            parts[code] = self._preferred(query, k if most is None else min(k, most), own)
         if not request.round_robin:
             return _sorted(_union(list(parts.values()))).first(k)
         return _in_turns([part for part in parts.values() if len(part)]).first(k)
+
+    def _balanced_codes(self) -> dict[str, int | None]:
+        """Return the languages that are ranked each on its own, sorted, and the most hits of each."""
+        quotas = self._request.quotas
+        wanted = self._request.languages
+        codes = sorted(self._languages() if wanted is None else wanted)
+        if quotas is None:
+            return dict.fromkeys(codes)
+        most = {code: quotas.get(code, quotas.get(OTHERS, 0)) for code in codes}
+        return {code: quota for code, quota in most.items() if quota}
 
     def _grouped(self, query: Query) -> Candidates:
         """Return the best documents; with ``group_by``, one for each value of that field."""

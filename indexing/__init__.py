@@ -14,7 +14,7 @@ from indexing.manifest import Manifest, read_manifest
 from indexing.memory import choose_together
 from indexing.neighbours import Neighbours
 from indexing.recall import measure_recall, recall_at_k
-from indexing.shard_folder import OpenedShards, open_shards, save_shards
+from indexing.shard_folder import OpenedShards, open_shards, save_shards, saved_recall
 from indexing.shard_options import GraphStep, ShardOptions
 from indexing.shards import Allowed, Found, Group, Plan, ShardedIndex, best_of
 from indexing.vectors import check_vectors, normalize_rows
@@ -67,4 +67,5 @@ __all__ = [
     "recall_at_k",
     "save_index",
     "save_shards",
+    "saved_recall",
 ]

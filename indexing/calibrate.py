@@ -8,7 +8,7 @@ honest queries: an index finds what it was built on more easily.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -52,6 +52,17 @@ class Calibration:
     queries: int
     queries_by_group: dict[str, int]
     parameters: dict[str, Any]
+
+
+def least_recall(calibrations: Iterable[Calibration]) -> float | None:
+    """Return the least recall measured, of all queries or of a group; None where nothing was."""
+    measured = [
+        recall
+        for calibration in calibrations
+        for recall in (calibration.recall, *calibration.recall_by_group.values())
+        if recall is not None
+    ]
+    return min(measured, default=None)
 
 
 @dataclass(frozen=True, eq=False)

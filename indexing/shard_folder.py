@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.calibrate import Calibration
+from indexing.calibrate import Calibration, least_recall
 from indexing.errors import IndexFileError
 from indexing.folder import durable_file, file_sha256, open_index, save_index, sync_folder
 from indexing.index import VectorIndex
@@ -92,13 +92,26 @@ def open_shards(folder: StrPath, *, sha256: str | None = None, verify: bool = Tr
         for name, expected in manifest["files"].items():
             _check_file(folder / name, expected, verify=verify)
         files = {name: folder / name for name in manifest["files"]}
-        calibrations = {label: Calibration(**value) for label, value in manifest["calibrations"].items()}
+        calibrations = _calibrations(manifest)
         exact, pool = parts.pop(EXACT), parts.pop("pool", None)
         graphs = {manifest["labels"][name]: part for name, part in parts.items()}
         extra = manifest["extra"]
     except (KeyError, TypeError, AttributeError) as error:
         raise IndexFileError(f"{folder / MANIFEST}: damaged: {error!r}") from error
     return OpenedShards(ShardedIndex(exact, groups, graphs, pool, calibrations), arrays, files, extra)
+
+
+def saved_recall(folder: StrPath, *, sha256: str | None = None) -> float | None:
+    """Return `ShardedIndex.recall` of a saved index, of which only the manifest is read.
+
+    Raises IndexFileError when that is damaged, or not the one with this ``sha256``.
+    """
+    path = Path(folder) / MANIFEST
+    manifest = _read_manifest(path, sha256)
+    try:
+        return least_recall(_calibrations(manifest).values())
+    except (KeyError, TypeError, AttributeError) as error:
+        raise IndexFileError(f"{path}: damaged: {error!r}") from error
 
 
 def part_bytes(folder: StrPath) -> dict[str, int]:
@@ -189,6 +202,10 @@ def _check_file(path: Path, expected: str, *, verify: bool) -> None:
         raise IndexFileError(f"{path}: cannot be read: {error.strerror}") from error
     if damaged:
         raise IndexFileError(f"{path}: damaged; its sha256 is not the one in the manifest")
+
+
+def _calibrations(manifest: dict[str, Any]) -> dict[str, Calibration]:
+    return {label: Calibration(**value) for label, value in manifest["calibrations"].items()}
 
 
 def _read_manifest(path: Path, sha256: str | None) -> dict[str, Any]:

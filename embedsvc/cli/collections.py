@@ -256,6 +256,11 @@ def delete_documents(
     """Delete documents of collection NAME by id, or all that --filter and --lang let through."""
     if ids and (languages or filter_json):
         raise click.UsageError("give --id, or --filter and --lang, not both")
+    if any(code.lower() == "any" for code in languages):  # elsewhere every language; also the code of Anyin
+        raise click.UsageError(
+            "--lang any is refused here: leave it out beside --filter; to delete every document, delete the "
+            "collection"
+        )
     conditions = parsed_filter(filter_json)
     with opened_collections(data_dir) as found:
         collection = found.get(name)

@@ -30,6 +30,7 @@ from embedsvc.errors import DimensionMismatchError, InvalidInputError, ModelMism
 from embedsvc.languages import normalize_languages
 from embedsvc.reranker import Reranker
 from embedsvc.search import Hit, Query, Scorers, Search, SearchResult, query_language
+from indexing import IndexFileError, saved_recall
 
 DATABASE = "documents.sqlite"
 INDEX = "index"
@@ -290,8 +291,8 @@ class Collection:
                 self._identity = state.identity  # re-embedded since, with another model
 
     def info(self) -> CollectionInfo:
-        """Return counts, model and size of one moment."""
-        with self._index.current() as (view, state):
+        """Return counts, model and size of one moment; the index is not opened for it."""
+        with self._store.reading() as view:
             languages, identity = view.languages(), identity_of(view)
             return CollectionInfo(
                 name=self.name,
@@ -306,7 +307,7 @@ class Collection:
                 generation=view.generation(),
                 created=self._store.created,
                 size_bytes=self._store.size_bytes,
-                recall=state.base.index.recall,
+                recall=self._recall(view),
             )
 
     def operations(self, limit: int = 20) -> list[Operation]:
@@ -339,6 +340,15 @@ class Collection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _recall(self, view: View) -> float | None:
+        record = view.snapshot()
+        if record is None:
+            return None
+        try:
+            return saved_recall(self.path / INDEX / record.folder, sha256=record.sha256)
+        except IndexFileError:  # replaced meanwhile, or damaged: the next search makes it again
+            return None
 
     def _created(self, database: Path, options: CollectionOptions) -> Store:
         if options.dimension is not None:

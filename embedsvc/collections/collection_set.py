@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import threading
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 from embedsvc.collections.collection import DATABASE, Collection, CollectionOptions
 from embedsvc.collections.opening import FindEncoder
+from embedsvc.collections.store import is_empty
 from embedsvc.encoder import Encoder
 from embedsvc.errors import InvalidInputError, NotFoundError, StorageError
 from embedsvc.reranker import Reranker
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _TRASH = ".deleted-"
+
+
+@dataclass(frozen=True, eq=False)
+class _Opening:
+    """How a collection is opened; with ``is_new`` it must not be there yet."""
+
+    encoder: Encoder | None = None
+    options: CollectionOptions | None = None
+    create: bool = True
+    is_new: bool = False
 
 
 class CollectionSet:
@@ -39,7 +52,8 @@ class CollectionSet:
         self._find_encoder = find_encoder
         self._reranker = reranker
         self._open: dict[str, Collection] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the next
+        self._locks: dict[str, threading.Lock] = {}  # of a name: who opens or deletes that collection
 
     def names(self) -> list[str]:
         """Return the names of all collections, sorted."""
@@ -54,30 +68,26 @@ class CollectionSet:
     def get(self, name: str) -> Collection:
         """Return an existing collection; raise NotFoundError naming those that there are."""
         check_name(name)
-        with self._lock:
-            self._check_known(name)
-            return self._opened(name, create=False)
+        self._check_known(name)  # first: the lock of a name is kept
+        return self._found(name) or self._opened(name, _Opening(create=False))
 
     def open(self, name: str) -> Collection:
         """Return the collection of this name, made if it is not there."""
         check_name(name)
-        with self._lock:
-            return self._opened(name, create=True)
+        return self._found(name) or self._opened(name, _Opening())
 
     def create(
         self, name: str, options: CollectionOptions | None = None, *, encoder: Encoder | None = None
     ) -> Collection:
         """Make a new collection, of ``encoder`` if given; raise InvalidInputError when the name is taken."""
         check_name(name)
-        with self._lock:
-            if self._is_known(name):
-                raise InvalidInputError(f"collection {name!r} exists already", param="name")
-            return self._opened(name, create=True, options=options, encoder=encoder)
+        return self._opened(name, _Opening(encoder, options=options, is_new=True))
 
     def delete(self, name: str) -> None:
         """Delete a collection and all its documents; raise NotFoundError naming those that there are."""
         check_name(name)
-        with self._lock:
+        self._check_known(name)
+        with self._lock_of(name):
             self._check_known(name)
             opened = self._open.pop(name, None)
             self._rename_to_trash(name)
@@ -88,8 +98,8 @@ class CollectionSet:
 
     def close(self) -> None:
         """Close every collection that was opened."""
-        with self._lock:
-            while self._open:
+        while self._open:
+            with contextlib.suppress(KeyError):  # another thread deleted the last one
                 self._open.popitem()[1].close()
 
     def _rename_to_trash(self, name: str) -> None:
@@ -98,28 +108,52 @@ class CollectionSet:
         except OSError as error:
             raise StorageError(f"{self.folder / name}: cannot be deleted: {error.strerror}") from error
 
-    def _opened(
-        self,
-        name: str,
-        *,
-        create: bool,
-        options: CollectionOptions | None = None,
-        encoder: Encoder | None = None,
-    ) -> Collection:
+    def _found(self, name: str) -> Collection | None:
+        """Return the collection if it is open, without waiting for any that is being opened or closed."""
         found = self._open.get(name)
-        if found is not None and found.is_current():
-            return found
-        if found is not None:
-            self._open.pop(name).close()
-        collection = self._open[name] = Collection(
+        return found if found is not None and found.is_current() else None
+
+    def _opened(self, name: str, opening: _Opening) -> Collection:
+        """Open a collection, which may take minutes (a migration): only those who want the same one wait."""
+        stale = None
+        try:
+            with self._lock_of(name):
+                self._check_opening(name, opening)
+                if (found := self._found(name)) is not None:
+                    return found
+                stale = self._open.pop(name, None)
+                made = self._open[name] = self._made(name, opening)
+                return made
+        finally:
+            if stale is not None:
+                stale.close()  # waits for an index being built
+
+    def _check_opening(self, name: str, opening: _Opening) -> None:
+        if not opening.create:
+            self._check_known(name)
+        if opening.is_new and self._is_taken(name):
+            raise InvalidInputError(f"collection {name!r} exists already", param="name")
+
+    def _made(self, name: str, opening: _Opening) -> Collection:
+        return Collection(
             self.folder / name,
-            encoder or self._encoder,
-            create=create,
-            options=options,
+            opening.encoder or self._encoder,
+            create=opening.create,
+            options=opening.options,
             reranker=self._reranker,
             find_encoder=self._find_encoder,
         )
-        return collection
+
+    def _lock_of(self, name: str) -> threading.Lock:
+        with self._lock:
+            return self._locks.setdefault(name, threading.Lock())
+
+    def _is_taken(self, name: str) -> bool:
+        """Whether there is more than what a creation leaves that was killed before its tables were made."""
+        try:
+            return not is_empty(self.folder / name / DATABASE)
+        except StorageError:  # damaged
+            return True
 
     def _is_known(self, name: str) -> bool:
         return (self.folder / name / DATABASE).is_file()

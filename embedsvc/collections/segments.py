@@ -139,12 +139,14 @@ ALL = Restriction()
 @dataclass(eq=False)
 class Memo:
     """What has been derived from one generation: documents per language, and by filter (the caller's key)
-    the documents that it lets through and the passages of base and delta that may be found.
+    the documents that it lets through and the passages of base and delta that may be found; by filter and
+    languages the documents per language.
     """
 
     languages: dict[str, int] | None = None
     matching: dict[object, NDArray[np.bool_]] = field(default_factory=dict)
     allowed: dict[object, tuple[Allowed, NDArray[np.bool_]]] = field(default_factory=dict)
+    facets: dict[object, dict[str, int]] = field(default_factory=dict)
     frequencies: dict[str, int] = field(default_factory=dict)  # of terms; may be of an earlier generation
 
     @staticmethod

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.collections.document import Document
-from embedsvc.collections.filters import Condition, Exists, InRange, OneOf
+from embedsvc.collections.filters import MAX_VALUES, Condition, Exists, InRange, OneOf
 from embedsvc.collections.lexical import analyze
 from embedsvc.errors import StorageError
 
@@ -334,8 +334,11 @@ def _condition_sql(condition: Condition) -> tuple[str, list[Any]]:
     if isinstance(condition, OneOf):
         if not condition.terms:
             return f"{start} AND 0", [condition.field]
-        # Not as JSON: SQLite ends a JSON string at a NUL.
-        pairs = ", ".join(["(?, ?)"] * len(condition.terms))
+        # Not as JSON: SQLite ends a JSON string at a NUL. Of few lengths, filled with NULL, which equals
+        # nothing: SQLite keeps the last 256 statements of a connection, and these are long.
+        count = len(condition.terms)
+        length = max(count, min(1 << (count - 1).bit_length(), MAX_VALUES))
+        pairs = ", ".join(["(?, ?)"] * length)
         same = (
             f"WITH wanted (kind, value) AS (VALUES {pairs})"
             " SELECT terms.document FROM wanted CROSS JOIN terms"
@@ -343,7 +346,7 @@ def _condition_sql(condition: Condition) -> tuple[str, list[Any]]:
             " AND terms.kind = wanted.kind AND terms.value = wanted.value"
         )
         values = [value for term in condition.terms for value in (term.kind, term.value)]
-        return same, [*values, condition.field]
+        return same, [*values, *[None] * (2 * (length - count)), condition.field]
     return _range_sql(start, condition)
 
 

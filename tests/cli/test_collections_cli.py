@@ -341,6 +341,10 @@ def test_documents_are_deleted_by_id_by_language_and_by_filter(cli: Cli, tiny: P
     delete = ["collections", "delete-documents", "tiny"]
     assert cli(*delete, "--id", "d0", "--id", "x")[1] == "tiny: 1 documents deleted, 29 left\n"
     assert cli(*delete, "--lang", "de")[1] == "tiny: 10 documents deleted, 19 left\n"
+    for lang in (["any"], ["de", "Any"]):
+        code, out, err = cli(*delete, *(word for one in lang for word in ("--lang", one)))
+        assert (code, out) == (2, "")
+        assert "--lang any is refused here" in err
     assert cli(*delete, "--filter", '{"n": {"$gte": 20}}')[1] == "tiny: 7 documents deleted, 12 left\n"
 
 

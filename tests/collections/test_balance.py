@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from embedsvc.collections.collection import Collection
+from embedsvc import search
+from embedsvc.collections.collection import Collection, SearchOptions
 from embedsvc.encoder import Encoder
+from embedsvc.errors import InvalidInputError
 from tests.collections.oracle import Oracle, check, corpus
 
 
@@ -75,6 +77,29 @@ def test_round_robin_takes_one_of_each_language_in_each_round(filled: tuple[Coll
         assert collection.search("w1 w2 w3", languages=[code], top_k=1)[0].id == id_
     everything = collection.search("w1 w2 w3", balance="round_robin", top_k=300)
     assert len({hit.id for hit in everything}) == 300
+
+
+def test_rankings_of_a_request_are_limited(
+    filled: tuple[Collection, Oracle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection, _ = filled
+    codes = len(collection.languages())
+
+    def ask(count: int, **options: Any) -> int:
+        return len(collection.query(["w1"] * count, options=SearchOptions(**options)))
+
+    monkeypatch.setattr(search, "_MAX_RANKINGS", 3 * codes)
+    assert ask(3, balance="round_robin") == 3
+    message = f"4 queries with {codes} rankings each, by language, are {4 * codes}; the limit is {3 * codes}:"
+    with pytest.raises(InvalidInputError, match=message) as caught:
+        ask(4, balance="round_robin")
+    assert caught.value.param == "balance"
+    assert ask(4, balance={"en": 3, "*": 0}) == 4
+    assert ask(4, balance="round_robin", languages=["en", "de"]) == 4
+    with pytest.raises(InvalidInputError, match=f"{codes + 1} queries with 3 rankings each") as caught:
+        ask(codes + 1, prefer_language={"en": 0.1, "de": 0.1})
+    assert caught.value.param == "prefer_language"
+    assert ask(3 * codes) == 3 * codes
 
 
 def test_quotas_are_kept(filled: tuple[Collection, Oracle]) -> None:

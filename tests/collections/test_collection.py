@@ -155,6 +155,26 @@ def test_info_counts_and_names_the_model(collection: Collection, encoder: Encode
     assert (info.generation, info.size_bytes > 0) == (1, True)
 
 
+def test_info_reads_of_the_index_only_its_manifest(
+    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "ShardOptions", partial(ShardOptions, flat_rows=500))
+    with Collection(tmp_path / "c", encoder) as collection:
+        collection.upsert(documents(random_texts(600)))
+        assert collection.info().recall is None, "there is no index yet"
+        collection.build_index()
+        with collection._index.current() as (_, state):
+            measured = state.base.index.recall
+    assert measured is not None
+    (manifest,) = (tmp_path / "c" / "index").glob("*/shards.json")
+    with Collection(tmp_path / "c", encoder) as collection:
+        info = collection.info()
+        assert (info.recall, info.documents, info.passages) == (measured, 600, 600)
+        assert collection._index._state is None, "the index has been opened"
+        manifest.write_text(manifest.read_text() + " ")
+        assert collection.info().recall is None, "the manifest is not the one on record"
+
+
 def test_large_collection_gets_a_graph_and_stays_right(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

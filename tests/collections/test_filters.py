@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from embedsvc.collections.collection import Collection, CollectionOptions
 from embedsvc.collections.document import Document, metadata_json
-from embedsvc.collections.filters import check_fields, matching_mask, parse_filter
+from embedsvc.collections.filters import OneOf, check_fields, matching_mask, parse_filter
 from embedsvc.collections.options import CollectionOptions as Options
 from embedsvc.collections.passages import Span
 from embedsvc.collections.schema import Identity, create_tables
+from embedsvc.collections.views import _condition_sql
 from embedsvc.collections.writer import Batch, Writer
 from embedsvc.errors import InvalidInputError
 from tests.collections.oracle import holds
@@ -205,8 +206,12 @@ def test_every_operator_by_hand(wanted: dict[str, Any], ids: str) -> None:
         ({"a": {"$gt": 1, "$lt": "2"}}, "must be numbers, or all strings"),
         ({"a": {"$gt": 1, "$gte": 2}}, r"'a': give \$gt or \$gte, not both"),
         ({"a": {"$lt": 1, "$lte": 2}}, r"give \$lt or \$lte, not both"),
-        ({"a": {"$in": [0] * 10_001}}, r"'a': \$in has 10001 values; the limit is 10000"),
-        ({"$or": [{"a": 1}] * 257}, "more than 256 conditions"),
+        ({"a": {"$in": [0] * 10_001}}, r"'a': \$in has 10001 values; the limit is 10000 in all"),
+        (
+            {"a": {"$in": [0] * 6_000}, "$not": {"b": {"$nin": [0] * 4_001}}},
+            r"'b': \$nin has 4001 values, and others before it 6000; the limit is 10000 in all",
+        ),
+        ({"$or": [{"a": 1}] * 65}, "more than 64 conditions"),
     ],
     ids=lambda given: str(given)[:40],
 )
@@ -244,10 +249,26 @@ def test_nesting_has_a_limit() -> None:
 def test_largest_filter_is_answered() -> None:
     writer = empty_writer()
     writer.upsert(batch([(str(number), {"a": number, "b": f"s{number}"}) for number in range(300)]))
-    many = {"a": {"$in": list(range(5, 10_005))}, "b": {"$nin": [f"s{n}" for n in range(10_000) if n % 7]}}
+    assert found(writer, {"a": {"$in": list(range(5, 10_005))}}) == {str(n) for n in range(5, 300)}
+    many = {"a": {"$in": list(range(5, 5_005))}, "b": {"$nin": [f"s{n}" for n in range(5_800) if n % 7]}}
     assert found(writer, many) == {str(n) for n in range(5, 300) if n % 7 == 0}
-    either = {"$or": [{"a": number} for number in range(256)]}
-    assert found(writer, either) == {str(n) for n in range(256)}
+    either = {"$or": [{"a": number} for number in range(64)]}
+    assert found(writer, either) == {str(n) for n in range(64)}
+    writer.connection.close()
+
+
+def test_lists_of_any_length_are_few_statements_that_find_the_same() -> None:
+    writer = empty_writer()
+    writer.upsert(batch([(str(number), {"a": None if number == 0 else number}) for number in range(70)]))
+    statements = set()
+    for count in range(1, 70):
+        wanted = parse_filter({"a": {"$in": list(range(1, count + 1))}})
+        assert isinstance(wanted, OneOf)
+        statements.add(_condition_sql(wanted)[0])
+        assert found(writer, {"a": {"$in": list(range(1, count + 1))}}) == {
+            str(n) for n in range(1, min(count, 69) + 1)
+        }
+    assert len(statements) == 8, "of 1, 2, 4 … 128 values"
     writer.connection.close()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from embedsvc.collections.collection import Collection, SearchOptions
+from embedsvc.collections.views import View
 from embedsvc.encoder import Encoder
 from embedsvc.errors import DimensionMismatchError, InvalidInputError
 from tests.collections.conftest import DIMENSION
@@ -153,6 +154,39 @@ def test_facets_count_what_may_be_found(filled: tuple[Collection, Oracle]) -> No
             counted[found.known.language] = counted.get(found.known.language, 0) + 1
         assert one.facets == two.facets == counted
     assert collection.query(["w1"])[0].facets is None
+
+
+def test_facets_are_counted_once_for_a_filter_until_something_changes(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted, real = [], View.languages_of
+
+    def noted(view: View, mask: Any, languages: frozenset[str] | None) -> dict[str, int]:
+        counted.append(languages)
+        return real(view, mask, languages)
+
+    def facets(year: int, *languages: str) -> dict[str, int]:
+        options = SearchOptions(facets=True, filter={"year": year}, languages=languages or None)
+        found = collection.query(["w1"], options=options)[0].facets
+        assert found is not None
+        told = dict(found)
+        found.clear()  # it is the caller's own
+        return told
+
+    monkeypatch.setattr(View, "languages_of", noted)
+    given = [
+        {"id": f"d{n}", "text": "w1", "language": ["en", "de", "sw"][n % 3], "metadata": {"year": n % 2}}
+        for n in range(12)
+    ]
+    collection.upsert(given)
+    for _ in range(3):
+        assert facets(0) == {"de": 2, "en": 2, "sw": 2}
+        assert facets(0, "de", "sw") == facets(0, "sw", "de") == {"de": 2, "sw": 2}
+        assert facets(1, "de") == {"de": 2}
+    assert counted == [None, {"de", "sw"}, {"de"}]
+    collection.delete(["d0"])
+    assert facets(0) == {"de": 2, "sw": 2, "en": 1}
+    assert len(counted) == 4
 
 
 def test_explanation_gives_the_scores_that_were_fused(filled: tuple[Collection, Oracle]) -> None:

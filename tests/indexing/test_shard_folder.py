@@ -6,7 +6,16 @@ import threading
 import numpy as np
 import pytest
 
-from indexing import Allowed, Hnsw, IndexFileError, ShardedIndex, ShardOptions, open_shards, save_shards
+from indexing import (
+    Allowed,
+    Hnsw,
+    IndexFileError,
+    ShardedIndex,
+    ShardOptions,
+    open_shards,
+    save_shards,
+    saved_recall,
+)
 from tests.indexing.indexing_reference import rows_with_languages
 
 LABELS = np.array(["en", "de", "sw", "yo/ü"])
@@ -54,6 +63,24 @@ def test_opened_answers_as_saved(index, saved):
     assert opened.files["note.txt"].read_text() == "hello"
     assert opened.extra == {"generation": 7}
     np.testing.assert_array_equal(opened.index.vectors, index.vectors)
+
+
+def test_recall_is_read_from_the_manifest_alone(index, saved):
+    folder, sha256 = saved
+    for entry in folder.rglob("*"):
+        if entry.is_file() and entry != folder / "shards.json":
+            entry.unlink()
+    assert index.recall is not None
+    assert saved_recall(folder, sha256=sha256) == saved_recall(folder) == index.recall
+    with pytest.raises(IndexFileError, match="damaged, or another index"):
+        saved_recall(folder, sha256="0" * 64)
+    manifest = json.loads((folder / "shards.json").read_text())
+    for wrong in (None, {"*": {"x": 1}}, []):
+        (folder / "shards.json").write_text(json.dumps(manifest | {"calibrations": wrong}))
+        with pytest.raises(IndexFileError, match="damaged"):
+            saved_recall(folder)
+    (folder / "shards.json").write_text(json.dumps(manifest | {"calibrations": {}}))
+    assert saved_recall(folder) is None
 
 
 def test_empty_and_flat_pools_come_back(tmp_path):

@@ -122,6 +122,16 @@ def test_a_collection_that_cannot_be_is_refused_and_not_made(tiny, body, param, 
     error_of(tiny.get("/v1/collections/x"), 404, "not_found")
 
 
+def test_a_creation_that_was_killed_before_its_tables_is_made_good(tiny):
+    database = tiny.app.state.server.collections.folder / "killed" / "documents.sqlite"
+    database.parent.mkdir(parents=True)
+    database.touch()
+    made = tiny.post("/v1/collections", {"name": "killed", "dimension": 3})
+    assert (made.status_code, made.json()["dimension"]) == (201, 3)
+    error_of(tiny.post("/v1/collections", {"name": "killed"}), 400, "invalid_input")
+    tiny.delete("/v1/collections/killed")
+
+
 def test_an_unknown_model_is_refused_with_those_that_there_are(tiny):
     error = error_of(tiny.post("/v1/collections", {"name": "x", "model": "gone"}), 404, "model_not_found")
     assert error["message"] == "no model 'gone'; this server has: old, new"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -335,6 +336,74 @@ def test_an_export_is_of_one_moment_and_a_reader_that_goes_ends_its_transaction(
     with store.reading() as view:
         view.connection.execute("ROLLBACK")
         assert view.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+
+
+def test_a_client_that_does_not_read_its_export_is_cut_off_and_the_log_can_be_emptied(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(documents_route, "_EXPORTED_AT_ONCE", 2)
+    client = tiny_client(tmp_path, request_timeout_s=0.3)
+    put_lines(client, lines(*documents(random_texts(8))))
+    store = client.app.state.server.collections.get("help").store
+    taken: list[bytes] = []
+    cancelled: list[bool] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        if len(taken) == 2:
+            cancelled.append(True)
+            await asyncio.Event().wait()  # the socket is full
+        if body := message.get("body"):
+            taken.append(body)
+
+    async def run() -> None:
+        scope = {
+            "type": "http",
+            "asgi": {"spec_version": "2.4"},
+            "method": "GET",
+            "path": HELP,
+            "headers": [],
+            "query_string": b"",
+            "http_version": "1.1",
+            "scheme": "http",
+            "server": ("app", 80),
+            "client": ("here", 1),
+        }
+        received: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        await received.put({"type": "http.request", "body": b"", "more_body": False})
+        await asyncio.wait_for(client.app(scope, received.get, send), 5)
+
+    def reader_is_gone() -> bool:
+        with store.reading() as view:
+            view.connection.execute("ROLLBACK")
+            return bool(view.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
+
+    client.run(run())
+    assert cancelled == [True]
+    assert "an export was ended: its client took nothing for 0.3 s" in caplog.text
+    assert len(b"".join(taken).splitlines()) == 4
+    client.put(HELP, {"documents": documents(["w1"], first=100)})
+    deadline = time.monotonic() + 5
+    while not reader_is_gone():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    client.close()
+
+
+def test_large_documents_are_exported_in_pieces_that_can_be_taken_in_time(fresh, monkeypatch):
+    monkeypatch.setattr(documents_route, "_SENT_AT_ONCE", 100)
+    given = documents(["w1 " * 90, "ä" * 333, "w2"])
+    put_lines(fresh, lines(*given))
+    assert exported(fresh) == given
+    export = documents_route._Export(iter(["x" * 250]))
+    export.close = lambda: None
+
+    async def sizes() -> list[int]:
+        return [
+            len(part)
+            async for part in documents_route._pieces(fresh.app.state.server, export, export.piece())
+        ]
+
+    assert fresh.run(sizes()) == [100, 100, 51]
 
 
 def test_documents_are_deleted_by_filter_by_language_and_by_id(fresh):

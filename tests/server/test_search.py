@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import fields
 
@@ -249,6 +250,43 @@ def test_all_hits_together_are_limited(tiny, monkeypatch):
     error = error_of(tiny.post(SEARCH, {"query": ["w1"] * 6}), 400, "invalid_input")
     assert error["message"] == "6 queries for 10 hits each; the limit is 59 hits in all"
     assert len(tiny.post(SEARCH, {"query": ["w1"] * 5}).json()["results"]) == 5
+
+
+def test_what_is_reranked_is_as_limited_as_by_the_rerank_routes(tiny):
+    body = {"query": ["w1"] * 5, "top_k": 4, "rerank": 13}
+    error = error_of(tiny.post(SEARCH, body), 400, "invalid_input")
+    expected = "5 queries with 13 candidates each to rerank are 65 texts; max_batch_texts = 64"
+    assert (error["message"], error["param"]) == (expected, "rerank")
+    error = error_of(tiny.post(SEARCH, {**body, "query": ["w1"] * 4}), 400, "invalid_input")
+    assert error["message"].startswith("rerank needs a cross-encoder"), "52 texts are not too many"
+
+
+def test_a_large_body_is_checked_in_a_thread(tiny, monkeypatch):
+    """Else a filter of megabytes would hold up everybody's requests."""
+    real, threads = search_route.checked_request, []
+
+    def noted(options):
+        threads.append(threading.current_thread())
+        return real(options)
+
+    monkeypatch.setattr(search_route, "checked_request", noted)
+    few, many = ({"query": "w1", "filter": {"n": {"$in": list(range(count))}}} for count in (60, 9_999))
+    many["filter"]["n"]["$in"][60:] = [f"{'x' * 10}{n}" for n in range(9_000)]
+    small, large = tiny.post(SEARCH, few), tiny.post(SEARCH, many)
+    assert ids(small.json()) == ids(large.json())
+    assert len(ids(small.json())) == 10
+    loop = tiny.run(_current_thread())
+    assert threads[0] is loop
+    assert threads[1] is not loop
+    many["filter"]["n"]["$in"].append([1])
+    error = error_of(tiny.post(SEARCH, many), 400, "invalid_input")
+    assert error["message"].startswith("filter: 'n' is compared with [1]")
+    error = error_of(tiny.post(SEARCH, {**many, "topk": 1}), 400, "invalid_input")
+    assert error["message"] == "unknown field 'topk'; did you mean 'top_k'?"
+
+
+async def _current_thread():
+    return threading.current_thread()
 
 
 def test_what_is_wrong_is_said_before_the_model_works(make_client, tmp_path):

@@ -38,8 +38,12 @@ class StrictRequest(BaseModel):
 
 async def read_body(request: Request, kind: type[Body]) -> Body:
     """Return the body as ``kind``; raise RequestValidationError, as FastAPI does, for a wrong one."""
-    content = await request.body()
-    media_type = _media_type(request.headers)
+    return parsed_body(await request.body(), request.headers, kind)
+
+
+def parsed_body(content: bytes, headers: Headers, kind: type[Body]) -> Body:
+    """Return a body that has been read as ``kind``; raise as `read_body`."""
+    media_type = _media_type(headers)
     if content and media_type != "application/json" and not media_type.endswith("+json"):
         raise RequestValidationError([{"type": "dict_type", "loc": ("body",), "input": content}])
     return validated(kind, parse_json(content))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from itertools import islice
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Message, Send
 
 from embedsvc.collections.collection import Document, UpsertResult
 from embedsvc.collections.collection_set import check_name
@@ -34,9 +37,11 @@ from embedsvc.server.requests.lines import ClientGoneError, body_chunks
 from embedsvc.server.state import ServerState, StateDep
 
 _EXPORTED_AT_ONCE = 256  # documents
+_SENT_AT_ONCE = 1 << 18  # bytes
 _LINES = {NDJSON: {"schema": {"type": "string"}}}
 _BODY = body_of(DocumentsRequest)
 _BODY["requestBody"]["content"] |= _LINES
+_log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1/collections", tags=["collections"])
 
 
@@ -73,7 +78,8 @@ async def put_documents(request: Request, name: str) -> Response:
 async def export_documents(request: Request, name: str) -> Response:
     """Return all documents of one moment as NDJSON, oldest first, as PUT takes them.
 
-    What goes wrong on the way is told in a last line, `{"error": …}`.
+    What goes wrong on the way is told in a last line, `{"error": …}`. A client that takes nothing for
+    request_timeout_s is cut off.
     """
     query = read_query(request, ExportQuery)
     filter_, codes = query.conditions(), query.codes()
@@ -85,7 +91,7 @@ async def export_documents(request: Request, name: str) -> Response:
         return export, export.piece()
 
     export, first = await state.storage.run(begun)
-    return StreamingResponse(_pieces(state, export, first), media_type=NDJSON)
+    return _Exported(_pieces(state, export, first), state.settings.request_timeout_s)
 
 
 @router.post("/{name}/documents/delete")
@@ -201,10 +207,34 @@ class _Export:
             self._lines.close()  # type: ignore[attr-defined]
 
 
-async def _pieces(state: ServerState, export: _Export, piece: bytes) -> AsyncIterator[bytes]:
+class _Exported(StreamingResponse):
+    """The lines, sent as the client takes them; one that stops reading ends the export.
+
+    Else its transaction stayed open, and the database's log could not be emptied.
+    """
+
+    def __init__(self, pieces: AsyncGenerator[bytes], idle_s: float) -> None:
+        super().__init__(pieces, media_type=NDJSON)
+        self._pieces = pieces
+        self._idle_s = idle_s
+
+    async def stream_response(self, send: Send) -> None:
+        async def in_time(message: Message) -> None:
+            async with asyncio.timeout(self._idle_s):
+                await send(message)
+
+        async with aclosing(self._pieces):
+            try:
+                await super().stream_response(in_time)
+            except TimeoutError:
+                _log.warning("an export was ended: its client took nothing for %g s", self._idle_s)
+
+
+async def _pieces(state: ServerState, export: _Export, piece: bytes) -> AsyncGenerator[bytes]:
     try:
         while piece:
-            yield piece
+            for start in range(0, len(piece), _SENT_AT_ONCE):
+                yield piece[start : start + _SENT_AT_ONCE]
             piece = await patiently(lambda: state.storage.run(export.piece))
     except EmbedsvcError as error:
         yield bytes(error_response(error).body) + b"\n"

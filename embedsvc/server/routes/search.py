@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +19,12 @@ from embedsvc.options import EncodeOptions
 from embedsvc.server.answers import json_bytes
 from embedsvc.server.inference import Asked, encode_for, state_of
 from embedsvc.server.models import ServedModel
-from embedsvc.server.requests.body import body_of, read_body
+from embedsvc.server.requests.body import body_of, parsed_body
 from embedsvc.server.requests.collections import ResultBody, ResultsBody, SearchBody
 from embedsvc.server.state import ServerState
 
 Vectors = Sequence[NDArray[np.float32]]
+_SMALL_BYTES = 1 << 16  # of a body, parsed and checked in about a millisecond
 _MAX_HITS = 100_000  # or candidates of all queries together: they are held in memory
 router = APIRouter(prefix="/v1/collections", tags=["collections"])
 
@@ -37,15 +39,28 @@ async def search(request: Request, name: str) -> Response:
 
     One query is answered with its hits, a list of queries with a list of results.
     """
-    body = await read_body(request, SearchBody)
-    state, options = state_of(request), body.options()
-    _check_size(body, checked_request(options), state.settings.max_batch_texts)  # before the model works
+    body, options = await _checked(request)  # before the model works
+    state = state_of(request)
     while True:
         target = await state.storage.run(_target, state, name)
         vectors = await _vectors(request, body, target)
         answer = await state.storage.run(_answer, body, options, target, vectors)
         if answer is not None:
             return Response(answer, media_type="application/json")
+
+
+async def _checked(request: Request) -> tuple[SearchBody, SearchOptions]:
+    """Return the body and its options; a large one is looked at in a thread, other requests go on."""
+    content = await request.body()
+    limit = state_of(request).settings.max_batch_texts
+
+    def checked() -> tuple[SearchBody, SearchOptions]:
+        body = parsed_body(content, request.headers, SearchBody)
+        options = body.options()
+        _check_size(body, checked_request(options), limit)
+        return body, options
+
+    return checked() if len(content) <= _SMALL_BYTES else await asyncio.to_thread(checked)
 
 
 @dataclass(frozen=True)
@@ -74,13 +89,18 @@ def _check_size(body: SearchBody, wanted: SearchRequest, limit: int) -> None:
     for depth, what, param in (
         (wanted.reach, "hits", "top_k"),
         (wanted.maxsim, "candidates", "maxsim"),
-        (wanted.rerank, "candidates", "rerank"),
     ):
         if count * depth > _MAX_HITS:
             raise InvalidInputError(
                 f"{count} queries for {depth} {what} each; the limit is {_MAX_HITS} {what} in all",
                 param=param,
             )
+    if count * wanted.rerank > limit:  # the cross-encoder reads them all
+        raise InvalidInputError(
+            f"{count} queries with {wanted.rerank} candidates each to rerank are {count * wanted.rerank} "
+            f"texts; max_batch_texts = {limit}",
+            param="rerank",
+        )
 
 
 async def _vectors(request: Request, body: SearchBody, target: _Target) -> Vectors | None:
