@@ -68,12 +68,14 @@ def nearest(
     *,
     block_bytes: int = BLOCK_BYTES,
     progress: Progress | None = None,
+    trusted: bool = False,
 ) -> Neighbours:
     """Return the ``min(k, n)`` nearest of ``vectors`` ``(n, dim)`` for each of ``queries`` ``(q, dim)``.
 
-    As `nearest_both_ways`, in one direction.
+    As `nearest_both_ways`, in one direction. ``trusted`` says that both have passed `check_vectors` before.
     """
-    queries, vectors = _checked(queries, vectors, k, ("queries", "vectors"))
+    if not trusted:
+        queries, vectors = _checked(queries, vectors, k, ("queries", "vectors"))
     lists = _empty_lists(len(queries), min(k, len(vectors)))
     _fill(queries, vectors, lists, None, block_bytes=block_bytes, progress=progress)
     return lists

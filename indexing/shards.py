@@ -17,7 +17,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from indexing.calibrate import Askers, Calibration, build_calibrated, held_out
+from indexing.calibrate import Askers, Calibration, build_calibrated, held_out, least_recall
 from indexing.errors import IndexingError
 from indexing.index import VectorIndex
 from indexing.kinds import Flat, Hnsw, Rows
@@ -161,13 +161,7 @@ class ShardedIndex:
     @property
     def recall(self) -> float | None:
         """The least recall measured for any group; None while every search is exact."""
-        measured = [
-            recall
-            for calibration in self.calibrations.values()
-            for recall in (calibration.recall, *calibration.recall_by_group.values())
-            if recall is not None
-        ]
-        return min(measured, default=None)
+        return least_recall(self.calibrations.values())
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:

@@ -9,7 +9,12 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from indexing.exact import nearest
 from indexing.kinds.stored import Rows, scan
+
+# Of so many queries one product is made by numpy, whose BLAS knows more processors than the one that comes
+# with FAISS: twice as fast or more. Fewer queries are scanned by FAISS.
+_PRODUCT_QUERIES = 16
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,13 @@ class Flat:
         self, index: Any, queries: NDArray[np.float32], k: int, rows: Rows | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return FAISS scores and rows ``(q, k)``, only from ``rows`` (ascending) if given."""
-        return scan(index, queries, k, rows)
+        if rows is not None or len(queries) < _PRODUCT_QUERIES or not index.ntotal:
+            return scan(index, queries, k, rows)
+        vectors = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d).reshape(index.ntotal, index.d)
+        found = nearest(queries, vectors, k, trusted=True)
+        missing = ((0, 0), (0, k - found.rows.shape[1]))
+        scores: NDArray[np.float32] = np.pad(found.scores, missing, constant_values=-np.inf)
+        return scores, np.pad(found.rows, missing, constant_values=-1)
 
     def search_ladder(self, count: int, k: int) -> list[Flat]:  # noqa: ARG002
         """Return this kind alone: nothing can be traded for recall."""
