@@ -13,7 +13,7 @@ from embedsvc.errors import InvalidInputError
 from embedsvc.parquet_rows import parquet_rows
 from embedsvc.textfiles import iterate_lines, without_compression
 
-KNOWN_SUFFIXES = (".txt", ".tsv", ".jsonl", ".parquet")
+KNOWN_SUFFIXES = (".txt", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _LANGUAGE_FIELDS = ("language", "lang")
 _VECTOR_FIELD = "vector"
 _METADATA_FIELD = "metadata"
@@ -39,7 +39,8 @@ def read_documents(path: Path, names: FieldNames | None = None) -> Iterator[Docu
 
     The fields of an object "metadata" become metadata too. A .txt line is a text, its id the file's name
     and line number ("notes.txt:7"); blank lines are skipped. A .tsv file starts with the names of its
-    columns. A .jsonl line is an object; a number as id becomes its digits. These may be packed (.gz, .xz).
+    columns. A .jsonl or .ndjson line is an object; a number as id becomes its digits. All these may be
+    packed (.gz, .xz).
     Of a .parquet row null columns are left out. A vector is a list of numbers or base64 of little-endian
     float32; a document with one needs no text. An id must not come twice.
     Raises InvalidInputError naming file, line or row, and reason, at the first bad one; MissingExtraError
@@ -52,13 +53,13 @@ def read_documents(path: Path, names: FieldNames | None = None) -> Iterator[Docu
         return _from_lines(path)
     if kind == ".tsv":
         return _from_rows(path, _table_rows(path, names), names)
-    if kind == ".jsonl":
+    if kind in (".jsonl", ".ndjson"):
         return _from_rows(path, _json_rows(path), names)
     if path.suffix == ".parquet":
         return _from_rows(path, _parquet_rows(path, names), names)
     raise InvalidInputError(
         f"{path}: unknown kind of file {path.suffix!r}; known: {', '.join(KNOWN_SUFFIXES)}, "
-        "the first three also with .gz or .xz"
+        "all but the last also with .gz or .xz"
     )
 
 

@@ -31,6 +31,11 @@ def test_text_lines_become_documents_with_line_numbers(tmp_path: Path) -> None:
     assert list(read_documents(path)) == expected
 
 
+def test_ndjson_is_another_name_of_jsonl(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.ndjson", '{"id": "x", "text": "eins"}\n')
+    assert list(read_documents(path)) == [Document("x", "eins")]
+
+
 def test_json_lines_become_documents_and_other_fields_metadata(tmp_path: Path) -> None:
     path = written(
         tmp_path,
@@ -70,8 +75,8 @@ def test_reading_is_lazy(tmp_path: Path) -> None:
         (
             "a.csv",
             "",
-            "a.csv: unknown kind of file '.csv'; known: .txt, .tsv, .jsonl, .parquet, "
-            "the first three also with .gz or .xz",
+            "a.csv: unknown kind of file '.csv'; known: .txt, .tsv, .jsonl, .ndjson, .parquet, "
+            "all but the last also with .gz or .xz",
         ),
         (
             "a.jsonl",

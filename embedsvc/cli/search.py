@@ -55,7 +55,7 @@ def search_options(command: Command) -> Command:
             "--balance",
             multiple=True,
             help="round_robin takes the best of each language in turn; de=3 at most 3 in German, '*=1' at "
-            "most 1 in each other; may be repeated.",
+            "most 1 in each other (without it none); may be repeated.",
         ),
         click.option(
             "--prefer-language", multiple=True, help="Raise this language's scores; de=0.1 says by how much."

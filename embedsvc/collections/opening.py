@@ -42,7 +42,8 @@ def check_model(name: str, identity: Identity, encoder: Encoder) -> None:
         raise ModelMismatchError(
             f"collection {name!r} was made with model {identity.model!r} (fingerprint "
             f"{identity.fingerprint}), not with {encoder.name!r} (fingerprint {encoder.fingerprint}); "
-            "open it with its own model, or re-embed it (embedsvc collections reindex)"
+            "open it with its own model (a server: one more --model), or re-embed it "
+            "(embedsvc collections reindex)"
         )
 
 

@@ -222,7 +222,7 @@ def test_mistakes_get_one_line_and_no_traceback(
 def test_unknown_kind_of_file_makes_no_collection(cli: Cli) -> None:
     code, _, err = cli("index", cli.file("docs.csv"), "--collection", "c")
     assert code == 1
-    assert "unknown kind of file '.csv'; known: .txt, .tsv, .jsonl, .parquet" in err
+    assert "unknown kind of file '.csv'; known: .txt, .tsv, .jsonl, .ndjson, .parquet" in err
     assert cli("collections", "list")[1] == ""
 
 

@@ -189,3 +189,12 @@ def test_wrong_arguments_are_refused(options, message):
 def test_wrong_vectors_are_refused():
     with pytest.raises(VectorError, match=r"vectors\[0\] has length 2"):
         build_calibrated(unit_rows(50) * 2, Hnsw())
+
+
+def test_copies_of_a_vector_are_all_as_good():
+    """Every row is there thirty times: which ten of the thirty are found does not matter."""
+    vectors = np.repeat(unit_rows(100, 16, seed=5), 30, axis=0)
+    _, calibration = build_calibrated(vectors, Hnsw(), recall=0.95, queries=200)
+    assert calibration.reached
+    assert calibration.recall is not None
+    assert calibration.recall > 0.99
