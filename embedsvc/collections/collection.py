@@ -320,7 +320,7 @@ class Collection:
 
         There is none of all when another process is building one, or it could not be saved (that is logged).
 
-        Above 20,000 passages this makes graphs, which takes about 15 seconds of one core per 100,000.
+        Above 10,000 passages this makes graphs, which takes about a minute of one core per 100,000.
         """
         return self._index.build()
 

@@ -90,7 +90,7 @@ def snapshot_content(
 
 
 def build_snapshot(content: Content, options: CollectionOptions) -> Built:
-    """Index passages; takes about 15 s of one core per 100,000 above 20,000."""
+    """Index passages; takes about a minute of one core per 100,000 above 10,000."""
     passages = content.passages
     order = np.lexsort((passages.rows, passages.languages))
     languages = passages.languages[order]
