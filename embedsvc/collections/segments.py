@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.collections.schema import Identity
-from embedsvc.collections.views import LANGUAGE, PassageRows
+from embedsvc.collections.views import LANGUAGE, PassageRows, joined
 from indexing import Allowed, Debias, Plan, ShardedIndex
 
 _LEAST_DELTA = 2_000  # passages that may wait outside the base however small it is
@@ -174,7 +174,7 @@ class State:
         """Return the state after more passages were added and some removed."""
         base, delta = self.base.without(removed), self.delta.without(removed)
         if len(new):
-            delta = Delta.of(joined_rows(delta.living(), new))
+            delta = Delta.of(joined([delta.living(), new], self.identity.dimension))
         memo = Memo(frequencies=self.memo.frequencies)
         return State(generation, self.identity, last_row, base, delta, self.debias, memo)
 
@@ -278,16 +278,6 @@ class State:
             np.concatenate([base.languages[positions], passages.languages[best]]),
         )
         return both.take(np.lexsort((both.rows, -both.scores))[:k])
-
-
-def joined_rows(one: PassageRows, two: PassageRows) -> PassageRows:
-    """Return one after the other."""
-    return PassageRows(
-        np.concatenate([one.rows, two.rows]),
-        np.concatenate([one.documents, two.documents]),
-        np.concatenate([one.languages, two.languages]),
-        np.concatenate([one.vectors, two.vectors]),
-    )
 
 
 def _in_languages(codes: NDArray[np.bytes_], wanted: Iterable[str]) -> NDArray[np.bool_]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import json
-import os
 import shutil
 import time
 import uuid
@@ -22,6 +20,7 @@ from embedsvc.collections.snapshots import SharedLock
 from embedsvc.collections.store import Store
 from embedsvc.collections.views import SnapshotRecord
 from embedsvc.errors import StorageError
+from indexing.folder import file_sha256, sync_folder
 
 _MANIFEST = "backup.json"
 _BACKUP_VERSION = 1
@@ -39,7 +38,7 @@ def backup(collection: Collection, folder: Path) -> None:
             "backup_version": _BACKUP_VERSION,
             "collection": collection.name,
             "at": time.time(),
-            "files": {name: _sha256(temporary / name) for name in _files(temporary)},
+            "files": {name: file_sha256(temporary / name) for name in _files(temporary)},
         }
         (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1))
 
@@ -53,7 +52,7 @@ def restore(folder: Path, path: Path) -> None:
     for name, expected in manifest["files"].items():
         if not (folder / name).is_file():
             raise StorageError(f"{folder / name}: named by the backup, but not there")
-        if _sha256(folder / name) != expected:
+        if file_sha256(folder / name) != expected:
             raise StorageError(f"{folder / name}: damaged; its sha256 is not the one in the backup")
     with _new_folder(path) as temporary:
         for name in manifest["files"]:
@@ -124,7 +123,7 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         yield temporary
         _sync_all(temporary)
         temporary.rename(folder)
-        _sync(folder.parent)
+        sync_folder(folder.parent)
     except OSError as error:
         raise StorageError(f"{folder}: cannot be written: {error.strerror or error}") from error
     finally:
@@ -133,24 +132,11 @@ def _new_folder(folder: Path) -> Iterator[Path]:
 
 def _sync_all(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_folder(path)
 
 
 def _files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
