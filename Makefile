@@ -21,8 +21,9 @@ lint: $(TEST)/.ready  ## ruff: style and format
 types: $(TEST)/.ready  ## mypy --strict
 	$(TEST)/bin/mypy
 
+# A worker for each processor: more threads in each would only wait for one another.
 fast: $(TEST)/.ready  ## The fast test suite
-	$(TEST)/bin/pytest -n auto
+	OMP_NUM_THREADS=1 $(TEST)/bin/pytest -n auto
 
 slow: $(TEST)/.ready  ## The slow tests
 	$(TEST)/bin/pytest -m slow

@@ -162,6 +162,7 @@ def test_a_body_that_trickles_is_given_up(impatient):
     assert PATIENCE_S <= time.monotonic() - begin < PATIENCE_S + 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answered_before", [False, True])
 def test_a_head_that_never_ends_is_given_up(tmp_path, answered_before):
     code = "import embedsvc.server.protocol as p; p._KEEP_ALIVE_S = 1; from embedsvc.cli import main; main()"
@@ -221,6 +222,7 @@ def test_what_is_not_http_gets_the_one_shape(impatient):
         assert len(headers["x-request-id"]) == 32
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_its_answer_is_cut_off(impatient):
     body = json.dumps({"input": [f"{i} of many words" for i in range(2000)]}).encode()
     with connect(impatient) as connection:

@@ -210,6 +210,7 @@ def test_sigterm_answers_what_is_in_flight_refuses_the_rest_and_exits_with_0(ser
     assert not loaded & {"torch", "sentence_transformers", "transformers", "onnx", "onnxruntime", "training"}
 
 
+@pytest.mark.slow
 def test_a_request_longer_than_the_grace_does_not_hold_the_exit(tmp_path):
     code = SLOW.replace("time.sleep(1.0)", "time.sleep(30)")
     server = Server("--data-dir", str(tmp_path), "--shutdown-grace-s", "1", code=code)

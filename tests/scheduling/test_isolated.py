@@ -102,6 +102,7 @@ def test_an_exception_in_the_process_is_one_here_and_leaves_it_running(make_runt
     assert runtime.restarts == 0
 
 
+@pytest.mark.slow
 def test_only_the_text_that_kills_the_process_gets_an_error(make_runtime):
     runtime = make_runtime(workers=2)
     encoder = Encoder(open_model_folder(BUNDLED), runtime)

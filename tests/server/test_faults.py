@@ -155,6 +155,7 @@ def test_twenty_deaths_under_load_are_survived(isolated):
     assert isolated.get("/ready").status_code == 200
 
 
+@pytest.mark.slow
 def test_without_memory_only_the_large_request_fails(isolated):
     isolated.signal_model(signal.SIGKILL)  # a fresh one has no memory to use again
     assert isolated.embed("one").status_code == 200
@@ -170,6 +171,7 @@ def test_without_memory_only_the_large_request_fails(isolated):
     assert isolated.embed(LARGE).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_model_whose_folder_is_gone_is_unavailable_until_it_is_back(make_server, model):
     server = make_server("--model", str(model), *PROCESS)
     assert server.embed("one").status_code == 200

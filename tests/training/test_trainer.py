@@ -105,6 +105,7 @@ def test_token_weights_are_folded_into_the_table() -> None:
     assert ratio == pytest.approx([0.001 / 0.501, 0.001 / 0.401, 0.001 / 0.101])
 
 
+@pytest.mark.slow
 def test_an_interrupt_saves_the_step_in_work_and_says_where_it_goes_on(data: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.toml", steps=5000)
     out = tmp_path / "model"
