@@ -451,7 +451,8 @@ def unit_vector(vector: NDArray[Any] | Iterable[float], dimension: int) -> NDArr
     Raises DimensionMismatchError for another length, InvalidInputError for values that are not finite.
     """
     if isinstance(vector, np.ndarray) and vector.dtype == np.float32 and vector.shape == (dimension,):
-        length = float(vector @ vector)
+        with np.errstate(over="ignore", invalid="ignore"):  # such a vector is looked at below
+            length = float(vector @ vector)
         if abs(length - 1) < _UNIT:
             return vector
     try:

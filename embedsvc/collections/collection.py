@@ -34,7 +34,6 @@ from indexing import IndexFileError, saved_recall
 
 DATABASE = "documents.sqlite"
 INDEX = "index"
-_BATCH = 1_000
 
 __all__ = [
     "Collection",

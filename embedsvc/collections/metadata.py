@@ -12,7 +12,6 @@ from typing import Any, Literal
 from embedsvc.errors import InvalidInputError
 
 TermKind = Literal["b", "n", "s", "z"]
-Scalar = bool | int | float | str | None
 _EXACT_INTEGERS = 2**53  # JSON numbers beyond it are compared as floats
 _LARGEST = sys.float_info.max
 _SHORT = reprlib.Repr()

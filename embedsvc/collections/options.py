@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from embedsvc.errors import InvalidInputError
@@ -58,9 +58,6 @@ class CollectionOptions:
                 f"chunk_overlap = {self.chunk_overlap}; at most half of chunk_tokens = {self.chunk_tokens}",
                 param="chunk_overlap",
             )
-
-
-OPTION_NAMES = tuple(field.name for field in fields(CollectionOptions))
 
 
 def _check_pairs(method: str, pairs: object) -> None:

@@ -13,6 +13,7 @@ import pytest
 from embedsvc.collections.collection import Collection, CollectionOptions, Document
 from embedsvc.encoder import Encoder
 from embedsvc.errors import DimensionMismatchError, InvalidInputError
+from embedsvc.search import unit_vector
 from tests.collections.conftest import DIMENSION
 from tests.collections.oracle import Oracle, assert_same, corpus
 
@@ -140,3 +141,9 @@ def test_bad_vectors_are_named_and_nothing_is_written(
     with pytest.raises(error, match=message):
         bare.upsert([good, {"id": "b", "text": "x", "language": "en", "vector": vector}])
     assert bare.count == 0
+
+
+def test_query_vector_too_long_for_float32_squares_is_only_scaled() -> None:
+    """The squares overflow, the vector does not; no warning reaches the log."""
+    vector = np.array([3e30, 0, -4e30], np.float32)
+    assert unit_vector(vector, 3).tolist() == pytest.approx([0.6, 0, -0.8])
