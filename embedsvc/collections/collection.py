@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +19,11 @@ from embedsvc.collections.maxsim import TokenScorer
 from embedsvc.collections.opening import FindEncoder, check_model, check_options, encoder_of
 from embedsvc.collections.options import CollectionOptions
 from embedsvc.collections.queries import checked_queries
-from embedsvc.collections.request import Fusion, Mode, SearchOptions, SearchRequest, checked_request
+from embedsvc.collections.request import SearchOptions, SearchRequest, checked_request
 from embedsvc.collections.schema import Identity
 from embedsvc.collections.segments import State
 from embedsvc.collections.store import Store, identity_of, is_empty
+from embedsvc.collections.verbs import Searchable
 from embedsvc.collections.views import Operation, View
 from embedsvc.encoder import Encoder, load_encoder
 from embedsvc.errors import DimensionMismatchError, InvalidInputError, ModelMismatchError, NotFoundError
@@ -45,26 +45,6 @@ __all__ = [
     "SearchResult",
     "UpsertResult",
 ]
-
-
-class SearchKeywords(TypedDict, total=False):
-    """The fields of `SearchOptions` as keywords."""
-
-    top_k: int
-    offset: int
-    languages: Sequence[str] | None
-    prefer_language: str | Mapping[str, float] | None
-    balance: str | Mapping[str, int]
-    filter: Mapping[str, Any] | None
-    mode: Mode
-    fusion: Fusion
-    min_score: float | None
-    group_by: str | None
-    maxsim: int
-    rerank: int
-    query_language: str | None
-    facets: bool
-    explain: bool
 
 
 @dataclass(frozen=True)
@@ -98,7 +78,7 @@ class CollectionInfo:
     recall: float | None
 
 
-class Collection:
+class Collection(Searchable):
     """Documents in one folder, searchable as soon as they are written. Safe to use from several threads.
 
     What `upsert` and `delete` have returned from is on disk; several processes may use the same folder.
@@ -247,20 +227,6 @@ class Collection:
                 if wanted is None or row in wanted:
                     yield document
 
-    def search(self, query: str, **options: Unpack[SearchKeywords]) -> list[Hit]:
-        """Return the documents nearest to ``query``, best first; the query may be in any language.
-
-        The options are those of `SearchOptions`. A query of which the model knows no token finds nothing
-        by meaning. Raises InvalidInputError naming the value and the limit.
-        """
-        return self.query([query], options=SearchOptions(**options))[0].hits
-
-    def search_vector(
-        self, vector: NDArray[Any] | Sequence[float], **options: Unpack[SearchKeywords]
-    ) -> list[Hit]:
-        """As `search`, for a query vector (dimension,) of the collection's model, of any length but 0."""
-        return self.query(vectors=[vector], options=SearchOptions(**options))[0].hits
-
     def query(
         self,
         queries: Sequence[str] | None = None,
@@ -331,14 +297,6 @@ class Collection:
         """Wait for an index being built, then close all files."""
         self._index.close()
         self._store.close()
-
-    def __enter__(self) -> Collection:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _recall(self, view: View) -> float | None:
         record = view.snapshot()

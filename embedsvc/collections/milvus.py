@@ -10,12 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from types import TracebackType
-from typing import Any, Unpack
+from typing import Any
 
 from numpy.typing import NDArray
 
-from embedsvc.collections.collection import CollectionInfo, SearchKeywords, UpsertResult
+from embedsvc.collections.collection import CollectionInfo, UpsertResult
 from embedsvc.collections.document import Document, check_documents, check_ids
 from embedsvc.collections.filters import check_fields, parse_filter
 from embedsvc.collections.intake import Intake
@@ -41,16 +40,17 @@ from embedsvc.collections.options import CollectionOptions
 from embedsvc.collections.queries import checked_queries
 from embedsvc.collections.request import SearchOptions, SearchRequest, checked_request
 from embedsvc.collections.schema import Identity
+from embedsvc.collections.verbs import Searchable
 from embedsvc.collections.verify import VerifyReport
 from embedsvc.collections.writer import Batch
 from embedsvc.encoder import Encoder, load_encoder
 from embedsvc.errors import InvalidInputError, NotFoundError, StorageError
 from embedsvc.languages import normalize_languages
 from embedsvc.reranker import Reranker
-from embedsvc.search import Hit, Scorers, SearchResult
+from embedsvc.search import Scorers, SearchResult
 
 
-class MilvusCollection:
+class MilvusCollection(Searchable):
     """Documents in Milvus, searchable as soon as they are written. Safe to use from several threads."""
 
     def __init__(
@@ -174,19 +174,6 @@ class MilvusCollection:
         """Yield the documents in the order of their keys; with ``vectors`` theirs, if they have one alone."""
         yield from self._rows.documents(self._expression(filter, languages), vectors=vectors)
 
-    def search(self, query: str, **options: Unpack[SearchKeywords]) -> list[Hit]:
-        """Return the documents nearest to ``query``, best first; the query may be in any language.
-
-        The options are those of `SearchOptions`. Raises InvalidInputError naming the value and the limit.
-        """
-        return self.query([query], options=SearchOptions(**options))[0].hits
-
-    def search_vector(
-        self, vector: NDArray[Any] | Sequence[float], **options: Unpack[SearchKeywords]
-    ) -> list[Hit]:
-        """As `search`, for a query vector (dimension,) of the collection's model, of any length but 0."""
-        return self.query(vectors=[vector], options=SearchOptions(**options))[0].hits
-
     def query(
         self,
         queries: Sequence[str] | None = None,
@@ -239,14 +226,6 @@ class MilvusCollection:
     def close(self) -> None:
         """Close the connection."""
         self._server.close()
-
-    def __enter__(self) -> MilvusCollection:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _opened(self, create: bool, options: CollectionOptions | None) -> Head:
         described = self._server.describe(milvus_name(self.name))
