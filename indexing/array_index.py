@@ -125,7 +125,9 @@ def _check_target(folder: Path, *, overwrite: bool) -> None:
             raise IndexingError(f"{above}: is no folder that can be written, but {folder} is to lie in it")
         return
     if not overwrite:
-        raise IndexingError(f"{folder} exists; choose another folder, or overwrite it")
+        raise IndexingError(
+            f"{folder} exists; choose another folder, or overwrite it (overwrite, --overwrite)"
+        )
     if not (folder / MANIFEST).is_file():
         raise IndexingError(f"{folder} holds no index ({MANIFEST} is missing) and is not overwritten")
 

@@ -187,7 +187,10 @@ def test_the_estimate_is_that_of_the_graphs_before(capsys, monkeypatch):
         ("build vectors.npy --langs gap.txt --out x", "gap.txt: line 2 has no label"),
         ("build vectors.npy --langs latin.txt --out x", "latin.txt: byte 2 is not UTF-8"),
         ("build vectors.npy --langs stars.txt --out x", r"1500 rows have the label '\*', .*"),
-        ("build vectors.npy --out .", r"\. exists; choose another folder, or overwrite it"),
+        (
+            "build vectors.npy --out .",
+            r"\. exists; choose another folder, or overwrite it \(overwrite, --overwrite\)",
+        ),
         ("build vectors.npy --overwrite --out .", r"\. holds no index .* and is not overwritten"),
         (
             "build vectors.npy --out file/x",
