@@ -19,6 +19,9 @@ _LEAST_DELTA = 2_000  # passages that may wait outside the base however small it
 _LARGEST_DELTA = 0.1  # of the base
 _MOST_DEAD = 0.2  # of the base
 _KEPT_FILTERS = 64
+_LEAST_FILTERS = 4
+_KEPT_BYTES = 256 << 20  # that what is derived from filters may take, about
+_BYTES_PER_PASSAGE = 32  # of the base, in what is derived from one filter
 _SCORES_AT_ONCE = 1 << 25  # of queries with the delta, which may be all of a large collection: 128 MiB
 
 
@@ -233,7 +236,8 @@ class State:
             mask &= self.base.alive.mask
         made = Allowed(mask), within.documents[self.delta.passages.documents] & self.delta.alive
         if key is not None:
-            self.memo.keep(self.memo.allowed, key, made)
+            most = _KEPT_BYTES // (_BYTES_PER_PASSAGE * max(1, len(mask)))
+            self.memo.keep(self.memo.allowed, key, made, max(_LEAST_FILTERS, min(_KEPT_FILTERS, most)))
         return made
 
     def _delta_scores(

@@ -246,3 +246,17 @@ def test_memo_is_kept_by_many_threads_at_once() -> None:
     finally:
         sys.setswitchinterval(before)
     assert failures == []
+
+
+def test_filters_of_a_large_collection_are_remembered_within_a_bound(
+    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oracle = Oracle(encoder)
+    monkeypatch.setattr(segments, "_KEPT_BYTES", 6 * segments._BYTES_PER_PASSAGE * 300)
+    with Collection(tmp_path / "c", encoder) as collection:
+        in_base(collection, oracle)
+        for year in range(2010, 2024):
+            check(collection, oracle, filter={"year": {"$gt": year}})
+        with collection._index.current() as (_, state):
+            assert len(state.base.rows) == 300
+            assert len(state.memo.allowed) == 6
