@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsvc.collections.filters import check_fields, matching_mask
+from embedsvc.collections.filters import check_fields, check_group, matching_mask
 from embedsvc.collections.fusion import reciprocal_rank_fusion, score_fusion
 from embedsvc.collections.lexical import match_expression
 from embedsvc.collections.maxsim import TokenScorer
@@ -154,21 +154,14 @@ class Search:
 
     def _restriction(self) -> Restriction:
         request = self._request
-        if request.filter is None and request.group_by is None:
-            return ALL if request.languages is None else Restriction(languages=request.languages)
-        known = self._view.field_names()
-        if request.group_by is not None and request.group_by not in known:
-            raise InvalidInputError(
-                f"group_by: no document has a field {request.group_by!r}; "
-                f"known: {', '.join(sorted(known)[:20]) or 'none'}",
-                param="group_by",
-            )
+        if request.group_by is not None:
+            check_group(request.group_by, self._view.field_names())
         if request.filter is None:
-            return Restriction(languages=request.languages)
+            return ALL if request.languages is None else Restriction(languages=request.languages)
         memo = self._state.memo
         mask = memo.matching.get(request.filter)
         if mask is None:
-            check_fields(request.filter, known)
+            check_fields(request.filter, self._view.field_names())
             mask = matching_mask(request.filter, self._view, self._view.last_row("documents"))
             memo.keep(memo.matching, request.filter, mask)
         return Restriction(mask, request.languages)

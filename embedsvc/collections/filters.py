@@ -109,6 +109,16 @@ def check_fields(wanted: Filter, known: Sequence[str]) -> None:
         raise InvalidInputError(f"filter: no document has a field {name!r}; {hint}", param="filter")
 
 
+def check_group(group_by: str, known: Sequence[str]) -> None:
+    """Raise InvalidInputError when hits cannot be grouped by a field that no document has."""
+    if group_by not in known:
+        raise InvalidInputError(
+            f"group_by: no document has a field {group_by!r}; "
+            f"known: {', '.join(sorted(known)[:20]) or 'none'}",
+            param="group_by",
+        )
+
+
 def matching_mask(wanted: Filter, postings: Postings, last_row: int) -> NDArray[np.bool_]:
     """Return a mask (last_row + 1,) over document rows that is true where the filter holds.
 

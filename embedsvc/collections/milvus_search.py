@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.collections.document import Document
-from embedsvc.collections.filters import check_fields
+from embedsvc.collections.filters import check_fields, check_group
 from embedsvc.collections.milvus_client import Row
 from embedsvc.collections.milvus_filters import (
     all_of,
@@ -23,7 +23,6 @@ from embedsvc.collections.milvus_schema import terms
 from embedsvc.collections.request import SearchRequest
 from embedsvc.collections.segments import Candidates, Restriction
 from embedsvc.collections.views import LANGUAGE, StoredPassage
-from embedsvc.errors import InvalidInputError
 from embedsvc.search import Query, Scorers, Search, Trace
 
 _MOST = 16_384  # hits of one search in Milvus
@@ -53,12 +52,8 @@ class MilvusSearch(Search):
         if request.filter is None and request.group_by is None:
             return ""
         known = joined_fields(self._stored.notes().fields)
-        if request.group_by is not None and request.group_by not in known:
-            raise InvalidInputError(
-                f"group_by: no document has a field {request.group_by!r}; "
-                f"known: {', '.join(sorted(known)[:20]) or 'none'}",
-                param="group_by",
-            )
+        if request.group_by is not None:
+            check_group(request.group_by, list(known))
         if request.filter is None:
             return ""
         check_fields(request.filter, list(known))
