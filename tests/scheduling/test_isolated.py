@@ -24,7 +24,7 @@ from embedsvc.runtime import PreparedText, RuntimeOptions
 from embedsvc.scheduling.isolated import IsolatedRuntime
 from embedsvc.scheduling.scheduler import Scheduler
 from embedsvc.scheduling.workers import SchedulerOptions
-from tests.server.processes import obedient
+from tests.server.processes import obedient, until
 
 STATIC = RuntimeOptions("static")
 
@@ -71,17 +71,26 @@ def test_it_gives_the_same_vectors_and_facts_as_the_runtime_it_holds(make_runtim
     assert runtime.resident_bytes > 20_000_000
 
 
-def test_a_killed_process_is_replaced(make_runtime):
+def test_a_process_killed_at_work_loses_that_batch_and_is_replaced(make_runtime):
     runtime = make_runtime()
     before = runtime.embed(texts_of(runtime, "one"))
     first = runtime.pid
-    os.kill(first, signal.SIGKILL)
     with pytest.raises(ModelLostError, match=f"the model's process {first} died"):
-        runtime.embed(texts_of(runtime, "one"))
+        runtime.embed(texts_of(runtime, "die"))
     np.testing.assert_array_equal(runtime.embed(texts_of(runtime, "one")), before)
     assert runtime.pid != first
     assert runtime.restarts == 1
     assert is_gone(first)
+
+
+def test_a_process_killed_while_idle_is_replaced_before_the_next_batch(make_runtime):
+    runtime = make_runtime()
+    before = runtime.embed(texts_of(runtime, "one"))
+    first = runtime.pid
+    os.kill(first, signal.SIGKILL)
+    until(lambda: runtime.lost)
+    np.testing.assert_array_equal(runtime.embed(texts_of(runtime, "one")), before)
+    assert runtime.restarts == 1
 
 
 def test_a_hung_process_is_killed_and_replaced(make_runtime):
