@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from embedsvc.mining.options import MiningOptions
 from embedsvc.mining.progress import Report, Step
 from embedsvc.mining.sentence_store import SentenceStore
 from embedsvc.options import EncodeOptions
-from indexing import IndexFileError, ShardWriter, VectorShards
+from indexing import IndexFileError, ShardWriter, VectorError, VectorShards, shards_of_array
 
 _ENCODE_TEXTS = 8_192
 
@@ -88,9 +88,8 @@ def encode_side(
     stage = f"encode {texts.name}"
     try:
         writer = ShardWriter(folder, rows=len(texts), dimension=width, extra=extra)
-        for start in range(writer.next_row, len(texts), _ENCODE_TEXTS):
+        for start, stop in _steps(writer.next_row, len(texts)):
             report(Step(stage, start, len(texts)))
-            stop = min(start + _ENCODE_TEXTS, len(texts))
             vectors = _encoded(texts, start, stop, encoder, encoding, options.batch_tokens)
             vectors[~vectors.any(axis=1)] = stand_in(width)
             writer.write(vectors)
@@ -99,6 +98,11 @@ def encode_side(
         raise StorageError(f"{error}; remove {folder} to encode anew") from error
     report(Step(stage, len(texts), len(texts)))
     return SideVectors(shards, _unknown_rows(shards))
+
+
+def _steps(start: int, total: int) -> Iterator[tuple[int, int]]:
+    for begin in range(start, total, _ENCODE_TEXTS):
+        yield begin, min(begin + _ENCODE_TEXTS, total)
 
 
 def _encoded(
@@ -128,6 +132,38 @@ def _at_line(error: InvalidInputError, texts: SideTexts, start: int) -> InvalidI
     return type(error)(re.sub(r"\binput\[(\d+)\]", place, error.message), param=error.param)
 
 
+def given_vectors(path: Path, texts: SideTexts | None, folder: Path, name: str) -> SideVectors:
+    """Return the vectors of a .npy file, unit rows; of a side with texts those of its sentences.
+
+    A row of the file is a record of the texts, blank and repeated ones included. Raises InvalidInputError.
+    """
+    none = np.empty(0, np.int64)
+    try:
+        given = shards_of_array(path)
+        if texts is None:
+            return SideVectors(given, none)
+        records = texts.store.report.records
+        if len(given) != records:
+            raise InvalidInputError(
+                f"{path} has {len(given)} rows, the {name} has {records} records; expected one row per record"
+            )
+        return SideVectors(_chosen(given, texts, folder), none)
+    except VectorError as error:
+        raise InvalidInputError(f"{path}: {error}") from error
+
+
+def _chosen(given: VectorShards, texts: SideTexts, folder: Path) -> VectorShards:
+    """Copy the vectors of the sentences that are kept, each that of its first record."""
+    extra = {"vectors": given.fingerprints(), "texts": texts.sha256}
+    writer = ShardWriter(folder, rows=len(texts), dimension=given.dimension, dtype=given.dtype.name, extra=extra)
+    records = texts.store.first_records()
+    for start, stop in _steps(writer.next_row, len(texts)):
+        wanted = records[start:stop]
+        rows = given.read(int(wanted[0]), int(wanted[-1]) + 1)
+        writer.write(rows[wanted - wanted[0]])
+    return writer.close()
+
+
 def stand_in(dimension: int) -> NDArray[np.float32]:
     """Return a unit vector ``(dimension,)`` that no model gives."""
     values: NDArray[np.float32] = np.full(dimension, 1 / np.sqrt(dimension), np.float32)
@@ -138,8 +174,8 @@ def stand_in(dimension: int) -> NDArray[np.float32]:
 def _unknown_rows(shards: VectorShards) -> NDArray[np.int64]:
     expected = stand_in(shards.dimension).astype(shards.dtype).astype(np.float32)
     found = [
-        start + np.flatnonzero((shards.read(start, start + _ENCODE_TEXTS) == expected).all(axis=1))
-        for start in range(0, len(shards), _ENCODE_TEXTS)
+        start + np.flatnonzero((shards.read(start, stop) == expected).all(axis=1))
+        for start, stop in _steps(0, len(shards))
     ]
     return np.concatenate([np.empty(0, np.int64), *found])
 
