@@ -119,7 +119,9 @@ class _Run:
         threshold = self._threshold()
         found = mined_pairs(both, self._options.margin, self._options.retrieval, threshold=threshold)
         count = self._write(found, source, target)
-        return MiningSummary(self._out, count, threshold)
+        summary = MiningSummary(self._out, count, threshold, self._manifest(source, target, count, threshold))
+        write_json(self._out.with_name(f"{self._out.name}.manifest.json"), summary.manifest)
+        return summary
 
     def _sides(self) -> tuple[_Side, _Side]:
         names = ("source", "target")
@@ -215,3 +217,22 @@ class _Run:
                 self._options.margin,
                 DIRECTION_NAMES[direction],
             )
+
+    def _manifest(self, source: _Side, target: _Side, pairs: int, threshold: float) -> dict[str, Any]:
+        vectors = [
+            path for path in (self._inputs.source_vectors, self._inputs.target_vectors) if path is not None
+        ]
+        return {
+            "embedsvc": embedsvc.__version__,
+            "out": {"name": self._out.name, "sha256": file_sha256(self._out), "pairs": pairs},
+            "options": asdict(self._options),
+            "threshold": threshold,
+            "model": None if self._encoder is None else _model_facts(self._encoder),
+            "vectors": [asdict(file) for file in input_files(vectors)] if vectors else [],
+            "source": None if source.texts is None else source.texts.store.report.to_json(),
+            "target": None if target.texts is None else target.texts.store.report.to_json(),
+        }
+
+
+def _model_facts(encoder: Encoder) -> dict[str, str]:
+    return {"name": encoder.name, "fingerprint": encoder.fingerprint}
