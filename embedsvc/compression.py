@@ -20,7 +20,7 @@ else:
     from backports import zstd
 
 PACKED_SUFFIXES = (".gz", ".xz", ".zst")
-_DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zstd.ZstdError)
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zstd.ZstdError)
 _BUFFER_BYTES = 1 << 16
 
 
@@ -35,7 +35,7 @@ def damage_named(path: Path, place: str) -> Iterator[None]:
     """Turn a damaged archive, noticed while reading, into InvalidInputError."""
     try:
         yield
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise InvalidInputError(f"{path} after {place}: damaged {path.suffix} file: {error}") from error
 
 
