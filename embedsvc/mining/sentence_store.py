@@ -94,6 +94,12 @@ class SentenceStore:
         first = origins[0]
         return PairSide(first.id, text, first.line, first.file, first.document, origins)
 
+    def first_records(self) -> NDArray[np.int64]:
+        """Return for every row the number of the record, from 0, where its sentence stood first."""
+        firsts = np.concatenate([[0], self._origin_ends[:-1]])
+        records: NDArray[np.int64] = self._origins["record"][firsts]
+        return records
+
     def _origin(
         self,
         _: int,
