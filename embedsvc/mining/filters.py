@@ -154,7 +154,11 @@ def _is_detectable(language: str, script: str | None) -> bool:
     """Say whether the detector knows a language as it is written: most in their usual script only."""
     if language not in detectable_languages():
         return False
-    return script is None or (language, script) == ("sr", "Latn") or bool(scripts_of(language, script) & scripts_of(language, usual_script(language)))
+    return (
+        script is None
+        or (language, script) == ("sr", "Latn")
+        or bool(scripts_of(language, script) & scripts_of(language, usual_script(language)))
+    )
 
 
 def _only_language_of(scripts: frozenset[str], language: str) -> bool:

@@ -10,7 +10,7 @@ from embedsvc.mining.filters import FILTERS, SENTENCE_FILTERS, resolve_filters
 from embedsvc.mining.scripts import split_tag
 
 EncodingErrors = Literal["strict", "replace"]
-KINDS = ("txt", "tsv", "jsonl", "parquet")
+KINDS = ("txt", "tsv", "jsonl", "parquet", "tmx", "xliff")
 MAX_LINE_BYTES = 16 << 20
 
 
@@ -18,7 +18,8 @@ MAX_LINE_BYTES = 16 << 20
 class IngestOptions:
     """The options of `ingest`; all of them are JSON values.
 
-    language         what the sentences should be in; None checks neither language nor script
+    language         what the sentences should be in; None checks neither language nor script. A file of
+                     several languages (TMX, XLIFF) needs it
     filters          names of sentence filters (`embedsvc.mining.filters`)
     encoding_errors  "strict" refuses bytes that are not UTF-8, "replace" makes them U+FFFD and counts them
     kind             one of KINDS; None goes by the file's name

@@ -1,4 +1,4 @@
-"""Sentences from files, one at a time: a sentence per line, tables, JSON Lines, Parquet."""
+"""Sentences from files, one at a time: lines, tables, JSON Lines, Parquet, TMX, XLIFF."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from embedsvc.compression import PACKED_SUFFIXES, without_packing
 from embedsvc.errors import InvalidInputError
 from embedsvc.languages import normalize_language
 from embedsvc.mining.ingest_options import KINDS, IngestOptions
 from embedsvc.mining.records import Record
+from embedsvc.mining.tmx import read_tmx
+from embedsvc.mining.xliff import read_xliff
 from embedsvc.parquet_rows import parquet_rows
 from embedsvc.rows import Rows, json_rows, table_rows
-from embedsvc.textfiles import PACKED_SUFFIXES, BadBytes, iterate_lines, without_compression
+from embedsvc.textfiles import BadBytes, iterate_lines
 
 _KIND_OF_SUFFIX = {
     ".txt": "txt",
@@ -20,7 +23,11 @@ _KIND_OF_SUFFIX = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".parquet": "parquet",
+    ".tmx": "tmx",
+    ".xlf": "xliff",
+    ".xliff": "xliff",
 }
+_MEMORIES = {"tmx": read_tmx, "xliff": read_xliff}
 _NO_LANGUAGE = {".csv", ".doc", ".xml", ".npy", ".mod", ".odt", ".out", ".lst"}
 """Suffixes of other kinds of files that happen to be codes of languages as well."""
 
@@ -29,12 +36,19 @@ def read_records(path: Path, options: IngestOptions, on_bad_bytes: BadBytes | No
     """Yield the records of a file in order, blank ones too.
 
     A .tsv file is one without quotes whose first line names the columns (unless options.columns does); a
-    .jsonl line is an object. All but .parquet may be packed (.gz, .xz, .zst). A name that ends like
-    ``corpus.de`` or has no ending is that of a file of lines. Of ids, numbers become their digits.
+    .jsonl line is an object; of a .tmx or .xliff file only the sentences in options.language are read. All
+    but .parquet may be packed (.gz, .xz, .zst). A name that ends like ``corpus.de`` or has no ending is that
+    of a file of lines. Of ids, numbers become their digits.
     on_bad_bytes is that of `iterate_lines`.
     Raises InvalidInputError naming file, line and what is wrong; NotFoundError; MissingExtraError.
     """
     kind = options.kind or kind_of(path)
+    if kind in _MEMORIES:
+        if options.language is None:
+            raise InvalidInputError(
+                f"{path} holds several languages; the option language says which to read", param="language"
+            )
+        return _MEMORIES[kind](path, options.language)
     if kind == "parquet":
         rows = parquet_rows(path, None, columns=_columns(options))
         return _records(f"{path} row", rows, options)
@@ -48,7 +62,7 @@ def read_records(path: Path, options: IngestOptions, on_bad_bytes: BadBytes | No
 
 def kind_of(path: Path) -> str:
     """Return the kind of a file by its name; raise InvalidInputError for an unknown one."""
-    suffix = without_compression(path).suffix
+    suffix = without_packing(path).suffix
     if suffix.lower() in _KIND_OF_SUFFIX:
         return _KIND_OF_SUFFIX[suffix.lower()]
     if not suffix or (suffix not in _NO_LANGUAGE and _is_language(suffix[1:])):
