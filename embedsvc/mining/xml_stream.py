@@ -49,7 +49,7 @@ def stream_xml(path: Path, root: str, content: Content[Item]) -> Iterator[Item]:
     parser = _parser(path, root, content)
     with open_unpacked(path) as file:
         while True:
-            with damage_named(path, f"line {parser.CurrentLineNumber}"):
+            with damage_named(path, lambda: f"line {parser.CurrentLineNumber}"):
                 block = file.read(_BLOCK_BYTES)
             try:
                 parser.Parse(block, not block)
