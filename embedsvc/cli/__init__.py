@@ -19,6 +19,7 @@ _COMMANDS = {
         "List, describe, export, back up, re-embed … collections.",
     ),
     "mine": ("embedsvc.cli.mine:mine", "Find translation pairs in two monolingual files."),
+    "align": ("embedsvc.cli.align:align", "Align the sentences of two documents that are translations."),
     "serve": ("embedsvc.cli.serve:serve", "Start the HTTP server."),
     "keys": ("embedsvc.cli.keys:keys", "Make, list and revoke API keys of the server."),
     "train": ("", "Train an encoder from a recipe (needs the [train] extra)."),
