@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from embedsvc.jobs.kinds import JobKind
+from embedsvc.jobs.kind import JobKind
 from embedsvc.jobs.priority import thread_variables
 from embedsvc.jobs.record import Failure, JobRequest
 from embedsvc.jobs.store import LOG
@@ -133,5 +133,3 @@ def _tail(path: Path) -> bytes:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
         return file.read()
-
-

@@ -1,62 +1,19 @@
-"""The kinds of jobs: what each takes, and the function that does it. A new kind is one entry here."""
+"""The kinds of jobs. A new kind is one entry here."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from embedsvc.encoder import Encoder
 from embedsvc.errors import InvalidInputError
-from embedsvc.mining.progress import Report
+from embedsvc.jobs.kind import JobKind
+from embedsvc.jobs.mining import MINE
 
-
-@dataclass(frozen=True)
-class Input:
-    """Files that a kind takes under one name; ``many``: more than one."""
-
-    name: str
-    about: str
-    required: bool = True
-    many: bool = False
-
-
-@dataclass(frozen=True)
-class JobTask:
-    """What the function of a kind is given; ``options`` is of the kind's class.
-
-    The result is written to ``out``, JSON lines. Killed at any moment and called again with the same
-    ``work`` folder, the function goes on and writes the same bytes.
-    """
-
-    inputs: Mapping[str, tuple[Path, ...]]
-    options: Any
-    work: Path
-    out: Path
-    open_encoder: Callable[[], Encoder]
-    report: Report
-
-
-@dataclass(frozen=True)
-class JobKind:
-    """A kind of job. ``options`` is a dataclass; ``run`` returns what is told of the result."""
-
-    about: str
-    inputs: tuple[Input, ...]
-    options: type
-    run: Callable[[JobTask], dict[str, Any]]
-    best_first: bool = True  # the lines of the result
-
-    def input(self, name: str) -> Input | None:
-        return next((known for known in self.inputs if known.name == name), None)
-
-
-KINDS: dict[str, JobKind] = {}
+KINDS: dict[str, JobKind] = {"mine": MINE}
 
 
 def kind_of(name: str) -> JobKind:

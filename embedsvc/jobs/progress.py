@@ -29,7 +29,9 @@ class Stage(BaseModel):
     @property
     def rate(self) -> float | None:
         """Units per second since the stage began; None while that says nothing."""
-        return (self.done - self.first) / self.seconds if self.seconds > 0 and self.done > self.first else None
+        return (
+            (self.done - self.first) / self.seconds if self.seconds > 0 and self.done > self.first else None
+        )
 
     @property
     def eta_s(self) -> float | None:

@@ -61,7 +61,7 @@ class JobRunner:
     def __init__(
         self, store: JobStore, find_model: Callable[[str], ModelChoice], options: RunnerOptions
     ) -> None:
-        """``find_model`` returns how the model of a name is opened; it raises an EmbedsvcError for an unknown one."""
+        """``find_model`` says how the model of a name is opened; it raises an EmbedsvcError for another."""
         self._store = store
         self._find_model = find_model
         self._options = options

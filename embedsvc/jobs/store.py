@@ -1,11 +1,11 @@
 """Jobs on disk: ``<data_dir>/jobs/<id>/``. The files are the truth; any number of servers may read them.
 
-    request.json    what was asked for
-    record.json     how it stands; replaced whole at each change, by the one server that runs jobs
-    inputs/         what was uploaded
-    work/           what the job needs to go on after an end at any moment
-    result/         what it found
-    progress.json, log
+request.json    what was asked for
+record.json     how it stands; replaced whole at each change, by the one server that runs jobs
+inputs/         what was uploaded
+work/           what the job needs to go on after an end at any moment
+result/         what it found
+progress.json, log
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from embedsvc.textfiles import atomic_write
 Kept = TypeVar("Kept", bound=BaseModel)
 Signal = Literal["cancel", "resume"]
 INPUTS, WORK, RESULT, LOG = "inputs", "work", "result", "log"
+RESULT_LINES = f"{RESULT}/result.jsonl"
 _ID = re.compile(r"job-[0-9a-f]{20}")
 _SIGNAL = re.compile(rf"({_ID.pattern})\.(cancel|resume)")
 _DRAFT, _TRASH, _SIGNALS, _LOCK = ".draft-", ".deleted-", ".signals", ".lock"

@@ -17,15 +17,15 @@ from pathlib import Path
 from embedsvc.encoder import Encoder
 from embedsvc.errors import EmbedsvcError, InvalidInputError, StorageError
 from embedsvc.jobs.job_process import JobSpec, Outcome
-from embedsvc.jobs.kinds import JobTask, options_of
+from embedsvc.jobs.kind import JobTask
+from embedsvc.jobs.kinds import options_of
 from embedsvc.jobs.priority import give_way
 from embedsvc.jobs.progress import PROGRESS, ProgressFile
 from embedsvc.jobs.record import Failure
-from embedsvc.jobs.store import RESULT, WORK
+from embedsvc.jobs.store import RESULT_LINES, WORK
 from embedsvc.model_folder import open_model_folder
 from embedsvc.scheduling.layout import open_laid_out
 
-RESULT_LINES = "result.jsonl"
 _PREDECESSOR_S = 30.0  # a killed process may take a moment to be gone
 
 
@@ -37,6 +37,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     threading.Thread(target=_end_with_server, args=[control], daemon=True).start()
     control.send(_outcome(spec))
+    sys.stderr.flush()
+    os._exit(0)  # nothing that a library left running shall keep the job from ending
 
 
 def _end_with_server(control: Connection) -> None:
@@ -75,7 +77,7 @@ def _done(spec: JobSpec) -> Outcome:
             },
             options=options_of(spec.kind, spec.request.options),
             work=folder / WORK,
-            out=folder / RESULT / RESULT_LINES,
+            out=folder / RESULT_LINES,
             open_encoder=lambda: _encoder(spec),
             report=progress.report,
         )

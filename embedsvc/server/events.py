@@ -6,10 +6,8 @@ A client that comes back with the header Last-Event-ID is told what it has misse
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from collections.abc import Iterator
-from typing import Any
 
 import orjson
 from fastapi import Request
@@ -17,6 +15,7 @@ from fastapi import Request
 from embedsvc.errors import EmbedsvcError, InvalidInputError, OverloadedError
 from embedsvc.jobs.record import Event
 from embedsvc.jobs.store import Job
+from embedsvc.server.job_cards import stage_facts
 
 EVENT_STREAM = "text/event-stream"
 _LOOK_S = 0.5
@@ -31,11 +30,17 @@ class Listeners:
     def __init__(self) -> None:
         self._count = 0
 
+    def check_room(self) -> None:
+        """Raise OverloadedError when there are as many as may be."""
+        if self._count >= _MOST_LISTENERS:
+            raise OverloadedError(
+                f"{_MOST_LISTENERS} clients listen to events of jobs; ask for the state instead",
+                retry_after=10,
+            )
+
     @contextmanager
     def one_more(self) -> Iterator[None]:
-        """Count a listener; raise OverloadedError when it is one too many."""
-        if self._count >= _MOST_LISTENERS:
-            raise OverloadedError(f"{_MOST_LISTENERS} clients listen to events of jobs; ask for the state instead")
+        """Count a listener for as long as it listens."""
         self._count += 1
         try:
             yield
@@ -52,7 +57,7 @@ def last_event_id(request: Request) -> int:
 
 
 async def events_of(
-    look: Callable[[], Job], seen: int, is_over: Callable[[], Any]
+    look: Callable[[], Job], seen: int, is_over: Callable[[], Awaitable[bool]]
 ) -> AsyncIterator[bytes]:
     """Yield what happened after the event ``seen``, then what happens, until the job has ended."""
     yield b"retry: %d\n\n" % _RETRY_MS
@@ -88,13 +93,5 @@ def _progress(job: Job) -> bytes:
     """Return how far the job is; without an id, so that the last id stays that of something that happened."""
     if not job.progress.stages or job.record.state != "running":
         return b""
-    stage = job.progress.stages[-1]
-    told = {
-        "stage": stage.stage,
-        "done": stage.done,
-        "total": stage.total,
-        "unit": stage.unit,
-        "rate": stage.rate,
-        "eta_s": stage.eta_s,
-    }
+    told = stage_facts(job.progress.stages[-1])
     return b"event: progress\ndata: %b\n\n" % orjson.dumps(told)

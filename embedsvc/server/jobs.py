@@ -4,30 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
+from fastapi import Request
 
-from embedsvc.errors import InvalidInputError, OverloadedError
+from embedsvc.errors import EmbedsvcError, InvalidInputError, OverloadedError
 from embedsvc.jobs.job_process import ModelChoice
-from embedsvc.jobs.kinds import JobKind, checked_options, kind_of
+from embedsvc.jobs.kind import JobKind
+from embedsvc.jobs.kinds import checked_options, kind_of
 from embedsvc.jobs.priority import job_threads
-from embedsvc.jobs.record import STATES, Failure, JobRecord, JobRequest
+from embedsvc.jobs.record import STATES, JobRecord, JobRequest
 from embedsvc.jobs.rooted import file_below
 from embedsvc.jobs.runner import JobRunner, RunnerOptions
 from embedsvc.jobs.store import INPUTS, Job, JobStore, new_job_id
 from embedsvc.runtime import RuntimeOptions
-from embedsvc.server.dialects import Problem, dialect_of
+from embedsvc.server.job_cards import card_of
 from embedsvc.server.metrics import Metrics
 from embedsvc.server.models import ModelSet
-from embedsvc.server.requests.jobs import JobCard, Links, StageBody
-from embedsvc.server.schemas import ErrorDetail
+from embedsvc.server.requests.jobs import (
+    FIELD_NAMES,
+    INPUT_NAMES,
+    JobCard,
+    JobList,
+    ListQuery,
+)
+from embedsvc.server.requests.multipart import FormRules, read_form
 from embedsvc.settings import Settings
 
-PATH = "/v1/jobs"
 _RETRY_S = 60
 _SEEN_S = 0.05  # how often a request looks whether the runner has done what it waits for
 
@@ -54,7 +63,7 @@ class Jobs:
         )
         self.runner = JobRunner(self.store, self._model_choice, options)
         for state in STATES:
-            metrics.watch_jobs(state, lambda state=state: self.runner.count(state))
+            metrics.watch_jobs(state, partial(self.runner.count, state))
         self.runner.start()
 
     def _model_choice(self, name: str) -> ModelChoice:
@@ -79,11 +88,16 @@ class Jobs:
         return NewJob(name, self._models.find(fields.get("model") or None).name, options, client)
 
     def admit(self, draft: Path, new: NewJob, files: Mapping[str, Sequence[Path]]) -> Job:
-        """Store a job whose uploads are in the draft and let it run; raise InvalidInputError for missing files."""
+        """Store a job whose uploads are in the draft and let it run.
+
+        Raises InvalidInputError for missing files, OverloadedError when there are too many jobs.
+        """
         check_inputs(kind_of(new.kind), files)
         self.check_room()
         inputs = {
-            name: tuple(str(path.relative_to(draft) if path.is_relative_to(draft) else path) for path in paths)
+            name: tuple(
+                str(path.relative_to(draft) if path.is_relative_to(draft) else path) for path in paths
+            )
             for name, paths in files.items()
         }
         request = JobRequest(
@@ -100,7 +114,10 @@ class Jobs:
         return self.store.job(request.id)
 
     def admit_paths(self, new: NewJob, paths: Mapping[str, Sequence[str]]) -> Job:
-        """Store a job on files below the jobs_root and let it run; raise InvalidInputError or NotFoundError."""
+        """Store a job on files below the jobs_root and let it run.
+
+        Raises InvalidInputError or NotFoundError for wrong paths, and as `admit`.
+        """
         root = self._settings.jobs_root
         if root is None:
             raise InvalidInputError(
@@ -113,8 +130,45 @@ class Jobs:
         with self.store.draft() as draft:
             return self.admit(draft, new, files)
 
+    async def upload(self, request: Request, chunks: AsyncIterator[bytes]) -> Job:
+        """Store the job of a form, while it is read, and let it run.
+
+        Raises as `read_form`, `checked` and `admit`; nothing is left of it then.
+        """
+        settings = self._settings
+        rules = FormRules(
+            INPUT_NAMES, FIELD_NAMES, self._check_field, settings.max_upload_bytes, settings.max_body_bytes
+        )
+        async with _in_threads(self.store.draft()) as draft:
+            form = await read_form(chunks, request.headers["content-type"], draft / INPUTS, rules)
+            new = self.checked(parsed_fields(form.fields), request.state.client)
+            return await asyncio.to_thread(self.admit, draft, new, form.files)
+
+    def _check_field(self, name: str, text: str) -> None:
+        """Refuse what is wrong with one field before the files behind it are read."""
+        if name == "kind":
+            kind_of(text)
+        elif name == "model":
+            self._models.find(text or None)
+        else:
+            parsed_fields({name: text})
+
+    def listed(self, query: ListQuery) -> JobList:
+        """Return the cards of jobs, the newest first, in pages."""
+        cards: list[JobCard] = []
+        for job_id in reversed(self.store.ids()):
+            if query.after is not None and job_id >= query.after:
+                continue
+            if len(cards) == query.limit:
+                return JobList(jobs=cards, next=cards[-1].id)
+            with suppress(EmbedsvcError):  # deleted meanwhile, or damaged
+                job = self.store.job(job_id)
+                if query.state in (None, job.record.state):
+                    cards.append(self.card(job))
+        return JobList(jobs=cards, next=None)
+
     async def until(self, job_id: str, condition: Callable[[JobRecord], bool], seconds: float) -> JobRecord:
-        """Wake the runner and wait until a job's record is as wanted; return it as it is then or at the end."""
+        """Wake the runner and wait until a job's record is as wanted; return it as it is then."""
         self.runner.wake()
         deadline = time.monotonic() + seconds
         while True:
@@ -125,40 +179,26 @@ class Jobs:
 
     def card(self, job: Job) -> JobCard:
         """Return a job as the API tells of it."""
-        request, record, stages = job.request, job.record, job.progress.stages
-        now = stages[-1] if stages and record.state == "running" else None
-        finished = stages[:-1] if now else stages
-        retention = self._settings.job_retention_s
-        return JobCard(
-            id=request.id,
-            kind=request.kind,
-            model=request.model,
-            options=request.options,
-            state=record.state,
-            stage=now and now.stage,
-            done=now and now.done,
-            total=now and now.total,
-            unit=now and now.unit,
-            rate=_rounded(now and now.rate),
-            eta_s=_rounded(now and now.eta_s),
-            stages=[
-                StageBody(stage=stage.stage, done=stage.done, seconds=round(stage.seconds, 3))
-                for stage in finished
-            ],
-            created=round(request.created, 3),
-            started=_rounded(record.started),
-            ended=_rounded(record.ended),
-            expires=_rounded(record.ended + retention if record.ended and retention else None),
-            retries=record.deaths,
-            error=_error(record.failure),
-            log_tail=list(record.log_tail),
-            summary=record.summary,
-            links=_links(job),
-        )
+        return card_of(job, self._settings.job_retention_s)
 
     def close(self) -> None:
         """End the processes of running jobs; the next server goes on with them."""
         self.runner.close()
+
+
+def _kept_path(path: Path, draft: Path) -> str:
+    """Return the path of an upload relative to the job's folder, which will move."""
+    return str(path.relative_to(draft) if path.is_relative_to(draft) else path)
+
+
+@asynccontextmanager
+async def _in_threads(context: AbstractContextManager[Path]) -> AsyncIterator[Path]:
+    """Enter and leave a context in threads: files are made and deleted there."""
+    entered = await asyncio.to_thread(context.__enter__)
+    try:
+        yield entered
+    finally:
+        await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 def parsed_fields(fields: Mapping[str, str]) -> dict[str, Any]:
@@ -180,29 +220,10 @@ def check_inputs(kind: JobKind, files: Mapping[str, Sequence[Path]]) -> None:
         if known.required and not files.get(known.name):
             raise InvalidInputError(f"{known.name} is missing: {known.about}", param=known.name)
         if not known.many and len(files.get(known.name, ())) > 1:
-            raise InvalidInputError(f"{known.name} is one file; {len(files[known.name])} came", param=known.name)
+            raise InvalidInputError(
+                f"{known.name} is one file; {len(files[known.name])} came", param=known.name
+            )
     for name in files:
         if kind.input(name) is None:
             takes = ", ".join(known.name for known in kind.inputs)
             raise InvalidInputError(f"this kind of job takes no {name}; it takes {takes}", param=name)
-
-
-def _links(job: Job) -> Links:
-    own = f"{PATH}/{job.request.id}"
-    return Links(
-        self=own,
-        events=f"{own}/events",
-        result=f"{own}/result" if job.record.state == "done" else None,
-    )
-
-
-def _error(failure: Failure | None) -> ErrorDetail | None:
-    if failure is None:
-        return None
-    problem = Problem(failure.status, failure.message, failure.code, failure.param)
-    _, told = dialect_of(PATH)(problem)
-    return ErrorDetail.model_validate(told["error"])  # type: ignore[index]
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)

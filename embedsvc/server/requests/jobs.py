@@ -23,6 +23,8 @@ class JobBody(StrictRequest):
     model: str | None = Field(None, description="The name from GET /v1/models; may be left out.")
     source: str | Paths | None = Field(None, description=_ABOUT_PATHS)
     target: str | Paths | None = Field(None, description=_ABOUT_PATHS)
+    source_vectors: str | Paths | None = Field(None, description=_ABOUT_PATHS)
+    target_vectors: str | Paths | None = Field(None, description=_ABOUT_PATHS)
     dev: str | Paths | None = Field(None, description=_ABOUT_PATHS)
     pairs: str | Paths | None = Field(None, description=_ABOUT_PATHS)
     options: dict[str, Any] = Field({}, description="Named as the options of the command of this kind.")
@@ -80,6 +82,11 @@ class JobList(BaseModel):
     next: str | None = Field(description="Give it as `after` for the next page; null at the end.")
 
 
+class ResultPage(BaseModel):
+    rows: list[dict[str, Any]]
+    next: str | None = Field(description="Give it as `after` for the next page; null at the end.")
+
+
 class JobDeleted(BaseModel):
     id: str
     outcome: Literal["cancelled", "deleted"]
@@ -107,9 +114,9 @@ class ResultQuery(_Query):
 
 
 def form_schema() -> dict[str, Any]:
-    """Return the form of an upload as the OpenAPI document describes it; /docs shows a field for each part."""
+    """Return the form of an upload for the OpenAPI document; /docs shows a field for each part."""
     parts: dict[str, Any] = {
-        "kind": {"type": "string", "enum": list(KINDS) or ["mine"], "default": "mine"},
+        "kind": {"type": "string", "enum": list(KINDS), "default": "mine"},
         "model": {"type": "string", "description": "The name from GET /v1/models; may be left out."},
     }
     about = {known.name: known for kind in KINDS.values() for known in kind.inputs}

@@ -13,6 +13,7 @@ from typing import IO
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers
 
 from embedsvc.errors import InvalidInputError, StorageError
 from embedsvc.server.errors import BodyTooLargeError
@@ -53,9 +54,7 @@ class _Part:
     data: bytearray = field(default_factory=bytearray)
 
 
-async def read_form(
-    chunks: AsyncIterator[bytes], content_type: str, folder: Path, rules: FormRules
-) -> Form:
+async def read_form(chunks: AsyncIterator[bytes], content_type: str, folder: Path, rules: FormRules) -> Form:
     """Return the form in a body; its files lie in ``folder``, each in a folder of its own.
 
     Raises InvalidInputError or BodyTooLargeError as soon as something is wrong, StorageError when the disk
@@ -185,6 +184,11 @@ class _Reader:
 
     def on_end(self) -> None:
         self._is_whole = True
+
+
+def is_form(headers: Headers) -> bool:
+    """True for a body that is a form with files."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower() == FORM
 
 
 def _parser(content_type: str, reader: _Reader) -> MultipartParser:
