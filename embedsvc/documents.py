@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from embedsvc.collections.document import Document, check_document
+from embedsvc.compression import PACKED_SUFFIXES, without_packing
 from embedsvc.errors import InvalidInputError
 from embedsvc.parquet_rows import parquet_rows
 from embedsvc.rows import json_rows, table_rows
-from embedsvc.textfiles import PACKED_SUFFIXES, iterate_lines, without_compression
+from embedsvc.textfiles import iterate_lines
 
 KNOWN_SUFFIXES = (".txt", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _LANGUAGE_FIELDS = ("language", "lang")
@@ -49,7 +50,7 @@ def read_documents(path: Path, names: FieldNames | None = None) -> Iterator[Docu
     """
     path = Path(path)
     names = names or FieldNames()
-    kind = without_compression(path).suffix
+    kind = without_packing(path).suffix
     if kind == ".txt":
         return _from_lines(path)
     if kind == ".tsv":
@@ -65,7 +66,7 @@ def read_documents(path: Path, names: FieldNames | None = None) -> Iterator[Docu
 
 
 def _from_lines(path: Path) -> Iterator[Document]:
-    name = without_compression(path).name
+    name = without_packing(path).name
     for number, line in iterate_lines(path):
         if line.strip():
             yield check_document(Document(f"{name}:{number}", line), f"{path} line {number}: document")

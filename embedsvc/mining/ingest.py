@@ -22,7 +22,7 @@ from embedsvc.mining.progress import Report, Step, ignore
 from embedsvc.mining.readers import read_records
 from embedsvc.mining.records import Record
 from embedsvc.mining.sentence_keys import ABSENT, Keys, KeyTable, sentence_keys
-from embedsvc.mining.sentence_store import MANIFEST, SentenceStore, open_sentence_store, read_store_manifest
+from embedsvc.mining.sentence_store import SentenceStore, open_sentence_store, read_store_manifest
 from embedsvc.mining.sentence_writer import StoreWriter
 from embedsvc.textfiles import check_file
 from indexing.folder import file_sha256
