@@ -28,7 +28,7 @@ from embedsvc.mining.work_folder import check_job, work_folder
 from embedsvc.textfiles import write_json
 from indexing import BothWays, neighbours_of_shards
 from indexing.tiled import NeighbourPlan
-from indexing.folder import file_sha256
+from indexing.durable import file_sha256
 
 
 @dataclass(frozen=True)
