@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from embedsvc.collections.document import Document, check_document
+from embedsvc.compression import PACKED_SUFFIXES, without_compression
 from embedsvc.errors import InvalidInputError
 from embedsvc.parquet_rows import parquet_rows
 from embedsvc.rows import json_rows, table_rows
-from embedsvc.textfiles import PACKED_SUFFIXES, iterate_lines, without_compression
+from embedsvc.textfiles import iterate_lines
 
 KNOWN_SUFFIXES = (".txt", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _LANGUAGE_FIELDS = ("language", "lang")

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import gzip
 import json
-import lzma
 import os
-import sys
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from embedsvc.compression import DAMAGE, open_unpacked
 from embedsvc.errors import InvalidInputError, NotFoundError
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
-_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".zst": zstd.open}
-_DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zstd.ZstdError)
-PACKED_SUFFIXES = tuple(_OPENERS)
 
 MAX_LINE_BYTES = 64 << 20
 """The longest line read unless the caller says otherwise; a longer one is no text but would fill the memory."""
@@ -68,7 +56,7 @@ def iterate_lines(
 def _raw_lines(path: Path, max_line_bytes: int) -> Iterator[bytes]:
     number = 0
     try:
-        with _OPENERS.get(path.suffix, Path.open)(path, "rb") as file:
+        with open_unpacked(path) as file:
             while line := file.readline(max_line_bytes + 1):
                 number += 1
                 if len(line) > max_line_bytes:
@@ -76,7 +64,7 @@ def _raw_lines(path: Path, max_line_bytes: int) -> Iterator[bytes]:
                         f"{path} line {number} has more than {max_line_bytes:,} bytes, the limit of a line"
                     )
                 yield line
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise InvalidInputError(f"{path} after line {number}: damaged {path.suffix} file: {error}") from error
 
 
@@ -95,11 +83,6 @@ def check_file(path: Path) -> None:
         raise NotFoundError(f"no file at {path}")
     if path.is_dir():
         raise InvalidInputError(f"{path} is a folder, not a file")
-
-
-def without_compression(path: Path) -> Path:
-    """Return the path without the suffix of a compression: notes.txt.gz → notes.txt."""
-    return path.with_suffix("") if path.suffix in _OPENERS else path
 
 
 def read_texts(path: Path) -> list[str]:

@@ -146,7 +146,7 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
 
 def _count(file: Path) -> int | None:
     """Return the number of documents in a file, about; None for a packed one."""
-    from embedsvc.textfiles import without_compression
+    from embedsvc.compression import without_compression
 
     if file.suffix == ".parquet":
         from pyarrow.parquet import read_metadata
