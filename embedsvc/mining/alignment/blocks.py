@@ -32,6 +32,11 @@ class Blocks:
     def sentences(self) -> int:
         return int(self.vectors.shape[1])
 
+    def part(self, sentences: slice) -> Blocks:
+        """Return the blocks that end with these sentences."""
+        lengths = None if self.lengths is None else self.lengths[:, sentences]
+        return Blocks(self.vectors[:, sentences], lengths)
+
 
 def checked_blocks(vectors: ArrayLike, lengths: ArrayLike | None, name: str) -> Blocks:
     """Return precomputed vectors, (sizes, sentences, dim), as blocks; ``lengths`` are of the sentences.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsvc.mining.alignment.band import Band
+from embedsvc.mining.alignment.band import Band, band_cells
 from embedsvc.mining.alignment.blocks import Blocks
 
 Floats = NDArray[np.float32]
@@ -31,6 +31,10 @@ class Chance:
     @classmethod
     def between(cls, source: Blocks, target: Blocks) -> Chance:
         return cls(_half_mean_cosines(source, target), _half_mean_cosines(target, source))
+
+    def part(self, source: slice, target: slice) -> Chance:
+        """Return that of the blocks that end with these sentences."""
+        return Chance(self.source[:, source], self.target[:, target])
 
 
 def _half_mean_cosines(blocks: Blocks, other: Blocks) -> Floats:
@@ -61,19 +65,19 @@ def band_scores(
     """Return (shapes, cells): the cosine above chance of the two blocks that end in each cell of the rows.
 
     Computed as products of a few rows with all columns that any of them has in the band. In row 0 and
-    column 0 no block ends: 0.
+    column 0 no block ends: what stands there is never read.
     """
     first = int(band.offsets[rows[0]])
     found = np.zeros((len(shapes), int(band.offsets[rows[1]]) - first), np.float32)
+    row, column = band_cells(band, *rows)
     for begin, end in _product_rows(band, *rows):
-        low, high = max(int(band.low[begin]), 1), int(band.high[end - 1])
-        products = _products(source, target, (begin, end), (low, high + 1), shapes)
+        low, high = max(int(band.low[begin]), 1), int(band.high[end - 1]) + 1
+        products = _products(source, target, (begin, end), (low, high), shapes)
         if chance is not None:
-            _subtract_chance(products, chance, (begin, end), (low, high + 1), shapes)
-        for row in range(begin, end):
-            left, right = max(int(band.low[row]), 1), int(band.high[row])
-            start = int(band.offsets[row]) - first + left - int(band.low[row])
-            found[:, start : start + right - left + 1] = products[:, row - begin, left - low : right - low + 1]
+            _subtract_chance(products, chance, (begin, end), (low, high), shapes)
+        cells = slice(int(band.offsets[begin]) - first, int(band.offsets[end]) - first)
+        place = (row[cells] - begin) * (high - low) + np.maximum(column[cells] - low, 0)
+        found[:, cells] = products.reshape(len(shapes), -1).take(place, axis=1)
     return found
 
 
