@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from embedsvc.collections.document import Document, check_document
+from embedsvc.compression import PACKED_SUFFIXES, without_packing
 from embedsvc.errors import InvalidInputError
 from embedsvc.parquet_rows import parquet_rows
-from embedsvc.textfiles import iterate_lines, without_compression
+from embedsvc.rows import json_rows, table_rows
+from embedsvc.textfiles import iterate_lines
 
 KNOWN_SUFFIXES = (".txt", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _LANGUAGE_FIELDS = ("language", "lang")
@@ -40,7 +42,7 @@ def read_documents(path: Path, names: FieldNames | None = None) -> Iterator[Docu
     The fields of an object "metadata" become metadata too. A .txt line is a text, its id the file's name
     and line number ("notes.txt:7"); blank lines are skipped. A .tsv file starts with the names of its
     columns. A .jsonl or .ndjson line is an object; a number as id becomes its digits. All these may be
-    packed (.gz, .xz).
+    packed (.gz, .xz, .zst).
     Of a .parquet row null columns are left out. A vector is a list of numbers or base64 of little-endian
     float32; a document with one needs no text. An id must not come twice.
     Raises InvalidInputError naming file, line or row, and reason, at the first bad one; MissingExtraError
@@ -48,7 +50,7 @@ def read_documents(path: Path, names: FieldNames | None = None) -> Iterator[Docu
     """
     path = Path(path)
     names = names or FieldNames()
-    kind = without_compression(path).suffix
+    kind = without_packing(path).suffix
     if kind == ".txt":
         return _from_lines(path)
     if kind == ".tsv":
@@ -59,12 +61,12 @@ def read_documents(path: Path, names: FieldNames | None = None) -> Iterator[Docu
         return _from_rows(path, _parquet_rows(path, names), names)
     raise InvalidInputError(
         f"{path}: unknown kind of file {path.suffix!r}; known: {', '.join(KNOWN_SUFFIXES)}, "
-        "all but the last also with .gz or .xz"
+        f"all but the last also with {', '.join(PACKED_SUFFIXES)}"
     )
 
 
 def _from_lines(path: Path) -> Iterator[Document]:
-    name = without_compression(path).name
+    name = without_packing(path).name
     for number, line in iterate_lines(path):
         if line.strip():
             yield check_document(Document(f"{name}:{number}", line), f"{path} line {number}: document")
@@ -119,33 +121,13 @@ def _parquet_rows(path: Path, names: FieldNames) -> _Rows:
 
 
 def _json_rows(path: Path) -> _Rows:
-    for number, line in iterate_lines(path):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InvalidInputError(f"{path} line {number}: not JSON: {error}") from error
-        if not isinstance(row, Mapping):
-            raise InvalidInputError(
-                f"{path} line {number}: {type(row).__name__} found; a JSON object expected"
-            )
-        yield f"line {number}", dict(row)
+    for number, row in json_rows(path, iterate_lines(path)):
+        yield f"line {number}", row
 
 
 def _table_rows(path: Path, names: FieldNames) -> _Rows:
-    columns: list[str] | None = None
-    for number, line in iterate_lines(path):
-        cells = line.split("\t")
-        if columns is None:
-            columns = _header(cells, path)
-        elif len(cells) != len(columns):
-            raise InvalidInputError(
-                f"{path} line {number}: {len(cells)} columns; the header has {len(columns)}"
-            )
-        else:
-            row = dict(zip(columns, cells, strict=True))
-            yield f"line {number}", _with_vector(row, names.vector or _VECTOR_FIELD, f"{path} line {number}")
+    for number, row in table_rows(path, iterate_lines(path)):
+        yield f"line {number}", _with_vector(row, names.vector or _VECTOR_FIELD, f"{path} line {number}")
 
 
 def _with_vector(row: dict[str, Any], field: str, where: str) -> dict[str, Any]:
@@ -159,10 +141,3 @@ def _with_vector(row: dict[str, Any], field: str, where: str) -> dict[str, Any]:
         except (ValueError, RecursionError) as error:
             raise InvalidInputError(f"{where}: {field!r} is not a JSON array: {error}") from error
     return row
-
-
-def _header(cells: list[str], path: Path) -> list[str]:
-    for name in cells:
-        if not name or cells.count(name) > 1:
-            raise InvalidInputError(f"{path} line 1: column name {name!r} is empty or there twice")
-    return cells

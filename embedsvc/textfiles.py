@@ -2,48 +2,76 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
-import gzip
 import json
-import lzma
 import os
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from embedsvc.compression import damage_named, open_unpacked
 from embedsvc.errors import InvalidInputError, NotFoundError
 
-_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
+MAX_LINE_BYTES = 64 << 20
+"""The longest line read unless the caller says otherwise: a longer one is no text, but fills the memory."""
+
+_OTHER_ENCODINGS = {  # by byte order mark, the longer first
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+BadBytes = Callable[[int, int], None]
 
 
-def iterate_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, line without its end); .gz and .xz files are unpacked on the way.
+def iterate_lines(
+    path: Path, *, max_line_bytes: int = MAX_LINE_BYTES, on_bad_bytes: BadBytes | None = None
+) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, line without its end); .gz, .xz and .zst files are unpacked on the way.
 
-    Raises InvalidInputError at the first bad byte.
+    A line ends with a line feed, before which a carriage return is part of the end; other characters that
+    may end a line (form feed, U+2028) are text. Bytes that are not UTF-8 are an error, or, given
+    on_bad_bytes, become U+FFFD each, and it is called with the line's number and how many they were.
+    Raises InvalidInputError at the first bad byte, a NUL byte, or a line of more than max_line_bytes bytes.
     """
     check_file(path)
-    opener = _OPENERS.get(path.suffix, Path.open)
-    with opener(path, "rb") as file:
-        for number, raw in enumerate(_unpacked(file, path), 1):
-            if b"\0" in raw:
-                raise InvalidInputError(f"{path} line {number}: a NUL byte; this is not a text file")
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
+    for number, raw in enumerate(_raw_lines(path, max_line_bytes), 1):
+        if number == 1:
+            raw = _without_byte_order_mark(raw, path)
+        if b"\0" in raw:
+            raise InvalidInputError(f"{path} line {number}: a NUL byte; this is not a text file")
+        try:
+            line = raw.decode()
+        except UnicodeDecodeError as error:
+            if on_bad_bytes is None:
                 where = f"byte {raw[error.start]:#04x} at position {error.start}"
                 raise InvalidInputError(f"{path} line {number}: {where} is not UTF-8") from error
-            yield number, line.rstrip("\r\n")
+            line = raw.decode(errors="replace")
+            on_bad_bytes(number, line.count("\ufffd") - raw.count("\ufffd".encode()))
+        yield number, line.rstrip("\r\n")
 
 
-def _unpacked(file: IO[bytes], path: Path) -> Iterator[bytes]:
+def _raw_lines(path: Path, max_line_bytes: int) -> Iterator[bytes]:
     number = 0
-    try:
-        for number, line in enumerate(file, 1):  # noqa: B007 - used when the next line fails
+    with open_unpacked(path) as file, damage_named(path, lambda: f"line {number}"):
+        while line := file.readline(max_line_bytes + 1):
+            number += 1
+            if len(line) > max_line_bytes:
+                raise InvalidInputError(
+                    f"{path} line {number} has more than {max_line_bytes:,} bytes, the limit of a line"
+                )
             yield line
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise InvalidInputError(f"{path} after line {number}: damaged {path.suffix} file: {error}") from error
+
+
+def _without_byte_order_mark(line: bytes, path: Path) -> bytes:
+    for mark, encoding in _OTHER_ENCODINGS.items():
+        if line.startswith(mark):
+            raise InvalidInputError(
+                f"{path} is {encoding} text; UTF-8 expected. To convert it: iconv -f {encoding} -t UTF-8"
+            )
+    return line.removeprefix(codecs.BOM_UTF8)
 
 
 def check_file(path: Path) -> None:
@@ -52,11 +80,6 @@ def check_file(path: Path) -> None:
         raise NotFoundError(f"no file at {path}")
     if path.is_dir():
         raise InvalidInputError(f"{path} is a folder, not a file")
-
-
-def without_compression(path: Path) -> Path:
-    """Return the path without the suffix of a compression: notes.txt.gz → notes.txt."""
-    return path.with_suffix("") if path.suffix in _OPENERS else path
 
 
 def read_texts(path: Path) -> list[str]:

@@ -16,7 +16,10 @@ from indexing.neighbours import Neighbours
 from indexing.recall import measure_recall, recall_at_k
 from indexing.shard_folder import OpenedShards, open_shards, save_shards, saved_recall
 from indexing.shard_options import GraphStep, ShardOptions
+from indexing.shard_writer import ShardWriter
 from indexing.shards import Allowed, Found, Group, Plan, ShardedIndex, best_of
+from indexing.tiled import NeighbourPlan, neighbours_of_shards
+from indexing.vector_shards import VectorShards, open_vector_shards, shards_of_array
 from indexing.vectors import check_vectors, normalize_rows
 
 __all__ = [
@@ -37,6 +40,7 @@ __all__ = [
     "IvfPq",
     "Kind",
     "Manifest",
+    "NeighbourPlan",
     "Neighbours",
     "OpenedShards",
     "ParallelPairs",
@@ -44,9 +48,11 @@ __all__ = [
     "PqScan",
     "RaBitQ",
     "ShardOptions",
+    "ShardWriter",
     "ShardedIndex",
     "VectorError",
     "VectorIndex",
+    "VectorShards",
     "best_of",
     "build_calibrated",
     "build_shards_for_arrays",
@@ -58,14 +64,17 @@ __all__ = [
     "measure_recall",
     "nearest",
     "nearest_both_ways",
+    "neighbours_of_shards",
     "normalize_rows",
     "on_gpu",
     "open_array_index",
     "open_index",
     "open_shards",
+    "open_vector_shards",
     "read_manifest",
     "recall_at_k",
     "save_index",
     "save_shards",
     "saved_recall",
+    "shards_of_array",
 ]

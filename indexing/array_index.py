@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from indexing.durable import sync_folder
 from indexing.errors import IndexFileError, IndexingError, VectorError
-from indexing.folder import sync_folder
 from indexing.manifest import StrPath
 from indexing.neighbours import Neighbours
 from indexing.shard_folder import MANIFEST, open_shards, save_shards

@@ -12,18 +12,17 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from indexing.calibrate import Calibration
+from indexing.durable import durable_file, file_sha256, move_into_place, sync_folder
 from indexing.errors import IndexFileError, IndexingError
 from indexing.index import VectorIndex
 from indexing.kinds import kind_from
@@ -68,7 +67,7 @@ def save_index(
     )
     with durable_file(folder / "manifest.tmp") as file:
         file.write(json.dumps(asdict(manifest), indent=2).encode() + b"\n")
-    _move(folder / "manifest.tmp", folder / MANIFEST)
+    move_into_place(folder / "manifest.tmp", folder / MANIFEST)
     _remove_stale(folder, {record.file for record in (faiss_file, order) if record is not None})
     return manifest
 
@@ -141,19 +140,6 @@ def _check_json(extra: Mapping[str, Any] | None) -> None:
         raise IndexingError(f"extra cannot be written as JSON: {error}") from error
 
 
-@contextmanager
-def durable_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for writing that is on disk, whole, when the block ends."""
-    try:
-        with path.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
-
-
 def _write_faiss(index: VectorIndex, folder: Path) -> FileRecord:
     """Write the FAISS file under the name of its hash.
 
@@ -182,7 +168,7 @@ def _write_order(order: NDArray[np.int32], folder: Path) -> FileRecord:
 def _named(temporary: Path, sha256: str, suffix: str) -> FileRecord:
     """Move a finished file to the name that says its hash."""
     record = FileRecord(f"{temporary.stem}-{sha256[:16]}{suffix}", temporary.stat().st_size, sha256)
-    _move(temporary, temporary.with_name(record.file))
+    move_into_place(temporary, temporary.with_name(record.file))
     return record
 
 
@@ -192,24 +178,3 @@ def _remove_stale(folder: Path, kept: set[str]) -> None:
         for stale in folder.glob(pattern):
             if stale.name not in kept:
                 stale.unlink()
-
-
-def _move(source: Path, target: Path) -> None:
-    """Rename a finished file into place; the new name survives a loss of power."""
-    source.replace(target)
-    sync_folder(target.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make sure that the names in a folder survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

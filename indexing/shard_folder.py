@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexing.calibrate import Calibration, least_recall
+from indexing.durable import durable_file, file_sha256, sync_folder
 from indexing.errors import IndexFileError
-from indexing.folder import durable_file, file_sha256, open_index, save_index, sync_folder
+from indexing.folder import open_index, save_index
 from indexing.index import VectorIndex
 from indexing.manifest import Manifest, StrPath, read_manifest
 from indexing.shards import Group, ShardedIndex

@@ -76,7 +76,7 @@ def test_reading_is_lazy(tmp_path: Path) -> None:
             "a.csv",
             "",
             "a.csv: unknown kind of file '.csv'; known: .txt, .tsv, .jsonl, .ndjson, .parquet, "
-            "all but the last also with .gz or .xz",
+            "all but the last also with .gz, .xz, .zst",
         ),
         (
             "a.jsonl",

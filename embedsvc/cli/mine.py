@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from embedsvc.cli.options import (
     INPUT_FILE,
     OUTPUT_FILE,
+    ByteCount,
     encode_options,
-    model_options,
+    model_options_but_precision,
     prompt_options,
     refuse_overwriting,
 )
 
-if TYPE_CHECKING:
-    from embedsvc.errors import InvalidInputError
-    from embedsvc.mining.formats import Sentences
-
 
 @click.command()
-@click.argument("source", type=INPUT_FILE)
-@click.argument("target", type=INPUT_FILE)
-@click.option("--out", type=OUTPUT_FILE, required=True, help="The TSV file to write: score, source, target.")
+@click.argument("source", type=INPUT_FILE, required=False)
+@click.argument("target", type=INPUT_FILE, required=False)
+@click.option(
+    "--out",
+    type=OUTPUT_FILE,
+    required=True,
+    help="The file to write: .tsv, .jsonl, .parquet, .tmx, .xlf or .moses; text also with .gz, .xz, .zst.",
+)
+@click.option(
+    "--work",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of all that is computed on the way: killed, the same command goes on.",
+)
+@click.option("--src-lang", help="Language of SOURCE, such as de; sentences in another one are dropped.")
+@click.option("--tgt-lang", help="Language of TARGET.")
 @click.option(
     "--margin",
     type=click.Choice(["ratio", "distance", "absolute"]),
@@ -36,65 +44,100 @@ if TYPE_CHECKING:
 @click.option("--k", type=click.IntRange(min=1), default=4, show_default=True, help="Neighbours per text.")
 @click.option(
     "--retrieval",
-    type=click.Choice(["forward", "backward", "intersection", "max"]),
+    type=click.Choice(["forward", "backward", "intersection", "max", "optimal"]),
     default="max",
     show_default=True,
-    help="Best per source, best per target, both agreeing, or best pairs first, one to one.",
+    help="Best per source, best per target, both agreeing; or one to one: best pairs first, or the most "
+    "in all.",
 )
-@click.option("--threshold", type=float, help="Least score kept; the default suits the bundled model only.")
-@click.option("--ids", is_flag=True, help="Add two columns: the line numbers in SOURCE and TARGET.")
-@model_options
+@click.option("--threshold", type=float, help="Least score kept; without it the score is calibrated.")
+@click.option(
+    "--precision", type=float, help="Share of right pairs wanted, such as 0.95; sets the threshold."
+)
+@click.option("--dev", type=INPUT_FILE, help="TSV of pairs known to be translations: calibrates the score.")
+@click.option(
+    "--filters",
+    default="default",
+    show_default=True,
+    help="default, none, or names with commas: what is dropped is counted by reason.",
+)
+@click.option(
+    "--encoding-errors",
+    type=click.Choice(["strict", "replace"]),
+    default="strict",
+    show_default=True,
+    help="A byte that is not UTF-8 is an error, or becomes U+FFFD.",
+)
+@click.option("--columns", help="Columns of .tsv files without a header, with commas: id,text.")
+@click.option("--text-field", default="text", show_default=True, help="Column or key of the sentence.")
+@click.option("--id-field", help="Column or key of its id.  [default: id, where there is one]")
+@click.option("--document-field", help="That of its document.  [default: document, where there is one]")
+@click.option("--min-characters", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option("--max-characters", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option("--max-line-bytes", type=click.IntRange(min=1), default=16 << 20, show_default=True)
+@click.option(
+    "--src-vectors", type=INPUT_FILE, help=".npy of unit rows, one per record of SOURCE or without SOURCE."
+)
+@click.option("--tgt-vectors", type=INPUT_FILE, help="The same for TARGET.")
+@click.option(
+    "--neighbours",
+    type=click.Choice(["auto", "exact", "int8", "ivf", "truncated", "gpu"]),
+    default="auto",
+    show_default=True,
+    help="How the nearest vectors are found; auto is exact as long as time allows.",
+)
+@click.option("--memory", type=ByteCount(), default="2GiB", show_default=True, help="Memory of that search.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of that search.  [default: all]")
+@click.option("--all-candidates", is_flag=True, help="Write every candidate, whatever its score.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of samples and bootstrap.")
+@model_options_but_precision
 @prompt_options
 @encode_options
 def mine(
-    source: Path,
-    target: Path,
+    source: Path | None,
+    target: Path | None,
     out: Path,
-    ids: bool,
+    work: Path | None,
+    dev: Path | None,
+    src_vectors: Path | None,
+    tgt_vectors: Path | None,
     model: str | None,
     runtime: Any,
-    precision: Any,
+    model_precision: Any,
     device: str | None,
+    progress: bool | None,
+    filters: str,
+    columns: str | None,
     **options: Any,
 ) -> None:
-    """Find translation pairs between the lines of SOURCE and of TARGET.
+    """Find translation pairs between the sentences of SOURCE and of TARGET.
 
-    Both files hold one sentence per line; blank lines are skipped. Repeated lines are mined once.
+    Both are files of any size: .txt (a sentence per line), .tsv, .jsonl, .parquet, .tmx, .xliff; text also
+    with .gz, .xz, .zst. Equal sentences are mined once and keep all their places. Beside OUT stands
+    OUT.manifest.json: options, inputs, counts, calibration.
     """
+    from embedsvc.cli.progress import TerminalProgress
     from embedsvc.encoder import load_encoder
-    from embedsvc.errors import InvalidInputError
-    from embedsvc.mining.duplicates import distinct_rows
-    from embedsvc.mining.formats import read_sentences, write_pairs
-    from embedsvc.mining.mine import DEFAULT_THRESHOLDS
-    from embedsvc.mining.mine import mine as mine_pairs
+    from embedsvc.mining.options import MiningOptions
+    from embedsvc.mining.pipeline import MiningInputs, mine_files
 
-    refuse_overwriting(out, source, target)
-    files = {"source": (source, read_sentences(source)), "target": (target, read_sentences(target))}
-    sides = [sentences for _, sentences in files.values()]
-    encoder = load_encoder(model, runtime=runtime, precision=precision, device=device)
-    if options["threshold"] is None:
-        options["threshold"] = DEFAULT_THRESHOLDS[options["margin"]]
-    try:
-        pairs = mine_pairs(sides[0].texts, sides[1].texts, encoder=encoder, **options)
-    except InvalidInputError as error:
-        raise _at_line(error, files) from error
-    numbers = (sides[0].line_numbers, sides[1].line_numbers)
-    write_pairs(out, pairs, line_numbers=numbers if ids else None)
-    lines = sum(len(side.texts) for side in sides)
-    folded = lines - sum(len(distinct_rows(side.texts)) for side in sides)
-    click.echo(
-        f"wrote {out}: {len(pairs)} pairs with {options['margin']} >= {options['threshold']:g} from "
-        f"{len(sides[0].texts)} x {len(sides[1].texts)} lines "
-        f"(duplicates folded: {folded}, blank lines skipped: {sum(side.blank_lines for side in sides)})",
-        err=True,
+    if target is None and source is not None:
+        raise click.UsageError("give SOURCE and TARGET, or --src-vectors and --tgt-vectors")
+    given = [file for file in (source, target, dev, src_vectors, tgt_vectors) if file is not None]
+    refuse_overwriting(out, *given)
+    inputs = MiningInputs(
+        source=[source] if source else [],
+        target=[target] if target else [],
+        source_vectors=src_vectors,
+        target_vectors=tgt_vectors,
+        dev=dev,
     )
-
-
-def _at_line(error: InvalidInputError, files: dict[str, tuple[Path, Sentences]]) -> InvalidInputError:
-    """The library's error about ``source[row]``, as an error about a line of the file."""
-
-    def line(found: re.Match[str]) -> str:
-        path, sentences = files[found[1]]
-        return f"{path} line {sentences.line_numbers[int(found[2])]}"
-
-    return type(error)(re.sub(r"\b(source|target)\[(\d+)\]", line, error.message), param=error.param)
+    mining = MiningOptions(
+        filters=tuple(filters.split(",")), columns=tuple(columns.split(",")) if columns else None, **options
+    )
+    encoder = None
+    if src_vectors is None or tgt_vectors is None:
+        encoder = load_encoder(model, runtime=runtime, precision=model_precision, device=device)
+    with TerminalProgress(progress) as report:
+        summary = mine_files(inputs, out, mining, work=work, encoder=encoder, report=report)
+    click.echo(summary.text, err=True)

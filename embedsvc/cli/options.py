@@ -15,10 +15,19 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def model_options(command: Command) -> Command:
     """Add --model, --runtime, --precision and --device."""
+    return _model_options(command, "--precision")
+
+
+def model_options_but_precision(command: Command) -> Command:
+    """Add the same with --model-precision: where --precision is the share of right pairs."""
+    return _model_options(command, "--model-precision")
+
+
+def _model_options(command: Command, precision: str) -> Command:
     for option in (
         click.option("--device", help="Device for torch models: cpu, cuda, cuda:1 …"),
         click.option(
-            "--precision",
+            precision,
             type=click.Choice(["float32", "int8"]),
             default="float32",
             show_default=True,
@@ -95,3 +104,21 @@ def refuse_overwriting(out: Path, *inputs: Path) -> None:
     """Raise a usage error when the output is one of the inputs."""
     if any(out.resolve() == file.resolve() for file in inputs):
         raise click.UsageError(f"--out {out} is one of the input files; it would be overwritten")
+
+
+class ByteCount(click.ParamType):
+    """A number of bytes such as 2GiB."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number, or fail as click does."""
+        from indexing.command_input import byte_count
+        from indexing.errors import IndexingError
+
+        if isinstance(value, int):
+            return value
+        try:
+            return byte_count(value)
+        except IndexingError as error:
+            self.fail(str(error), param, ctx)

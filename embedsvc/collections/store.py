@@ -18,7 +18,7 @@ from embedsvc.collections.schema import FORMAT_VERSION, PAGE_BYTES, Identity, cr
 from embedsvc.collections.views import View
 from embedsvc.collections.writer import Writer
 from embedsvc.errors import EmbedsvcError, NotFoundError, StorageError, UnavailableError
-from indexing.folder import sync_folder
+from indexing.durable import sync_folder
 
 _BUSY_SECONDS = 30.0
 _MAPPED_BYTES = 1 << 30

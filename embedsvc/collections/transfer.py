@@ -20,7 +20,7 @@ from embedsvc.collections.snapshots import SharedLock
 from embedsvc.collections.store import Store
 from embedsvc.collections.views import SnapshotRecord
 from embedsvc.errors import StorageError
-from indexing.folder import file_sha256, sync_folder
+from indexing.durable import file_sha256, sync_folder
 
 _MANIFEST = "backup.json"
 _BACKUP_VERSION = 1

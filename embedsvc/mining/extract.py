@@ -1,21 +1,53 @@
-"""From each text's best candidate to the pairs that are kept."""
+"""From candidates to the pairs that are kept."""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedsvc.errors import InvalidInputError
-from embedsvc.mining.margin import CandidatePairs
+from embedsvc.mining.margin import (
+    BACKWARD,
+    FORWARD,
+    CandidatePairs,
+    Margin,
+    best_candidates,
+    listed_candidates,
+    merged,
+)
+from embedsvc.mining.matching import greedy_matching, optimal_matching
+from indexing import BothWays
 
-Retrieval = Literal["forward", "backward", "intersection", "max"]
+Retrieval = Literal["forward", "backward", "intersection", "max", "optimal"]
 RETRIEVALS: tuple[Retrieval, ...] = get_args(Retrieval)
+
+NEUTRAL: dict[Margin, float] = {"ratio": 1.0, "distance": 0.0, "absolute": 0.0}
+"""The score of a pair that is no better than its neighbourhood: nothing is gained by choosing it."""
+
+
+def mined_pairs(
+    both: BothWays, margin: Margin, retrieval: Retrieval, *, threshold: float = -np.inf
+) -> CandidatePairs:
+    """Return the pairs of two sides given the neighbours of each; see `extract_pairs`.
+
+    ``optimal`` looks at all k candidates of both sides, the others at the best one of each text. Its
+    threshold is at least `NEUTRAL`: there is no gain in pairs below.
+    """
+    if retrieval == "optimal":
+        threshold = max(threshold, NEUTRAL[margin])
+        candidates = listed_candidates(both, margin, at_least=threshold)
+    else:
+        candidates = best_candidates(both, margin)
+    return extract_pairs(*candidates, retrieval, threshold=threshold)
 
 
 def extract_pairs(
-    forward: CandidatePairs, backward: CandidatePairs, retrieval: Retrieval, *, threshold: float
+    forward: CandidatePairs,
+    backward: CandidatePairs,
+    retrieval: Retrieval,
+    *,
+    threshold: float,
 ) -> CandidatePairs:
     """Return the pairs scoring at least ``threshold``, best first; ties by source row, then target row.
 
@@ -24,52 +56,24 @@ def extract_pairs(
     intersection  the pairs that are both; one to one
     max           the best pair of either kind first, then the next whose two texts are still free, and
                   so on (Artetxe & Schwenk, 2019); one to one
+    optimal       one to one, with the highest sum of ``score - threshold`` over the pairs. (A sum of bare
+                  scores would force two poor pairs in place of a good one.) The threshold must be finite
 
     Raises InvalidInputError for an unknown retrieval.
     """
+    pairs = merged(forward, backward)
+    pairs = pairs.take(pairs.scores >= threshold)
     if retrieval == "forward":
-        pairs = forward
-    elif retrieval == "backward":
-        pairs = backward
-    elif retrieval == "intersection":
-        pairs = forward.take(np.isin(_keys(forward), _keys(backward)))
-    elif retrieval == "max":
-        pairs = _union(forward, backward)
-    else:
-        raise InvalidInputError(
-            f"retrieval {retrieval!r} is unknown; choose {', '.join(RETRIEVALS)}", param="retrieval"
-        )
-    pairs = _best_first(pairs.take(pairs.scores >= threshold))
-    return pairs.take(_greedy_one_to_one(pairs)) if retrieval == "max" else pairs
-
-
-def _keys(pairs: CandidatePairs) -> NDArray[np.int64]:
-    """One number per pair, equal for equal pairs; rows stay below 2**31."""
-    return (pairs.source_rows << 32) | pairs.target_rows
-
-
-def _union(forward: CandidatePairs, backward: CandidatePairs) -> CandidatePairs:
-    added = backward.take(~np.isin(_keys(backward), _keys(forward)))
-    return CandidatePairs(
-        np.concatenate([forward.scores, added.scores]),
-        np.concatenate([forward.source_rows, added.source_rows]),
-        np.concatenate([forward.target_rows, added.target_rows]),
+        return pairs.take((pairs.directions & FORWARD) > 0)
+    if retrieval == "backward":
+        return pairs.take((pairs.directions & BACKWARD) > 0)
+    if retrieval == "intersection":
+        return pairs.take(pairs.directions == FORWARD | BACKWARD)
+    if retrieval == "max":
+        return pairs.take(greedy_matching(pairs.source_rows, pairs.target_rows))
+    if retrieval == "optimal":
+        gains = pairs.scores.astype(np.float64) - threshold
+        return pairs.take(optimal_matching(pairs.source_rows, pairs.target_rows, gains))
+    raise InvalidInputError(
+        f"retrieval {retrieval!r} is unknown; choose {', '.join(RETRIEVALS)}", param="retrieval"
     )
-
-
-def _best_first(pairs: CandidatePairs) -> CandidatePairs:
-    return pairs.take(np.lexsort((pairs.target_rows, pairs.source_rows, -pairs.scores)))
-
-
-def _greedy_one_to_one(pairs: CandidatePairs) -> NDArray[np.bool_]:
-    """Return the mask of the pairs, taken in order, whose texts no earlier taken pair has."""
-    taken_sources: set[int] = set()
-    taken_targets: set[int] = set()
-    kept = np.zeros(len(pairs.scores), bool)
-    both = zip(pairs.source_rows.tolist(), pairs.target_rows.tolist(), strict=True)
-    for position, (source, target) in enumerate(both):
-        if source not in taken_sources and target not in taken_targets:
-            taken_sources.add(source)
-            taken_targets.add(target)
-            kept[position] = True
-    return kept

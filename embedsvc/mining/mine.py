@@ -16,8 +16,8 @@ from tqdm import tqdm
 from embedsvc.encoder import Encoder, check_texts, load_encoder
 from embedsvc.errors import DimensionMismatchError, InvalidInputError
 from embedsvc.mining.duplicates import distinct_rows
-from embedsvc.mining.extract import RETRIEVALS, Retrieval, extract_pairs
-from embedsvc.mining.margin import MARGINS, Margin, best_candidates
+from embedsvc.mining.extract import RETRIEVALS, Retrieval, mined_pairs
+from embedsvc.mining.margin import MARGINS, Margin
 from embedsvc.tokens import Truncate
 from indexing import BothWays, VectorError, nearest_both_ways
 
@@ -99,8 +99,9 @@ def mine(
         elif encoder is not None:
             sides.append(_encoded_side(encoder, name, texts, rows, options, progress))
     both = _neighbours(*sides, k=k, progress=progress)
-    found = extract_pairs(
-        *best_candidates(both, margin),
+    found = mined_pairs(
+        both,
+        margin,
         retrieval,
         threshold=DEFAULT_THRESHOLDS[margin] if threshold is None else threshold,
     )

@@ -7,16 +7,24 @@ from hypothesis import strategies as st
 
 from embedsvc.errors import InvalidInputError
 from embedsvc.mining.extract import RETRIEVALS, Retrieval, extract_pairs
-from embedsvc.mining.margin import CandidatePairs
+from embedsvc.mining.margin import BACKWARD, FORWARD, CandidatePairs
 
 Triple = tuple[float, int, int]
 
 
-def candidates(*triples: Triple) -> CandidatePairs:
+def candidates(*triples: Triple, direction: int = FORWARD) -> CandidatePairs:
     scores, sources, targets = zip(*triples, strict=True) if triples else ((), (), ())
     return CandidatePairs(
-        np.array(scores, np.float32), np.array(sources, np.int64), np.array(targets, np.int64)
+        np.array(scores, np.float32),
+        np.array(sources, np.int64),
+        np.array(targets, np.int64),
+        np.array(scores, np.float32) / 2,
+        np.full(len(triples), direction, np.int8),
     )
+
+
+def backward_candidates(*triples: Triple) -> CandidatePairs:
+    return candidates(*triples, direction=BACKWARD)
 
 
 def triples(pairs: CandidatePairs) -> list[Triple]:
@@ -26,8 +34,8 @@ def triples(pairs: CandidatePairs) -> list[Triple]:
 
 
 # Sources 0 and 1 both want target 0; target 1 wants source 0, target 2 nobody's first choice but 2.
-FORWARD = candidates((1.5, 0, 0), (1.25, 1, 0), (1.125, 2, 2))
-BACKWARD = candidates((1.5, 0, 0), (1.375, 0, 1), (1.125, 2, 2))
+CHOSEN = candidates((1.5, 0, 0), (1.25, 1, 0), (1.125, 2, 2))
+CHOSEN_BACK = backward_candidates((1.5, 0, 0), (1.375, 0, 1), (1.125, 2, 2))
 
 
 @pytest.mark.parametrize(
@@ -40,32 +48,33 @@ BACKWARD = candidates((1.5, 0, 0), (1.375, 0, 1), (1.125, 2, 2))
     ],
 )
 def test_strategies_by_hand(retrieval: Retrieval, expected: list[Triple]) -> None:
-    assert triples(extract_pairs(FORWARD, BACKWARD, retrieval, threshold=0)) == expected
+    assert triples(extract_pairs(CHOSEN, CHOSEN_BACK, retrieval, threshold=0)) == expected
 
 
 def test_max_gives_a_text_its_partner_even_if_only_one_direction_chose_it() -> None:
-    forward, backward = candidates((1.5, 0, 0), (1.4, 1, 0)), candidates((1.5, 0, 0), (1.25, 1, 1))
+    forward = candidates((1.5, 0, 0), (1.4, 1, 0))
+    backward = backward_candidates((1.5, 0, 0), (1.25, 1, 1))
     assert triples(extract_pairs(forward, backward, "max", threshold=0)) == [(1.5, 0, 0), (1.25, 1, 1)]
     assert triples(extract_pairs(forward, backward, "intersection", threshold=0)) == [(1.5, 0, 0)]
 
 
 @pytest.mark.parametrize("retrieval", RETRIEVALS)
 def test_threshold_applies_to_every_strategy_and_is_inclusive(retrieval: Retrieval) -> None:
-    kept = extract_pairs(FORWARD, BACKWARD, retrieval, threshold=1.5)
+    kept = extract_pairs(CHOSEN, CHOSEN_BACK, retrieval, threshold=1.5)
     assert triples(kept) == [(1.5, 0, 0)]
-    assert triples(extract_pairs(FORWARD, BACKWARD, retrieval, threshold=1.51)) == []
+    assert triples(extract_pairs(CHOSEN, CHOSEN_BACK, retrieval, threshold=1.51)) == []
 
 
 @pytest.mark.parametrize("retrieval", RETRIEVALS)
 def test_a_high_score_is_never_a_reason_to_drop_a_pair(retrieval: Retrieval) -> None:
     # stopes drops ratios above 1.25 by default: with an isotropic encoder nearly all true pairs.
-    best = candidates((60.0, 0, 0))
-    assert triples(extract_pairs(best, best, retrieval, threshold=1.06)) == [(60.0, 0, 0)]
+    best = candidates((60.0, 0, 0)), backward_candidates((60.0, 0, 0))
+    assert triples(extract_pairs(*best, retrieval, threshold=1.06)) == [(60.0, 0, 0)]
 
 
 def test_equal_scores_stand_in_order_of_source_then_target_row() -> None:
     forward = candidates((1.0, 2, 0), (1.0, 1, 1), (1.0, 0, 0))
-    backward = candidates((1.0, 1, 0), (1.0, 1, 1))
+    backward = backward_candidates((1.0, 1, 0), (1.0, 1, 1))
     assert triples(extract_pairs(forward, backward, "forward", threshold=0)) == [
         (1, 0, 0),
         (1, 1, 1),
@@ -82,8 +91,8 @@ def both_directions(draw: st.DrawFn) -> tuple[CandidatePairs, CandidatePairs]:
     forward = [(i, draw(st.integers(0, m - 1))) for i in range(n)]
     backward = [(draw(st.integers(0, n - 1)), j) for j in range(m)]
     return tuple(  # type: ignore[return-value]
-        candidates(*[(table[i][j], i, j) for i, j in draw(st.permutations(pairs))])
-        for pairs in (forward, backward)
+        candidates(*[(table[i][j], i, j) for i, j in draw(st.permutations(pairs))], direction=direction)
+        for pairs, direction in ((forward, FORWARD), (backward, BACKWARD))
     )
 
 
@@ -109,9 +118,9 @@ def test_properties_of_the_strategies(
 
 @pytest.mark.parametrize("retrieval", RETRIEVALS)
 def test_no_candidates_give_no_pairs(retrieval: Retrieval) -> None:
-    assert triples(extract_pairs(candidates(), candidates(), retrieval, threshold=0)) == []
+    assert triples(extract_pairs(candidates(), backward_candidates(), retrieval, threshold=0)) == []
 
 
 def test_unknown_retrieval_is_refused_by_name() -> None:
     with pytest.raises(InvalidInputError, match="retrieval 'fwd' is unknown; choose forward, backward"):
-        extract_pairs(FORWARD, BACKWARD, "fwd", threshold=0)  # type: ignore[arg-type]
+        extract_pairs(CHOSEN, CHOSEN_BACK, "fwd", threshold=0)  # type: ignore[arg-type]

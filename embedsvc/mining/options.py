@@ -1,0 +1,87 @@
+"""What a user may ask of mining files. The same names in the library, the command and over HTTP."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from embedsvc.errors import InvalidInputError
+from embedsvc.languages import normalize_language
+from embedsvc.mining.extract import RETRIEVALS, Retrieval
+from embedsvc.mining.ingest_options import MAX_LINE_BYTES, EncodingErrors
+from embedsvc.mining.margin import MARGINS, Margin
+from embedsvc.tokens import Truncate
+
+
+@dataclass(frozen=True)
+class MiningOptions:
+    """How to mine files. All values are JSON; every field is an option of `embedsvc mine`.
+
+    src_lang, tgt_lang  the languages of the two sides; for filters, calibration and output
+    margin, k, retrieval  see `margin` and `extract`
+    threshold           the least score kept; None is found by calibration
+    precision           the share of right pairs wanted; the threshold is chosen for it
+    filters             "default", "none", or names of filters of sentences and pairs (`filters`)
+    encoding_errors     "strict" refuses bytes that are not UTF-8, "replace" makes them U+FFFD
+    columns, text_field, id_field, document_field   where a table or an object holds what (`ingest_options`)
+    min_characters, max_characters, max_line_bytes  see `ingest_options`
+    neighbours          "auto", or how neighbours are found (`indexing`)
+    memory              bytes that the search for neighbours may take
+    threads             None: all that the process may use
+    prompt_name … batch_tokens   see `Encoder.encode`
+    all_candidates      write every candidate of every sentence, whatever its score
+    seed                of what is drawn at random: samples and bootstrap
+    """
+
+    src_lang: str | None = None
+    tgt_lang: str | None = None
+    margin: Margin = "ratio"
+    k: int = 4
+    retrieval: Retrieval = "max"
+    threshold: float | None = None
+    precision: float | None = None
+    filters: tuple[str, ...] = ("default",)
+    encoding_errors: EncodingErrors = "strict"
+    columns: tuple[str, ...] | None = None
+    text_field: str = "text"
+    id_field: str | None = None
+    document_field: str | None = None
+    min_characters: int = 1
+    max_characters: int = 1000
+    max_line_bytes: int = MAX_LINE_BYTES
+    neighbours: str = "auto"
+    memory: int = 2 << 30
+    threads: int | None = None
+    prompt_name: str | None = None
+    prompt: str | None = None
+    dimensions: int | None = None
+    truncate: Truncate = "none"
+    batch_tokens: int | None = None
+    all_candidates: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise InvalidInputError for a value that no input can make right."""
+        check_choice("margin", self.margin, MARGINS)
+        check_choice("retrieval", self.retrieval, RETRIEVALS)
+        for name in ("src_lang", "tgt_lang"):
+            code = getattr(self, name)
+            if code is not None:
+                object.__setattr__(self, name, normalize_language(code))
+        if self.k < 1:
+            raise InvalidInputError(f"k = {self.k}; it must be at least 1", param="k")
+        if self.threshold is not None and math.isnan(self.threshold):
+            raise InvalidInputError("threshold is not a number", param="threshold")
+        if self.precision is not None and not 0 < self.precision < 1:
+            raise InvalidInputError(
+                f"precision = {self.precision:g}; it must lie between 0 and 1", param="precision"
+            )
+        if self.precision is not None and self.threshold is not None:
+            raise InvalidInputError("give precision or threshold, not both", param="precision")
+
+
+def check_choice(name: str, value: str, known: Iterable[str]) -> None:
+    """Raise InvalidInputError for a value that is none of those known."""
+    if value not in known:
+        raise InvalidInputError(f"{name} {value!r} is unknown; choose {', '.join(known)}", param=name)

@@ -1,0 +1,54 @@
+"""Pairs as lines of text: tab-separated with a header, or JSON objects.
+
+TSV quotes and escapes nothing, so that cut, awk and every line-based tool read it: a tab, line feed or
+carriage return within a value is written as a space. (Readers that take quotes for markup must be told not
+to: pandas ``quoting=3``.) JSON Lines and Parquet keep every character.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
+
+import orjson
+
+from embedsvc.mining.outputs.columns import COLUMNS, DECIMALS, ORIGIN_COLUMNS, origins_of, values_of
+from embedsvc.mining.records import Pair
+
+_BREAKS = str.maketrans("\t\n\r", "   ")
+
+
+def tsv_cell(value: Any) -> str:
+    """Return a value as the text of a cell: no break in it, floats with six decimals, None as nothing."""
+    return "" if value is None else decimals(value).translate(_BREAKS)
+
+
+def decimals(value: Any) -> str:
+    """Return a value as text, floats with six decimals."""
+    return f"{value:.{DECIMALS}f}" if isinstance(value, float) else str(value)
+
+
+def tsv_line(values: Iterable[Any]) -> bytes:
+    """Return the values as a line."""
+    return ("\t".join(map(tsv_cell, values)) + "\n").encode()
+
+
+def write_tsv(file: IO[bytes], pairs: Iterable[Pair]) -> None:
+    """Write a header and a line per pair."""
+    file.write(tsv_line(COLUMNS))
+    for pair in pairs:
+        file.write(tsv_line(values_of(pair)))
+
+
+def write_jsonl(file: IO[bytes], pairs: Iterable[Pair]) -> None:
+    """Write an object per pair, always with every key; null for none."""
+    for row in pair_rows(pairs):
+        file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def pair_rows(pairs: Iterable[Pair]) -> Iterator[dict[str, Any]]:
+    """Yield the values of each pair by name, its origins included."""
+    for pair in pairs:
+        row = dict(zip(COLUMNS, values_of(pair), strict=True))
+        origins = (origins_of(pair.source), origins_of(pair.target))
+        yield row | dict(zip(ORIGIN_COLUMNS, origins, strict=True))

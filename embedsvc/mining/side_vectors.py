@@ -1,0 +1,187 @@
+"""The vectors of one side, in shards on disk; a killed run goes on behind the last whole shard."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedsvc.encoder import Encoder
+from embedsvc.errors import InvalidInputError, StorageError
+from embedsvc.mining.options import MiningOptions
+from embedsvc.mining.progress import Report, Step
+from embedsvc.mining.sentence_store import SentenceStore
+from embedsvc.options import EncodeOptions
+from indexing import IndexFileError, ShardWriter, VectorError, VectorShards, shards_of_array
+
+_ENCODE_TEXTS = 8_192
+
+
+@dataclass(frozen=True)
+class SideTexts:
+    """The sentences of a side and behind them those that are planted to measure by."""
+
+    name: str
+    store: SentenceStore
+    planted: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(self.store) + len(self.planted)
+
+    def between(self, start: int, stop: int) -> list[str]:
+        """Return the texts of the rows from ``start`` to ``stop``."""
+        own = len(self.store)
+        texts = self.store.texts(start, min(stop, own)) if start < own else []
+        return texts + list(self.planted[max(start - own, 0) : max(stop - own, 0)])
+
+    def place(self, row: int) -> str:
+        """Return where a row's text stands, for error messages."""
+        if row >= len(self.store):
+            return f"dev {self.name} sentence {row - len(self.store) + 1}"
+        side = self.store.side(row)
+        return f"{side.file} line {side.line}"
+
+    @property
+    def sha256(self) -> str:
+        """Identify the texts in their order."""
+        digest = hashlib.sha256(self.store.sha256.encode())
+        for text in self.planted:
+            digest.update(b"\0" + text.encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class SideVectors:
+    """A side's vectors, a row per text, and the rows ``(n,)`` whose text has no token the model knows."""
+
+    shards: VectorShards
+    unknown: NDArray[np.int64]
+
+
+def encode_side(
+    texts: SideTexts, encoder: Encoder, folder: Path, options: MiningOptions, report: Report
+) -> SideVectors:
+    """Encode what is not on disk yet; raise InvalidInputError naming file and line of a text refused.
+
+    A text without any known token has no direction: it gets `stand_in`, and its row is named.
+    """
+    encoding = EncodeOptions(
+        prompt_name=options.prompt_name,
+        prompt=options.prompt,
+        dimensions=options.dimensions,
+        truncate=options.truncate,
+    )
+    extra = {
+        "model": encoder.name,
+        "fingerprint": encoder.fingerprint,
+        "prompt": encoder.lead(encoding),
+        "truncate": encoding.truncate,
+        "texts": texts.sha256,
+    }
+    width = options.dimensions or encoder.dimension
+    stage = f"encode {texts.name}"
+    try:
+        writer = ShardWriter(folder, rows=len(texts), dimension=width, extra=extra)
+        for start, stop in _steps(writer.next_row, len(texts)):
+            report(Step(stage, start, len(texts)))
+            vectors = _encoded(texts, start, stop, encoder, encoding, options.batch_tokens)
+            vectors[~vectors.any(axis=1)] = stand_in(width)
+            writer.write(vectors)
+        shards = writer.close()
+    except IndexFileError as error:
+        raise StorageError(f"{error}; remove {folder} to encode anew") from error
+    report(Step(stage, len(texts), len(texts)))
+    return SideVectors(shards, _unknown_rows(shards))
+
+
+def _steps(start: int, total: int) -> Iterator[tuple[int, int]]:
+    for begin in range(start, total, _ENCODE_TEXTS):
+        yield begin, min(begin + _ENCODE_TEXTS, total)
+
+
+def _encoded(
+    texts: SideTexts,
+    start: int,
+    stop: int,
+    encoder: Encoder,
+    options: EncodeOptions,
+    batch_tokens: int | None,
+) -> NDArray[np.float32]:
+    batch = texts.between(start, stop)
+    try:
+        vectors: NDArray[np.float32] = encoder.encode_with_usage(
+            batch, options, batch_tokens=batch_tokens, progress=False
+        ).vectors
+    except InvalidInputError as error:
+        raise _at_line(error, texts, start) from error
+    return vectors
+
+
+def _at_line(error: InvalidInputError, texts: SideTexts, start: int) -> InvalidInputError:
+    """The encoder's error about the n-th text it was given, as an error about a line of a file."""
+
+    def place(found: re.Match[str]) -> str:
+        return texts.place(start + int(found[1]))
+
+    return type(error)(re.sub(r"\binput\[(\d+)\]", place, error.message), param=error.param)
+
+
+def given_vectors(path: Path, texts: SideTexts | None, folder: Path, name: str) -> SideVectors:
+    """Return the vectors of a .npy file, unit rows; of a side with texts those of its sentences.
+
+    A row of the file is a record of the texts, blank and repeated ones included. Raises InvalidInputError.
+    """
+    none = np.empty(0, np.int64)
+    try:
+        given = shards_of_array(path)
+        if texts is None:
+            return SideVectors(given, none)
+        records = texts.store.report.records
+        if len(given) != records:
+            raise InvalidInputError(
+                f"{path} has {len(given)} rows, the {name} has {records} records; expected one row per record"
+            )
+        return SideVectors(_chosen(given, texts, folder), none)
+    except VectorError as error:
+        raise InvalidInputError(f"{path}: {error}") from error
+
+
+def _chosen(given: VectorShards, texts: SideTexts, folder: Path) -> VectorShards:
+    """Copy the vectors of the sentences that are kept, each that of its first record."""
+    extra = {"vectors": given.fingerprints(), "texts": texts.sha256}
+    writer = ShardWriter(
+        folder, rows=len(texts), dimension=given.dimension, dtype=given.dtype.name, extra=extra
+    )
+    records = texts.store.first_records()
+    for start, stop in _steps(writer.next_row, len(texts)):
+        wanted = records[start:stop]
+        rows = given.read(int(wanted[0]), int(wanted[-1]) + 1)
+        writer.write(rows[wanted - wanted[0]])
+    return writer.close()
+
+
+def stand_in(dimension: int) -> NDArray[np.float32]:
+    """Return a unit vector ``(dimension,)`` that no model gives."""
+    values: NDArray[np.float32] = np.full(dimension, 1 / np.sqrt(dimension), np.float32)
+    values[1::2] *= -1
+    return values
+
+
+def _unknown_rows(shards: VectorShards) -> NDArray[np.int64]:
+    expected = stand_in(shards.dimension).astype(shards.dtype).astype(np.float32)
+    found = [
+        start + np.flatnonzero((shards.read(start, stop) == expected).all(axis=1))
+        for start, stop in _steps(0, len(shards))
+    ]
+    return np.concatenate([np.empty(0, np.int64), *found])
+
+
+def shard_facts(shards: VectorShards) -> dict[str, Any]:
+    """Return what a run's manifest says about vectors."""
+    return {"rows": len(shards), "dimension": shards.dimension, **shards.extra}
