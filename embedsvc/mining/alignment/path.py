@@ -46,7 +46,7 @@ def best_path(band: Band, shapes: Sequence[Shape], scores: BlockScores, skips: S
             [scores(begin, end), np.full((1, last - first), skips.source, np.float32)]
         ).astype(np.float64)
         inserted = np.empty(last - first, bool)
-        slope = skips.target * np.arange(int((band.high - band.low)[begin:end].max()) + 1)
+        slope = skips.target * np.arange((band.high - band.low)[begin:end].max() + 1, dtype=np.float64)
         for row in range(begin, end):
             start, stop = band.offsets[row] - first, band.offsets[row + 1] - first
             reached = best.take(origins[:, start:stop])

@@ -46,9 +46,13 @@ def _half_mean_cosines(blocks: Blocks, other: Blocks) -> Floats:
 
 
 def above_chance(
-    source: Blocks, target: Blocks, chance: Chance, sizes: Shape, ends: tuple[NDArray[np.int64], NDArray[np.int64]]
+    source: Blocks,
+    target: Blocks,
+    chance: Chance,
+    sizes: Shape,
+    ends: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> tuple[Floats, Floats]:
-    """Return the cosines of pairs of blocks of these sizes with these last sentences, and by how much they exceed chance."""
+    """Return the cosines of pairs of blocks, by sizes and last sentences, and how far they exceed chance."""
     (a, b), (i, j) = sizes, ends
     cosines = np.einsum("ij,ij->i", source.vectors[a - 1, i], target.vectors[b - 1, j])
     return cosines, cosines - chance.source[a - 1, i] - chance.target[b - 1, j]
@@ -86,7 +90,9 @@ def _product_rows(band: Band, begin: int, end: int) -> Iterator[tuple[int, int]]
     begin = max(begin, 1)
     while begin < end:
         stop = min(begin + _PRODUCT_ROWS, end)
-        while stop > begin + 1 and _rectangle(band, begin, stop) > 4 * (band.offsets[stop] - band.offsets[begin]):
+        while stop > begin + 1 and _rectangle(band, begin, stop) > 4 * (
+            band.offsets[stop] - band.offsets[begin]
+        ):
             stop = (begin + stop) // 2
         yield begin, stop
         begin = stop
@@ -96,9 +102,7 @@ def _rectangle(band: Band, begin: int, stop: int) -> int:
     return (stop - begin) * int(band.high[stop - 1] - band.low[begin] + 1)
 
 
-def _products(
-    source: Blocks, target: Blocks, rows: Shape, columns: Shape, shapes: Sequence[Shape]
-) -> Floats:
+def _products(source: Blocks, target: Blocks, rows: Shape, columns: Shape, shapes: Sequence[Shape]) -> Floats:
     found = np.empty((len(shapes), rows[1] - rows[0], columns[1] - columns[0]), np.float32)
     for position, (a, b) in enumerate(shapes):
         left = source.vectors[a - 1, rows[0] - 1 : rows[1] - 1]

@@ -40,7 +40,10 @@ def align_vectors(
     sentences, and no more than there are sizes; both sides together at most one more.
     Time and memory are linear in n + m. Raises InvalidInputError and DimensionMismatchError.
     """
-    blocks = checked_blocks(source, source_lengths, "source"), checked_blocks(target, target_lengths, "target")
+    blocks = (
+        checked_blocks(source, source_lengths, "source"),
+        checked_blocks(target, target_lengths, "target"),
+    )
     return align_blocks(*blocks, max_bead=max_bead)
 
 
