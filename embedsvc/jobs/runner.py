@@ -28,10 +28,11 @@ _PATIENCE_S = 10.0  # after a start that the disk or the system did not allow
 
 @dataclass(frozen=True)
 class RunnerOptions:
-    """How many jobs run side by side, on how many processors each, and how long ended ones are kept."""
+    """How many jobs run side by side, their threads and niceness; how long ended ones are kept."""
 
     max_running: int
     threads: int
+    niceness: int
     retention_s: float | None = None
 
 
@@ -259,6 +260,7 @@ class JobRunner:
             kind=kind_of(request.kind),
             model=self._find_model(request.model),
             threads=self._options.threads,
+            niceness=self._options.niceness,
         )
 
     def _expire(self) -> None:
