@@ -15,7 +15,7 @@ from embedsvc.compression import DAMAGE, open_unpacked
 from embedsvc.errors import InvalidInputError, NotFoundError
 
 MAX_LINE_BYTES = 64 << 20
-"""The longest line read unless the caller says otherwise; a longer one is no text but would fill the memory."""
+"""The longest line read unless the caller says otherwise; a longer one is no text, but fills the memory."""
 
 _OTHER_ENCODINGS = {  # by byte order mark, the longer first
     b"\xff\xfe\0\0": "UTF-32",
@@ -41,7 +41,7 @@ def iterate_lines(
         if number == 1:
             raw = _without_byte_order_mark(raw, path)
         if b"\0" in raw:
-            raise InvalidInputError(f"{path} line {number}: a NUL byte; this is not a text file")
+            raise InvalidInputError(f"{path} line {number}: a NUL byte; this is not a UTF-8 text file")
         try:
             line = raw.decode()
         except UnicodeDecodeError as error:
