@@ -6,11 +6,12 @@ Codes are ISO 639-1 where there is one, else ISO 639-3: "en", "zh", "ceb"; "und"
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from functools import lru_cache
 from threading import Lock
 from typing import Any
 
+import numpy as np
 from langcodes import Language
 from langcodes.data_dicts import NORMALIZED_MACROLANGUAGES
 from langcodes.tag_parser import LanguageTagError
@@ -27,6 +28,11 @@ _NO_LANGUAGE = {"zxx", "mis", "mul"}
 # Egyptian lines, and the "sdh" lines are all Sorani): a filter for "zh" must not lose a tenth of its texts.
 _FOLDED = {"wuu": "zh", "yue": "zh", "arz": "ar", "ary": "ar", "sdh": "ckb"}
 
+# Nearly one written language: a sentence of one is often likelier in another.
+_NEARLY_ONE = {"bs", "hr", "sr"}
+# Of Nigerian Fulfulde, 4 % of its own lines are taken for another language by ten to one.
+_UNRELIABLE = {"fuv"}
+
 _lock = Lock()
 
 
@@ -42,6 +48,38 @@ def detect_language(text: str) -> str:
     if confidence < _MIN_CONFIDENCE or label in _NO_LANGUAGE:
         return UNDECIDED
     return normalize_language(_FOLDED.get(label, label))
+
+
+def language_odds(text: str, language: str) -> float:
+    """Return how many times as probable as ``language`` the most probable other language of a text is.
+
+    ``language`` is one of `detectable_languages`; Bosnian, Croatian and Serbian count as one. Probabilities
+    are the detector's, which allow for length: of a short text all languages are about equally probable.
+    About 0.1 ms for a sentence.
+    """
+    group = _NEARLY_ONE if language in _NEARLY_ONE else {language}
+    labels = frozenset[str]().union(*(_labels()[code] for code in group))
+    if _identifier().classify(text)[0] in labels:
+        return 0.0
+    ranks = _identifier().rank(text)
+    wanted = sum(probability for label, probability in ranks if label in labels)
+    return float(ranks[0][1] / max(wanted, 1e-30))
+
+
+def detectable_languages() -> Set[str]:
+    """Return the codes of the languages that the detector recognises reliably."""
+    return _labels().keys()
+
+
+@lru_cache(maxsize=1)
+def _labels() -> dict[str, frozenset[str]]:
+    """The detector's labels of each language: several where it cannot tell members of a language."""
+    labels = _identifier().labels
+    codes = {label: _FOLDED.get(label, label) for label in labels if label not in _NO_LANGUAGE}
+    found: dict[str, set[str]] = {}
+    for label, code in codes.items():
+        found.setdefault(normalize_language(code), set()).add(label)
+    return {code: frozenset(group) for code, group in found.items() if code not in _UNRELIABLE}
 
 
 def normalize_language(code: str) -> str:
@@ -96,4 +134,6 @@ def _identifier() -> Any:
 def _load_identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier.nb_ptc = identifier.nb_ptc.astype(np.float32)  # float16 takes half as long again
+    return identifier

@@ -155,7 +155,9 @@ def given_vectors(path: Path, texts: SideTexts | None, folder: Path, name: str) 
 def _chosen(given: VectorShards, texts: SideTexts, folder: Path) -> VectorShards:
     """Copy the vectors of the sentences that are kept, each that of its first record."""
     extra = {"vectors": given.fingerprints(), "texts": texts.sha256}
-    writer = ShardWriter(folder, rows=len(texts), dimension=given.dimension, dtype=given.dtype.name, extra=extra)
+    writer = ShardWriter(
+        folder, rows=len(texts), dimension=given.dimension, dtype=given.dtype.name, extra=extra
+    )
     records = texts.store.first_records()
     for start, stop in _steps(writer.next_row, len(texts)):
         wanted = records[start:stop]

@@ -46,6 +46,7 @@ def best_path(band: Band, shapes: Sequence[Shape], scores: BlockScores, skips: S
             [scores(begin, end), np.full((1, last - first), skips.source, np.float32)]
         ).astype(np.float64)
         inserted = np.empty(last - first, bool)
+        slope = skips.target * np.arange(int((band.high - band.low)[begin:end].max()) + 1)
         for row in range(begin, end):
             start, stop = band.offsets[row] - first, band.offsets[row + 1] - first
             reached = best[origins[:, start:stop]]
@@ -54,7 +55,7 @@ def best_path(band: Band, shapes: Sequence[Shape], scores: BlockScores, skips: S
             if row == 0:
                 values[0] = 0.0
             best[first + start : first + stop] = _with_insertions(
-                values, skips.target, inserted[start:stop]
+                values, slope[: stop - start], inserted[start:stop]
             )
         choices[first:last] = np.where(inserted, len(moves), (best[origins] + gains).argmax(axis=0))
     return _trace(band, [*moves, (0, 1)], choices)
@@ -79,10 +80,9 @@ def _origins(band: Band, moves: Sequence[Shape], begin: int, end: int) -> NDArra
 
 
 def _with_insertions(
-    values: NDArray[np.float64], skip: float, inserted: NDArray[np.bool_]
+    values: NDArray[np.float64], slope: NDArray[np.float64], inserted: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Return the best sums of a row when each cell may also come from its left; mark those that do."""
-    slope = skip * np.arange(len(values))
     values -= slope
     running = np.maximum.accumulate(values)
     np.greater(running, values, out=inserted)
