@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from embedsvc.collections.collection import Collection
     from embedsvc.encoder import Encoder, load_encoder
     from embedsvc.mining.mine import mine
+    from embedsvc.mining.score import score_pairs
     from embedsvc.server.app import create_app
     from embedsvc.settings import Settings
 
@@ -27,8 +28,9 @@ _PUBLIC = {
     "create_app": "embedsvc.server.app",
     "load_encoder": "embedsvc.encoder",
     "mine": "embedsvc.mining.mine",
+    "score_pairs": "embedsvc.mining.score",
 }
-__all__ = ["Collection", "Encoder", "Settings", "create_app", "load_encoder", "mine"]
+__all__ = ["Collection", "Encoder", "Settings", "create_app", "load_encoder", "mine", "score_pairs"]
 
 
 def __getattr__(name: str) -> Any:
