@@ -8,9 +8,11 @@ import io
 import lzma
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
+
+from embedsvc.errors import InvalidInputError
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -18,9 +20,7 @@ else:
     from backports import zstd
 
 PACKED_SUFFIXES = (".gz", ".xz", ".zst")
-DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zstd.ZstdError)
-"""What reading a damaged archive raises."""
-
+_DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zstd.ZstdError)
 _BUFFER_BYTES = 1 << 16
 
 
@@ -28,6 +28,15 @@ def open_unpacked(path: Path) -> IO[bytes]:
     """Open a file for reading; a packed one gives what is inside."""
     opener: Any = {".gz": gzip.open, ".xz": lzma.open, ".zst": zstd.open}.get(path.suffix, open)
     return cast(IO[bytes], opener(path, "rb"))
+
+
+@contextlib.contextmanager
+def damage_named(path: Path, place: Callable[[], str]) -> Iterator[None]:
+    """Turn a damaged archive, noticed while reading, into InvalidInputError; ``place`` is the last good one."""
+    try:
+        yield
+    except _DAMAGED as error:
+        raise InvalidInputError(f"{path} after {place()}: damaged {path.suffix} file: {error}") from error
 
 
 @contextlib.contextmanager
@@ -51,6 +60,6 @@ def _packer(file: IO[bytes], suffix: str) -> Any:
     return zstd.ZstdFile(file, "wb", level=6)
 
 
-def without_compression(path: Path) -> Path:
+def without_packing(path: Path) -> Path:
     """Return the path without the suffix of an archive: pairs.tsv.gz → pairs.tsv."""
     return path.with_suffix("") if path.suffix in PACKED_SUFFIXES else path

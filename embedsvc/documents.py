@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from embedsvc.collections.document import Document, check_document
-from embedsvc.compression import PACKED_SUFFIXES, without_compression
+from embedsvc.compression import PACKED_SUFFIXES, without_packing
 from embedsvc.errors import InvalidInputError
 from embedsvc.parquet_rows import parquet_rows
 from embedsvc.rows import json_rows, table_rows
@@ -50,7 +50,7 @@ def read_documents(path: Path, names: FieldNames | None = None) -> Iterator[Docu
     """
     path = Path(path)
     names = names or FieldNames()
-    kind = without_compression(path).suffix
+    kind = without_packing(path).suffix
     if kind == ".txt":
         return _from_lines(path)
     if kind == ".tsv":
@@ -66,7 +66,7 @@ def read_documents(path: Path, names: FieldNames | None = None) -> Iterator[Docu
 
 
 def _from_lines(path: Path) -> Iterator[Document]:
-    name = without_compression(path).name
+    name = without_packing(path).name
     for number, line in iterate_lines(path):
         if line.strip():
             yield check_document(Document(f"{name}:{number}", line), f"{path} line {number}: document")

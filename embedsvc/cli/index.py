@@ -146,14 +146,14 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
 
 def _count(file: Path) -> int | None:
     """Return the number of documents in a file, about; None for a packed one."""
-    from embedsvc.compression import without_compression
+    from embedsvc.compression import without_packing
 
     if file.suffix == ".parquet":
         from pyarrow.parquet import read_metadata
 
         rows: int = read_metadata(file).num_rows
         return rows
-    if without_compression(file) != file:
+    if without_packing(file) != file:
         return None
     with file.open("rb") as lines:
         return sum(block.count(b"\n") for block in iter(lambda: lines.read(1 << 20), b""))

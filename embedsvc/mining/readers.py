@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from embedsvc.compression import PACKED_SUFFIXES, without_compression
+from embedsvc.compression import PACKED_SUFFIXES, without_packing
 from embedsvc.errors import InvalidInputError
 from embedsvc.languages import normalize_language
 from embedsvc.mining.ingest_options import KINDS, IngestOptions
@@ -79,7 +79,7 @@ def _sentences(path: Path, lines: Lines, *, sure: bool) -> Iterator[Record]:
 
 def kind_of(path: Path) -> str:
     """Return the kind of a file by its name; raise InvalidInputError for an unknown one."""
-    suffix = without_compression(path).suffix
+    suffix = without_packing(path).suffix
     if suffix.lower() in _KIND_OF_SUFFIX:
         return _KIND_OF_SUFFIX[suffix.lower()]
     if not suffix or (suffix not in _NO_LANGUAGE and _is_language(suffix[1:])):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 from xml.parsers import expat
 
-from embedsvc.compression import DAMAGE, open_unpacked
+from embedsvc.compression import damage_named, open_unpacked
 from embedsvc.errors import InvalidInputError
 from embedsvc.textfiles import check_file
 
@@ -51,14 +51,11 @@ def stream_xml(path: Path, root: str, content: Content[Item]) -> Iterator[Item]:
     check_file(path)
     parser = _parser(path, root, content)
     try:
-        with open_unpacked(path) as file:
+        with open_unpacked(path) as file, damage_named(path, lambda: f"line {parser.CurrentLineNumber}"):
             while block := file.read(_BLOCK_BYTES):
                 parser.Parse(block, False)
                 yield from content.taken()
         parser.Parse(b"", True)
-    except DAMAGE as error:
-        place = f"{path} after line {parser.CurrentLineNumber}"
-        raise InvalidInputError(f"{place}: damaged {path.suffix} file: {error}") from error
     except expat.ExpatError as error:
         place = f"{path} line {error.lineno}, column {error.offset + 1}"
         raise InvalidInputError(f"{place}: damaged XML: {expat.ErrorString(error.code)}") from error

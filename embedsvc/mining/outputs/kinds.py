@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from embedsvc.compression import PACKED_SUFFIXES, without_compression
+from embedsvc.compression import PACKED_SUFFIXES, without_packing
 from embedsvc.errors import InvalidInputError
 
 OutputFormat = Literal["tsv", "jsonl", "parquet", "moses", "tmx", "xliff"]
@@ -38,7 +38,7 @@ def output_kind(path: Path, format: str | None = None) -> OutputKind:
     Raises InvalidInputError for an unknown name or suffix, and for a packed Parquet file.
     """
     packed = path.suffix if path.suffix in PACKED_SUFFIXES else ""
-    suffix = without_compression(path).suffix
+    suffix = without_packing(path).suffix
     found = _BY_SUFFIX.get(suffix) if format is None else _named(format)
     if found is None:
         raise InvalidInputError(

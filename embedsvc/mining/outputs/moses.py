@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from embedsvc.compression import packing, without_compression
+from embedsvc.compression import packing, without_packing
 from embedsvc.errors import InvalidInputError
 from embedsvc.mining.outputs.info import OutputInfo
 from embedsvc.mining.outputs.kinds import OutputKind
@@ -20,7 +20,7 @@ def moses_paths(path: Path, info: OutputInfo, packed: str = "") -> tuple[Path, P
 
     Raises InvalidInputError when both sides have the same language, so that both had one name.
     """
-    base = without_compression(path) if packed else path
+    base = without_packing(path) if packed else path
     base = base.with_suffix("") if base.suffix == ".moses" else base
     tags = (info.source_language or "src", info.target_language or "tgt")
     if tags[0] == tags[1]:
