@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema, WrapValidator
 
 from embedsvc.mining.alignment.texts import BlockVectors
 from embedsvc.mining.alignment.vectors import MAX_BEAD
@@ -13,6 +14,20 @@ from embedsvc.mining.margin import Margin
 from embedsvc.server.requests.body import StrictRequest
 
 Sentences = Annotated[list[str], Field(min_length=1, fail_fast=True)]
+
+
+def _text_or_sentences(given: Any, sentences: Callable[[Any], list[str]]) -> Any:
+    return given if isinstance(given, str) else sentences(given)
+
+
+# A union of the two would name its members in every error.
+TextOrSentences = Annotated[
+    Sentences,
+    WrapValidator(_text_or_sentences),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+    ),
+]
 
 
 class EmbeddingItem(BaseModel):
@@ -82,8 +97,8 @@ class MineRequest(StrictRequest):
 
 
 class AlignRequest(StrictRequest):
-    source: Sentences | str = Field(description="The sentences of a document, or a text to be split.")
-    target: Sentences | str
+    source: TextOrSentences = Field(description="The sentences of a document, or a text to be split.")
+    target: TextOrSentences
     source_language: str | None = Field(None, description="Of a text; null: detected.")
     target_language: str | None = None
     max_bead: int = Field(MAX_BEAD, ge=1, le=16, description="Most sentences on one side of a bead.")

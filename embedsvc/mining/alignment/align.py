@@ -21,7 +21,7 @@ from embedsvc.mining.alignment.texts import (
 )
 from embedsvc.mining.alignment.vectors import MAX_BEAD, align_blocks, check_max_bead
 from embedsvc.options import EncodeOptions
-from embedsvc.tokens import Truncate
+from embedsvc.tokens import Truncate, check_unicode
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def align(
     Raises InvalidInputError naming the side and the sentence, and for a side without sentences.
     """
     options = AlignOptions(max_bead, block_vectors, prompt_name, prompt, dimensions, truncate)
-    sides = _sentences(source, source_language, "source"), _sentences(target, target_language, "target")
+    sides = sentences_of(source, source_language, "source"), sentences_of(target, target_language, "target")
     return align_sentences(*sides, encoder or load_encoder(), options)
 
 
@@ -104,10 +104,11 @@ def _aligned(source: TextSide, target: TextSide, encoder: Encoder, options: Alig
     return align_blocks(*read, max_bead=options.max_bead)
 
 
-def _sentences(document: str | Sequence[str], language: str | None, name: str) -> Sequence[str]:
+def sentences_of(document: str | Sequence[str], language: str | None, name: str) -> Sequence[str]:
+    """Return the sentences of a document given as a text or as their list."""
     if not isinstance(document, str):
         return document
-    check_texts([document], name=name) if document.strip() else None
+    check_unicode(document, name, param=name)
     return document_of_text(document, language).sentences
 
 

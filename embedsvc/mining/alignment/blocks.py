@@ -103,7 +103,8 @@ def mean_blocks(vectors: NDArray[Any], weights: ArrayLike, sizes: int) -> Floats
     weighted = np.asarray(vectors, np.float32) * np.asarray(weights, np.float32)[:, None]
     sums: Floats = block_sums(weighted, sizes)
     norms = np.sqrt(np.einsum("aij,aij->ai", sums, sums))[..., None]
-    return np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0)
+    unit: Floats = np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0)
+    return unit
 
 
 def check_widths(source: Blocks, target: Blocks) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter
 
-from embedsvc.mining.alignment.align import align
+from embedsvc.mining.alignment.align import AlignOptions, align_sentences, sentences_of
+from embedsvc.mining.alignment.beads import Bead
 from embedsvc.mining.mine import mine
 from embedsvc.server.errors import BodyTooLargeError
 from embedsvc.server.schemas import AlignRequest, AlignResponse, BeadBody, MineRequest, MineResponse, PairBody
-from embedsvc.server.state import StateDep
+from embedsvc.server.state import ServerState, StateDep
 
 router = APIRouter(prefix="/v1/bitext", tags=["bitext"])
 
@@ -16,7 +19,7 @@ router = APIRouter(prefix="/v1/bitext", tags=["bitext"])
 @router.post("/mine")
 async def mine_pairs(request: MineRequest, state: StateDep) -> MineResponse:
     """Find the pairs that are probably translations, best first."""
-    _check_size(request, state, "embedsvc mine")
+    _check_size(request.source, request.target, state, "embedsvc mine")
     pairs = await state.mining.run(
         mine,
         request.source,
@@ -45,17 +48,7 @@ async def mine_pairs(request: MineRequest, state: StateDep) -> MineResponse:
 @router.post("/align")
 async def align_documents(request: AlignRequest, state: StateDep) -> AlignResponse:
     """Align the sentences of two documents that are translations of each other, in order."""
-    _check_size(request, state, "embedsvc align")
-    beads = await state.mining.run(
-        align,
-        request.source,
-        request.target,
-        encoder=state.encoder,
-        source_language=request.source_language,
-        target_language=request.target_language,
-        max_bead=request.max_bead,
-        block_vectors=request.block_vectors,
-    )
+    beads = await state.mining.run(_beads, request, state)
     return AlignResponse(
         beads=[
             BeadBody.model_construct(
@@ -71,10 +64,19 @@ async def align_documents(request: AlignRequest, state: StateDep) -> AlignRespon
     )
 
 
-def _check_size(request: MineRequest | AlignRequest, state: StateDep, command: str) -> None:
+def _beads(request: AlignRequest, state: ServerState) -> list[Bead]:
+    """Split the texts that are no lists yet and align."""
+    source = sentences_of(request.source, request.source_language, "source")
+    target = sentences_of(request.target, request.target_language, "target")
+    _check_size(source, target, state, "embedsvc align")
+    options = AlignOptions(max_bead=request.max_bead, block_vectors=request.block_vectors)
+    return align_sentences(source, target, state.encoder, options)
+
+
+def _check_size(source: Sequence[str], target: Sequence[str], state: ServerState, command: str) -> None:
     limit = state.settings.max_mine_sentences
-    for name, sentences in (("source", request.source), ("target", request.target)):
-        if not isinstance(sentences, str) and len(sentences) > limit:
+    for name, sentences in (("source", source), ("target", target)):
+        if len(sentences) > limit:
             raise BodyTooLargeError(
                 f"{name} has {len(sentences)} sentences; max_mine_sentences = {limit}; "
                 f"for larger files: {command}",
