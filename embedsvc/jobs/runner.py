@@ -113,8 +113,9 @@ class JobRunner:
             self._running.clear()
 
     def _sleep(self, seconds: float) -> None:
-        self._wake.wait(seconds)
-        self._wake.clear()
+        if not self._closing:  # the wake that told of it may have been taken
+            self._wake.wait(seconds)
+            self._wake.clear()
 
     def _attempt(self) -> None:
         """Do what is to be done; whatever goes wrong, the runner goes on."""

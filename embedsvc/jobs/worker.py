@@ -23,7 +23,7 @@ from embedsvc.jobs.kinds import options_of
 from embedsvc.jobs.priority import give_way
 from embedsvc.jobs.progress import PROGRESS, ProgressFile
 from embedsvc.jobs.record import Failure
-from embedsvc.jobs.store import RESULT_LINES, WORK
+from embedsvc.jobs.store import JOB_LOCK, RESULT_LINES, WORK
 from embedsvc.model_folder import open_model_folder
 from embedsvc.runtime import open_runtime
 
@@ -68,7 +68,7 @@ def _outcome(spec: JobSpec) -> Outcome:
 
 def _done(spec: JobSpec) -> Outcome:
     folder = Path(spec.folder)
-    with (folder / "lock").open("a") as lock:
+    with (folder / JOB_LOCK).open("a") as lock:
         _await(lock.fileno())
         progress = ProgressFile(folder / PROGRESS)
         task = JobTask(

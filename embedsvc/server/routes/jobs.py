@@ -19,7 +19,7 @@ from embedsvc.server.files import CheckedFile
 from embedsvc.server.inference import state_of
 from embedsvc.server.job_cards import PATH
 from embedsvc.server.jobs import Jobs
-from embedsvc.server.requests.body import NDJSON, body_of, query_of, read_body, read_query
+from embedsvc.server.requests.body import NDJSON, body_of, is_json, query_of, read_body, read_query
 from embedsvc.server.requests.jobs import (
     JobBody,
     JobCard,
@@ -31,7 +31,7 @@ from embedsvc.server.requests.jobs import (
     form_schema,
 )
 from embedsvc.server.requests.lines import ClientGoneError, body_chunks
-from embedsvc.server.requests.multipart import is_form, too_large
+from embedsvc.server.requests.multipart import FORM, is_form, too_large
 from embedsvc.server.state import ServerState, StateDep
 
 _OBEYED_S = 10.0
@@ -58,6 +58,8 @@ async def create_job(request: Request) -> Response:
     await state_of(request).storage.run(jobs.check_room)
     if is_form(request.headers):
         return await _uploaded(request, jobs)
+    if not is_json(request.headers):
+        raise InvalidInputError(f"send {FORM} with files, or application/json with paths")
     body = await read_body(request, JobBody)
     new = jobs.checked(body.model_dump(), request.state.client)
     return _accepted(jobs, await state_of(request).storage.run(jobs.admit_paths, new, body.paths()))
