@@ -5,6 +5,7 @@
     │   ├── TextTooLongError    400  text_too_long        more tokens than the model takes
     │   └── DimensionMismatchError 400 dimension_mismatch vectors of another width
     ├── NotFoundError           404  not_found            an unknown collection, document or model
+    ├── JobStateError           409  job_state            a job is not in the state that this needs
     ├── ModelError              500  model_error          a model folder that cannot be opened
     │   └── ModelMismatchError  409  model_mismatch       stored vectors are of another model
     ├── StorageError            500  storage_error        a file or database that cannot be trusted
@@ -58,6 +59,13 @@ class NotFoundError(EmbedsvcError):
 
     status = 404
     code = "not_found"
+
+
+class JobStateError(EmbedsvcError):
+    """A job is not, or no longer, in a state in which that can be done."""
+
+    status = 409
+    code = "job_state"
 
 
 class ModelError(EmbedsvcError):

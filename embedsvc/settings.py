@@ -98,7 +98,7 @@ class Settings(BaseSettings):
         "* is every one.",
     )
 
-    data_dir: Path = Field(Path("~/.local/share/embedsvc"), description="Folder of the collections.")
+    data_dir: Path = Field(Path("~/.local/share/embedsvc"), description="Folder of the collections and jobs.")
     backend: Literal["embedded", "milvus"] = Field(
         "embedded", description="Where collections are kept: in the data_dir, or in Milvus ([milvus] extra)."
     )
@@ -132,6 +132,31 @@ class Settings(BaseSettings):
     )
     max_mine_sentences: int = Field(
         10_000, ge=1, description="Most sentences per side of one bitext mining request."
+    )
+    jobs_root: Path | None = Field(
+        None,
+        description="Folder below which jobs may read files by their path; none: jobs take uploads only.",
+    )
+    max_upload_bytes: int = Field(
+        8 * 1024**3, ge=1, description="Largest upload of one job, in bytes, all of its files together."
+    )
+    max_running_jobs: int = Field(1, ge=1, description="Jobs that run side by side; others wait in order.")
+    max_queued_jobs: int = Field(32, ge=1, description="Jobs that wait or run; above it new ones get 429.")
+    job_threads: int | None = Field(
+        None, ge=1, description="Threads of each job; none is one for every other processor."
+    )
+    job_niceness: int = Field(
+        19,
+        ge=0,
+        le=19,
+        description="How far jobs stand behind requests: 19 runs them only on idle processors, 0 as equals.",
+    )
+    job_device: str = Field("cpu", description="Device of torch models in jobs: cpu, cuda, cuda:1 …")
+    job_retention_s: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds after its end at which a job is deleted with its files; none keeps it.",
     )
     max_body_bytes: int = Field(16 * 1024 * 1024, ge=1, description="Largest request body, in bytes.")
     request_timeout_s: float = Field(
@@ -189,7 +214,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"has {entry!r}; an origin is scheme://host[:port] without a path, or *")
         return given
 
-    @field_validator("config", "data_dir", "keys_file", "tls_cert", "tls_key")
+    @field_validator("config", "data_dir", "jobs_root", "keys_file", "tls_cert", "tls_key")
     @classmethod
     def _expand_home(cls, given: Path | None) -> Path | None:
         return given.expanduser() if given else None

@@ -51,7 +51,9 @@ from embedsvc.cli.options import (
     "in all.",
 )
 @click.option("--threshold", type=float, help="Least score kept; without it the score is calibrated.")
-@click.option("--precision", type=float, help="Share of right pairs wanted, such as 0.95; sets the threshold.")
+@click.option(
+    "--precision", type=float, help="Share of right pairs wanted, such as 0.95; sets the threshold."
+)
 @click.option("--dev", type=INPUT_FILE, help="TSV of pairs known to be translations: calibrates the score.")
 @click.option(
     "--filters",
@@ -66,6 +68,7 @@ from embedsvc.cli.options import (
     show_default=True,
     help="A byte that is not UTF-8 is an error, or becomes U+FFFD.",
 )
+@click.option("--kind", help="What the files are, whatever their names: txt, tsv, jsonl, parquet, tmx, xliff")
 @click.option("--columns", help="Columns of .tsv files without a header, with commas: id,text.")
 @click.option("--text-field", default="text", show_default=True, help="Column or key of the sentence.")
 @click.option("--id-field", help="Column or key of its id.  [default: id, where there is one]")
@@ -84,9 +87,7 @@ from embedsvc.cli.options import (
     show_default=True,
     help="How the nearest vectors are found; auto is exact as long as time allows.",
 )
-@click.option(
-    "--memory", type=ByteCount(), default="2GiB", show_default=True, help="Memory of that search."
-)
+@click.option("--memory", type=ByteCount(), default="2GiB", show_default=True, help="Memory of that search.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of that search.  [default: all]")
 @click.option("--all-candidates", is_flag=True, help="Write every candidate, whatever its score.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of samples and bootstrap.")

@@ -57,12 +57,18 @@ def read_records(path: Path, options: IngestOptions, on_bad_bytes: BadBytes | No
         return _records(f"{path} line", table_rows(path, lines, options.columns), options)
     if kind == "jsonl":
         return _records(f"{path} line", json_rows(path, lines), options)
-    return _sentences(path, lines)
+    return _sentences(path, lines, sure=options.kind is not None)
 
 
-def _sentences(path: Path, lines: Lines) -> Iterator[Record]:
+def _sentences(path: Path, lines: Lines, *, sure: bool) -> Iterator[Record]:
     number, line = 0, ""
     for number, line in lines:
+        if number == 1 and "\t" in line and not sure:
+            raise InvalidInputError(
+                f"{path} line 1 has a tab: for a table give kind tsv, and columns where its first line does "
+                "not name them (id,text); for sentences with tabs give kind txt",
+                param="kind",
+            )
         yield Record(number, line)
     if number == 1 and "\r" in line:
         raise InvalidInputError(

@@ -34,7 +34,9 @@ def work_folder(folder: Path | None, out: Path) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise InvalidInputError(f"work folder {folder} is in use by another process", param="work") from error
+            raise InvalidInputError(
+                f"work folder {folder} is in use by another process", param="work"
+            ) from error
         yield folder
 
 

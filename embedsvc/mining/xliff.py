@@ -9,7 +9,7 @@ from pathlib import Path
 from embedsvc.mining.inline_markup import InlineMarkup, SegmentText
 from embedsvc.mining.records import Record
 from embedsvc.mining.translation_units import TranslationUnit, Variant, pairs_in, records_in
-from embedsvc.mining.xml_stream import FOREIGN, Attributes, stream_xml
+from embedsvc.mining.xml_stream import FOREIGN, XML_LANG, Attributes, stream_xml
 
 _MARKUP = InlineMarkup(
     codes=frozenset({"bpt", "ept", "it", "ph", "cp"}),
@@ -78,7 +78,7 @@ class _XliffContent:
             self._ignored += 1
         elif name in _TEXTS:
             language = self._languages[name == "target"]
-            self._current = self._texts[name] = _Text(attributes.get("xml:lang") or language)
+            self._current = self._texts[name] = _Text(attributes.get(XML_LANG) or language)
             self._open = [self._current.whole]
         elif name == "context" and attributes.get("context-type", "").startswith("x-"):
             self._properties[attributes["context-type"]] = SegmentText(_MARKUP)

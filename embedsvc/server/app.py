@@ -28,6 +28,7 @@ from embedsvc.server.routes import (
     documents,
     embeddings,
     health,
+    jobs,
     search,
     stream,
     tei,
@@ -82,7 +83,7 @@ def create_app(settings: Settings | None = None, *, encoder: Encoder | None = No
     install_error_handlers(app)
     _add_layers(app, settings, keys, metrics)
     needs_key = [Depends(HTTPBearer(auto_error=False))] if keys else []  # for /docs; KeyCheck checks
-    for routes in (embeddings, stream, collections, documents, search, bitext, tei, cohere):
+    for routes in (embeddings, stream, collections, documents, search, bitext, jobs, tei, cohere):
         app.include_router(routes.router, dependencies=needs_key)
     app.include_router(health.router)
     install_docs(app)

@@ -22,6 +22,7 @@ _CHECK_S = 1.0  # how often the file is looked at
 _PUBLIC = ("/", "/health", "/ready", "/openapi.json")  # probes, and pages that are the same everywhere
 _PUBLIC_FOLDER = "/docs"
 _COLLECTIONS = re.compile(r"/v1/collections(?:/[^/]+(/.+))?")
+_JOBS = "/v1/jobs"
 _COLLECTION_VERBS: dict[str, KeyScope] = {
     "": "write",  # a new collection
     "/documents/delete": "write",
@@ -33,6 +34,8 @@ def scope_needed(method: str, path: str) -> KeyScope | None:
     """Return the scope that a request needs; None for what is open to everybody."""
     if method == "GET" and (path in _PUBLIC or f"{path}/".startswith(f"{_PUBLIC_FOLDER}/")):
         return None
+    if path == _JOBS or path.startswith(f"{_JOBS}/"):
+        return "read" if method in ("GET", "HEAD", "OPTIONS") else "write"
     if method == "DELETE" and "/documents/" not in path:
         return "admin"
     if method == "POST" and (found := _COLLECTIONS.fullmatch(path)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.types import Scope
 
 from embedsvc.encoder import Timings
+from embedsvc.jobs.record import State
 from embedsvc.options import Priority
 from embedsvc.scheduling.workers import BatchReport, Observer
 
@@ -84,6 +86,13 @@ class Metrics:
             registry=registry,
         )
 
+        self._jobs = Gauge(
+            "embedsvc_jobs_in_state",
+            "Jobs in each state; 0 on a server that leaves them to another.",
+            ["state"],
+            registry=registry,
+        )
+
     def observe_request(self, scope: Scope, status: int, seconds: float) -> None:
         """Count a request by its route template; unknown paths share one label."""
         route = getattr(scope.get("route"), "path", "unknown")
@@ -100,6 +109,10 @@ class Metrics:
         self._restarts.labels(model.name).set_function(model.restarts)
         for lane in _LANES:
             self._queue_texts.labels(model.name, lane).set_function(partial(model.waiting_texts, lane))
+
+    def watch_jobs(self, state: State, count: Callable[[], int]) -> None:
+        """Ask for the number of jobs in a state at every scrape."""
+        self._jobs.labels(state).set_function(count)
 
     def observe_scoring(self, reranker: str, texts: int, tokens: int, timings: Timings) -> None:
         """Count the texts that a reranker scored, and the time of the request."""

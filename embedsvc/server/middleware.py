@@ -20,6 +20,7 @@ from embedsvc.server.errors import (
     internal_error_response,
 )
 from embedsvc.server.requests.body import is_ndjson
+from embedsvc.server.requests.multipart import is_form
 from embedsvc.server.state import ServerState
 
 _log = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ _DISCARDED_BODIES = 8  # a client sees its 413 only after it has sent its body; 
 
 _STREAMED_PATHS = frozenset({"/v1/embeddings/stream"})
 _DOCUMENTS = re.compile(r"/v1/collections/[^/]+/documents")
+_JOBS = "/v1/jobs"
+_JOB_STREAMS = re.compile(rf"{_JOBS}/[^/]+/(?:events|result)")
 # A small request is refused before it is parsed while every model's interactive lane is full: a refusal
 # must cost next to nothing.
 _SMALL_BYTES = 16 * 1024
@@ -44,6 +47,10 @@ def is_streamed(scope: Scope) -> bool:
     """Read or answered piece by piece, for as long as pieces come: the route itself keeps the limits."""
     path: str = scope["path"]
     if path in _STREAMED_PATHS:
+        return True
+    if path == _JOBS:
+        return scope["method"] == "POST" and is_form(Headers(scope=scope))
+    if scope["method"] == "GET" and _JOB_STREAMS.fullmatch(path):
         return True
     if scope["method"] not in ("GET", "PUT") or not _DOCUMENTS.fullmatch(path):
         return False

@@ -1,4 +1,4 @@
-"""What a running server holds: models, collections, threads. Made and closed by the lifespan."""
+"""What a running server holds: models, collections, jobs, threads. Made and closed by the lifespan."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from embedsvc.collections.backends import AnyCollectionSet, open_collection_set
 from embedsvc.encoder import Encoder
 from embedsvc.errors import StorageError
 from embedsvc.reranker import Reranker
+from embedsvc.server.events import Listeners
+from embedsvc.server.jobs import Jobs
 from embedsvc.server.lanes import Lane
 from embedsvc.server.metrics import Metrics
 from embedsvc.server.models import ModelSet
@@ -39,6 +41,8 @@ class ServerState:
     mining: Lane
     token_vectors: Lane
     reranking: Reranking | None
+    jobs: Jobs
+    listeners: Listeners
 
     @property
     def reranker(self) -> Reranker | None:
@@ -64,13 +68,14 @@ class ServerState:
         except BaseException:
             await models.close(0.0)
             raise
-        if settings.demo:
-            try:
+        try:
+            if settings.demo:
                 await asyncio.to_thread(load_sample, collections, bulk)
-            except BaseException:
-                collections.close()
-                await models.close(0.0)
-                raise
+            jobs = await asyncio.to_thread(Jobs, settings, models, metrics)
+        except BaseException:
+            collections.close()
+            await models.close(0.0)
+            raise
         return cls(
             settings,
             metrics,
@@ -84,10 +89,13 @@ class ServerState:
             mining=Lane("mining", threads=1, limit=8),
             token_vectors=Lane("token vectors", threads=1, limit=32),
             reranking=Reranking(reranker, metrics) if reranker else None,
+            jobs=jobs,
+            listeners=Listeners(),
         )
 
     async def close(self) -> None:
-        """Finish what the models hold, drop what has not begun, close the collections."""
+        """End running jobs, finish what the models hold, drop what has not begun, close the collections."""
+        await self.jobs.close()
         await self.models.close(_CLOSE_S)
         for lane in (self.storage, self.writes, self.checks, self.mining, self.token_vectors):
             lane.close()

@@ -77,11 +77,12 @@ def check_encodable(pair: Pair, number: int) -> None:
     """Raise InvalidInputError for a lone surrogate, which no UTF-8 file can hold."""
     for name, side in (("source", pair.source), ("target", pair.target)):
         for text in (side.text, side.id, side.file, side.document):
+            if text is None or text.isascii():
+                continue
             try:
-                if text is not None:
-                    text.encode()
+                text.encode()
             except UnicodeEncodeError as error:
-                code = ord(error.object[error.start])
+                code = ord(text[error.start])
                 raise InvalidInputError(
                     f"pair {number}: the {name} {text!r} has a lone surrogate, U+{code:04X}, at position "
                     f"{error.start}; no file in UTF-8 can hold it"
