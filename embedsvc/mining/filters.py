@@ -30,6 +30,7 @@ from embedsvc.mining.scripts import (
     OTHER,
     WIDE_FOREIGN,
     WIDE_LETTER,
+    WIDTH,
     CharacterKinds,
     scripts_of,
     split_tag,
@@ -47,7 +48,6 @@ FILTERS = SENTENCE_FILTERS + PAIR_FILTERS
 _LEAST_LETTERS = 0.5
 _LEAST_EXPECTED = 0.3
 _REPEATED = re.compile(r"(\S)\1{7}")
-_WIDTH = 3  # Latin letters that say as much as one wide character
 # Less, and a language's own lines are lost to its neighbours (Bosnian to Croatian); with ten under 1 % are
 # of every language that the detector knows, on FLORES, and it catches 99 % of the lines in other languages.
 _LEAST_ODDS = 10.0
@@ -92,7 +92,10 @@ class SentenceFilters:
         self._options = options
         self.names = tuple(name for name in SENTENCE_FILTERS if name in options.filters)
         self.notes: list[str] = []
-        self._language, self._script = split_tag(options.language) if options.language else (None, None)
+        self._language: str | None = None
+        self._script: str | None = None
+        if options.language is not None:
+            self._language, self._script = split_tag(options.language)
         scripts = scripts_of(self._language, self._script) if self._language else frozenset()
         self._kinds = CharacterKinds(scripts)
         checks: dict[str, Callable[[_Counted], bool]] = {
@@ -140,7 +143,7 @@ class SentenceFilters:
         expected = kinds.count(LETTER) + wide
         letters = expected + kinds.count(FOREIGN) + wide_foreign
         visible = letters + kinds.count(DIGIT) + kinds.count(OTHER)
-        return _Counted(text, len(text) + (_WIDTH - 1) * (wide + wide_foreign), letters, expected, visible)
+        return _Counted(text, len(text) + (WIDTH - 1) * (wide + wide_foreign), letters, expected, visible)
 
     def _is_other_language(self, counted: _Counted) -> bool:
         assert self._language is not None

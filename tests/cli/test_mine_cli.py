@@ -130,9 +130,10 @@ def test_output_is_the_same_bytes_under_any_hash_seed(files: tuple[Path, Path, P
         (b"", 1, "embedsvc: en.txt: no sentence; empty"),
         (b"\n\n", 1, "embedsvc: en.txt: no sentence; all 2 lines are blank"),
         (b"ok\n\xe9t\xe9\n", 1, "embedsvc: {target} line 2: byte 0xe9 at position 0 is not UTF-8"),
-        (b"\x7fELF\x00", 1, "embedsvc: {target} line 1: a NUL byte; this is not a text file"),
-        (b"en-1\tHello\n", 1, "embedsvc: {target} line 1 has a tab; a sentence goes into one column of a "
-                              "tab-separated file. To make them spaces: tr '\\t' ' ' < {target}"),
+        (b"\x7fELF\x00", 1, "embedsvc: {target} line 1: a NUL byte; this is not a UTF-8 text file"),
+        (b"en-1\tHello\n", 1, "embedsvc: {target} line 1 has a tab: for a table give kind tsv, and columns "
+                              "where its first line does not name them (id,text); for sentences with tabs give "
+                              "kind txt"),
     ],
 )  # fmt: skip
 def test_bad_file_is_one_clear_line(

@@ -64,6 +64,7 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_killed_at_any_moment_the_next_run_gives_the_same_bytes(sides: Path) -> None:
+    finished(start(sides, "warm.tsv"))
     begin = time.monotonic()
     finished(start(sides, "whole.tsv"))
     seconds = time.monotonic() - begin
@@ -71,13 +72,13 @@ def test_killed_at_any_moment_the_next_run_gives_the_same_bytes(sides: Path) -> 
     for number in range(5):
         out, job = f"again-{number}.tsv", f"job-{number}"
         process = start(sides, out, "--work", job)
-        time.sleep(chance.uniform(0.1, 0.9) * seconds)
+        time.sleep(chance.uniform(0.05, 0.7) * seconds)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         killed += process.returncode == -signal.SIGKILL
         finished(start(sides, out, "--work", job))
         assert results(sides, out) == results(sides, "whole.tsv")
-    assert killed >= 3, "the runs were over before they could be killed"
+    assert killed >= 2, "the runs were over before they could be killed"
 
 
 @pytest.mark.slow

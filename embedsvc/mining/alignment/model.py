@@ -43,7 +43,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Model:
-    """Cosines above chance: their mean and spread for translations, their spread by chance (its mean is 0)."""
+    """Cosines above chance: mean and spread for translations, spread by chance (there the mean is 0)."""
 
     mean: float
     spread: float
@@ -59,7 +59,10 @@ class Model:
 def first_model(source: Blocks, target: Blocks, chance: Chance) -> Model:
     """Return what is known before any alignment, from random pairs of sentences."""
     generator = np.random.default_rng(1)
-    ends = (generator.integers(0, source.sentences, _SAMPLES), generator.integers(0, target.sentences, _SAMPLES))
+    ends = (
+        generator.integers(0, source.sentences, _SAMPLES),
+        generator.integers(0, target.sentences, _SAMPLES),
+    )
     _, above = above_chance(source, target, chance, (1, 1), ends)
     # The lower half: where documents are short, many random pairs are translations.
     lower = float(np.median(above) - np.quantile(above, 0.1587))
@@ -73,7 +76,9 @@ def first_model(source: Blocks, target: Blocks, chance: Chance) -> Model:
     return Model(_TYPICAL[0] * spread, _TYPICAL[1] * spread, spread, lengths)
 
 
-def fitted_model(model: Model, source: Blocks, target: Blocks, chance: Chance, sizes: Sequence[Shape]) -> Model:
+def fitted_model(
+    model: Model, source: Blocks, target: Blocks, chance: Chance, sizes: Sequence[Shape]
+) -> Model:
     """Return the model with the distributions of the 1-1 beads of a first alignment."""
     moves = np.array(sizes, np.int64).reshape(-1, 2)
     ends = np.cumsum(moves, axis=0)[(moves == 1).all(axis=1)] - 1
@@ -89,13 +94,16 @@ def fitted_model(model: Model, source: Blocks, target: Blocks, chance: Chance, s
         lengths = replace(
             lengths, spread=max(_weighed(_spread(ratios - lengths.mean), lengths.spread, len(ends)), 0.05)
         )
-    return Model(max(mean, model.chance_spread), max(spread, model.chance_spread / 2), model.chance_spread, lengths)
+    return Model(
+        max(mean, model.chance_spread), max(spread, model.chance_spread / 2), model.chance_spread, lengths
+    )
 
 
 def _length_ratios(
     source: Blocks, target: Blocks, ends: tuple[NDArray[np.int64], NDArray[np.int64]]
 ) -> NDArray[np.float64]:
-    assert source.lengths is not None and target.lengths is not None
+    assert source.lengths is not None
+    assert target.lengths is not None
     ratios: NDArray[np.float64] = np.log(target.lengths[0, ends[1]] / source.lengths[0, ends[0]])
     return ratios
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from embedsvc.mining.alignment.band import Band, band_cells
 
-_CHUNK_CELLS = 32_768
+_CHUNK_CELLS = 8_192  # what one chunk needs stays in the processor's cache
 Floats = NDArray[np.float32]
 Shape = tuple[int, int]
 BlockScores = Callable[[int, int], Floats]
@@ -46,18 +46,18 @@ def best_path(band: Band, shapes: Sequence[Shape], scores: BlockScores, skips: S
             [scores(begin, end), np.full((1, last - first), skips.source, np.float32)]
         ).astype(np.float64)
         inserted = np.empty(last - first, bool)
-        slope = skips.target * np.arange(int((band.high - band.low)[begin:end].max()) + 1)
+        slope = skips.target * np.arange((band.high - band.low)[begin:end].max() + 1, dtype=np.float64)
         for row in range(begin, end):
             start, stop = band.offsets[row] - first, band.offsets[row + 1] - first
-            reached = best[origins[:, start:stop]]
+            reached = best.take(origins[:, start:stop])
             reached += gains[:, start:stop]
-            values = reached.max(axis=0)
+            values = np.maximum.reduce(reached, axis=0)
             if row == 0:
                 values[0] = 0.0
             best[first + start : first + stop] = _with_insertions(
                 values, slope[: stop - start], inserted[start:stop]
             )
-        choices[first:last] = np.where(inserted, len(moves), (best[origins] + gains).argmax(axis=0))
+        choices[first:last] = np.where(inserted, len(moves), (best.take(origins) + gains).argmax(axis=0))
     return _trace(band, [*moves, (0, 1)], choices)
 
 

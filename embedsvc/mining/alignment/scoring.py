@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsvc.mining.alignment.band import Band
+from embedsvc.mining.alignment.band import Band, band_cells
 from embedsvc.mining.alignment.blocks import Blocks
 
 Floats = NDArray[np.float32]
@@ -32,6 +32,10 @@ class Chance:
     def between(cls, source: Blocks, target: Blocks) -> Chance:
         return cls(_half_mean_cosines(source, target), _half_mean_cosines(target, source))
 
+    def part(self, source: slice, target: slice) -> Chance:
+        """Return that of the blocks that end with these sentences."""
+        return Chance(self.source[:, source], self.target[:, target])
+
 
 def _half_mean_cosines(blocks: Blocks, other: Blocks) -> Floats:
     rows = np.random.default_rng(0).permutation(other.sentences)[:_SAMPLES]
@@ -42,9 +46,13 @@ def _half_mean_cosines(blocks: Blocks, other: Blocks) -> Floats:
 
 
 def above_chance(
-    source: Blocks, target: Blocks, chance: Chance, sizes: Shape, ends: tuple[NDArray[np.int64], NDArray[np.int64]]
+    source: Blocks,
+    target: Blocks,
+    chance: Chance,
+    sizes: Shape,
+    ends: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> tuple[Floats, Floats]:
-    """Return the cosines of pairs of blocks of these sizes with these last sentences, and by how much they exceed chance."""
+    """Return the cosines of pairs of blocks, by sizes and last sentences, and how far they exceed chance."""
     (a, b), (i, j) = sizes, ends
     cosines = np.einsum("ij,ij->i", source.vectors[a - 1, i], target.vectors[b - 1, j])
     return cosines, cosines - chance.source[a - 1, i] - chance.target[b - 1, j]
@@ -61,19 +69,19 @@ def band_scores(
     """Return (shapes, cells): the cosine above chance of the two blocks that end in each cell of the rows.
 
     Computed as products of a few rows with all columns that any of them has in the band. In row 0 and
-    column 0 no block ends: 0.
+    column 0 no block ends: what stands there is never read.
     """
     first = int(band.offsets[rows[0]])
     found = np.zeros((len(shapes), int(band.offsets[rows[1]]) - first), np.float32)
+    row, column = band_cells(band, *rows)
     for begin, end in _product_rows(band, *rows):
-        low, high = max(int(band.low[begin]), 1), int(band.high[end - 1])
-        products = _products(source, target, (begin, end), (low, high + 1), shapes)
+        low, high = max(int(band.low[begin]), 1), int(band.high[end - 1]) + 1
+        products = _products(source, target, (begin, end), (low, high), shapes)
         if chance is not None:
-            _subtract_chance(products, chance, (begin, end), (low, high + 1), shapes)
-        for row in range(begin, end):
-            left, right = max(int(band.low[row]), 1), int(band.high[row])
-            start = int(band.offsets[row]) - first + left - int(band.low[row])
-            found[:, start : start + right - left + 1] = products[:, row - begin, left - low : right - low + 1]
+            _subtract_chance(products, chance, (begin, end), (low, high), shapes)
+        cells = slice(int(band.offsets[begin]) - first, int(band.offsets[end]) - first)
+        place = (row[cells] - begin) * (high - low) + np.maximum(column[cells] - low, 0)
+        found[:, cells] = products.reshape(len(shapes), -1).take(place, axis=1)
     return found
 
 
@@ -82,7 +90,9 @@ def _product_rows(band: Band, begin: int, end: int) -> Iterator[tuple[int, int]]
     begin = max(begin, 1)
     while begin < end:
         stop = min(begin + _PRODUCT_ROWS, end)
-        while stop > begin + 1 and _rectangle(band, begin, stop) > 4 * (band.offsets[stop] - band.offsets[begin]):
+        while stop > begin + 1 and _rectangle(band, begin, stop) > 4 * (
+            band.offsets[stop] - band.offsets[begin]
+        ):
             stop = (begin + stop) // 2
         yield begin, stop
         begin = stop
@@ -92,9 +102,7 @@ def _rectangle(band: Band, begin: int, stop: int) -> int:
     return (stop - begin) * int(band.high[stop - 1] - band.low[begin] + 1)
 
 
-def _products(
-    source: Blocks, target: Blocks, rows: Shape, columns: Shape, shapes: Sequence[Shape]
-) -> Floats:
+def _products(source: Blocks, target: Blocks, rows: Shape, columns: Shape, shapes: Sequence[Shape]) -> Floats:
     found = np.empty((len(shapes), rows[1] - rows[0], columns[1] - columns[0]), np.float32)
     for position, (a, b) in enumerate(shapes):
         left = source.vectors[a - 1, rows[0] - 1 : rows[1] - 1]

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from embedsvc.errors import InvalidInputError
+from embedsvc.mining.alignment.band import Band, middle
 from embedsvc.mining.alignment.beads import Bead, bead_shapes, spans
 from embedsvc.mining.alignment.blocks import Blocks, check_widths, checked_blocks
 from embedsvc.mining.alignment.coarse import search_band
-from embedsvc.mining.alignment.model import SKIPS, BeadScores, first_model, fitted_model
+from embedsvc.mining.alignment.model import SKIPS, BeadScores, Model, first_model, fitted_model
 from embedsvc.mining.alignment.path import Shape, best_path
 from embedsvc.mining.alignment.scoring import Chance, above_chance
 
 MAX_BEAD = 5
 _MOST_SENTENCES_OF_A_SIDE = 16
-_RADIUS = 6
+_RADIUS = 5
+_LEARNT_ROWS = 1_501
 _FIRST_SHAPES = [(1, 1), (1, 2), (2, 1)]
 
 
@@ -37,7 +40,10 @@ def align_vectors(
     sentences, and no more than there are sizes; both sides together at most one more.
     Time and memory are linear in n + m. Raises InvalidInputError and DimensionMismatchError.
     """
-    blocks = checked_blocks(source, source_lengths, "source"), checked_blocks(target, target_lengths, "target")
+    blocks = (
+        checked_blocks(source, source_lengths, "source"),
+        checked_blocks(target, target_lengths, "target"),
+    )
     return align_blocks(*blocks, max_bead=max_bead)
 
 
@@ -48,12 +54,20 @@ def align_blocks(source: Blocks, target: Blocks, *, max_bead: int = MAX_BEAD) ->
     shapes = [(a, b) for a, b in bead_shapes(max_bead) if a <= source.sizes and b <= target.sizes]
     band = search_band(source.vectors[0], target.vectors[0], _RADIUS)
     chance = Chance.between(source, target)
-    model = first_model(source, target, chance)
-    for tried in ([shape for shape in shapes if shape in _FIRST_SHAPES], shapes):
-        scores = BeadScores(source, target, chance, model, tried)
-        sizes = best_path(band, tried, lambda begin, end: scores.of_rows(band, begin, end), SKIPS)  # noqa: B023
-        model = fitted_model(model, source, target, chance, sizes)
+    scores = BeadScores(source, target, chance, _learnt_model(source, target, chance, band), shapes)
+    sizes = best_path(band, shapes, partial(scores.of_rows, band), SKIPS)
     return _beads(source, target, chance, sizes)
+
+
+def _learnt_model(source: Blocks, target: Blocks, chance: Chance, band: Band) -> Model:
+    """Return the model fitted to a first, simple alignment of the middle of the documents."""
+    model = first_model(source, target, chance)
+    shapes = [(a, b) for a, b in _FIRST_SHAPES if a <= source.sizes and b <= target.sizes]
+    part, row, column = middle(band, _LEARNT_ROWS)
+    rows, columns = slice(row, row + part.rows - 1), slice(column, column + int(part.high[-1]))
+    inner = source.part(rows), target.part(columns), chance.part(rows, columns)
+    scores = BeadScores(*inner, model, shapes)
+    return fitted_model(model, *inner, best_path(part, shapes, partial(scores.of_rows, part), SKIPS))
 
 
 def check_max_bead(max_bead: int) -> None:
