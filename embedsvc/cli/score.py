@@ -73,6 +73,7 @@ def score(
     precision: Any,
     device: str | None,
     progress: bool | None,
+    filters: str | None,
     **options: Any,
 ) -> None:
     """Add score and cosine to the pairs of a file, in their order: .tsv, .jsonl, .parquet, .tmx or .xliff.
@@ -88,7 +89,7 @@ def score(
     refuse_overwriting(out, *(file for file in given if file is not None))
     fields = BitextFields(*_sides(src_field, tgt_field, src_column, tgt_column), header)
     bitext = Bitext(path, target_path, fields, src_lang, tgt_lang)
-    scoring = ScoringOptions(**options)
+    scoring = ScoringOptions(filters=tuple(filters.split(",")) if filters else (), **options)
     encoder = load_encoder(model, runtime=runtime, precision=precision, device=device)
     summary = score_file(bitext, out, scoring, encoder=encoder, progress=progress)
     click.echo(_text(summary, scoring), err=True)
@@ -120,6 +121,8 @@ def _text(summary: Any, options: Any) -> str:
         text += (
             f"; without a score, for a side that is blank or unknown to the model: {summary.without_score}"
         )
+    if summary.reasons:
+        text += "; reasons: " + ", ".join(f"{name} {count}" for name, count in summary.reasons.items())
     if summary.replaced:
         text += f"; replaced: {', '.join(summary.replaced)}"
     return text

@@ -138,7 +138,7 @@ def _write_parquet(file: IO[bytes], bitext: Bitext, added: AddedColumns) -> None
 
 def _extended(schema: Any, added: AddedColumns, pa: Any) -> Any:
     for name, values in added.values.items():
-        kind = pa.string() if any(isinstance(value, str) for value in values) else pa.float64()
+        kind = pa.string() if name == "reason" else pa.float64()
         field = pa.field(name, kind)
         at = schema.get_field_index(name)
         schema = schema.append(field) if at < 0 else schema.set(at, field)

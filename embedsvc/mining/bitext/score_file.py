@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +18,11 @@ from embedsvc.encoder import Encoder
 from embedsvc.errors import InvalidInputError
 from embedsvc.mining.bitext.rewrite import AddedColumns, numbers, rewrite
 from embedsvc.mining.bitext.source import Bitext
+from embedsvc.mining.duplicates import duplicate_key
+from embedsvc.mining.filters import PAIR_FILTERS
 from embedsvc.mining.margin import Margin
 from embedsvc.mining.outputs.kinds import output_kind
+from embedsvc.mining.pair_filters import length_factor, pair_reason
 from embedsvc.mining.score import PairScores, score_pairs
 from embedsvc.textfiles import iterate_lines
 from embedsvc.tokens import Truncate
@@ -28,13 +33,15 @@ class ScoringOptions:
     """How to score a file.
 
     threshold: pairs below it, and those without a score, are left out; None keeps all. source_pool and
-    target_pool: files of lines that count as neighbours besides the bitext's own. The others as for
-    `score_pairs`.
+    target_pool: files of lines that count as neighbours besides the bitext's own. filters: names of filters
+    of pairs (`PAIR_FILTERS`); their verdict goes into a column "reason" and leaves nothing out. The others
+    as for `score_pairs`.
     """
 
     margin: Margin = "ratio"
     k: int = 4
     threshold: float | None = None
+    filters: tuple[str, ...] = ()
     source_pool: Path | None = None
     target_pool: Path | None = None
     prompt_name: str | None = None
@@ -44,19 +51,26 @@ class ScoringOptions:
     batch_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        """Raise InvalidInputError for a threshold that is no number."""
+        """Raise InvalidInputError for a threshold that is no number or an unknown filter."""
         if self.threshold is not None and math.isnan(self.threshold):
             raise InvalidInputError("threshold is not a number", param="threshold")
+        for name in self.filters:
+            if name not in PAIR_FILTERS:
+                raise InvalidInputError(
+                    f"filter {name!r} is none of pairs; choose among {', '.join(PAIR_FILTERS)}",
+                    param="filters",
+                )
 
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """What came out: pairs read, written, without a score; the columns whose old values are gone."""
+    """What came out: pairs read, written, without a score, by reason; the columns whose old values are gone."""
 
     out: Path
     read: int
     written: int
     without_score: int
+    reasons: dict[str, int] = field(default_factory=dict)
     replaced: list[str] = field(default_factory=list)
 
 
@@ -80,15 +94,28 @@ def score_file(
     if not texts:
         raise InvalidInputError(f"{bitext.path} has no pair")
     found = _scores(bitext, texts, options, encoder, progress)
+    columns: dict[str, list[Any]] = {"score": numbers(found.scores), "cosine": numbers(found.cosines)}
+    if options.filters:
+        columns["reason"] = _reasons(texts, options.filters)
     added = AddedColumns(
-        values={"score": numbers(found.scores), "cosine": numbers(found.cosines)},
+        values=columns,
         kept=_kept(found.scores, options.threshold),
         stale={"probability": None, "margin": options.margin},
     )
     _, first = next(bitext.rows())
     written = rewrite(bitext, out, added)
     lost = int(np.isnan(found.scores).sum())
-    return ScoreSummary(out, len(texts), written, lost, added.replaced([*first]))
+    reasons = Counter(reason for reason in columns.get("reason", ()) if reason is not None)
+    return ScoreSummary(
+        out, len(texts), written, lost, dict(sorted(reasons.items())), added.replaced([*first])
+    )
+
+
+def _reasons(texts: Sequence[tuple[str, str]], filters: tuple[str, ...]) -> list[str | None]:
+    """Return the first filter that would drop each pair; None for one that none does, or with a blank side."""
+    normal = [(duplicate_key(source), duplicate_key(target)) for source, target in texts]
+    factor = length_factor(pair for pair in normal if all(pair))
+    return [pair_reason(*pair, filters, length_factor=factor) if all(pair) else None for pair in normal]
 
 
 def _scores(
