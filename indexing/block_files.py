@@ -30,12 +30,9 @@ def write_block(path: Path, lists: BlockLists) -> None:
         np.save(content, side.neighbours.rows.astype(np.int32))
         np.save(content, side.ceilings)
     temporary = path.with_suffix(".tmp")
-    try:
-        with durable_file(temporary) as file:
-            file.write(hashlib.sha256(content.getbuffer()).digest())
-            file.write(content.getbuffer())
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    with durable_file(temporary) as file:
+        file.write(hashlib.sha256(content.getbuffer()).digest())
+        file.write(content.getbuffer())
     move_into_place(temporary, path)
 
 
