@@ -140,26 +140,14 @@ class BeadScores:
         """Return (shapes, cells): the score of every shape that ends in each cell of the rows."""
         scores = band_scores(self.source, self.target, self.chance, band, (begin, end), self.shapes)
         model = self.model
-        slope, middle = np.float32(model.slope), np.float32(model.slope * model.mean / 2)
         prior = np.array([shape_log_probability(shape) for shape in self.shapes])
-        scores *= slope
-        scores -= middle
-        rows, columns = band_cells(band, begin, end)
-        ends = np.maximum(rows - 1, 0), np.maximum(columns - 1, 0)
+        scores *= np.float32(model.slope)
+        scores += (prior - model.slope * model.mean / 2).astype(np.float32)[:, None]
         if model.lengths is not None:
+            rows, columns = band_cells(band, begin, end)
+            ends = np.maximum(rows - 1, 0), np.maximum(columns - 1, 0)
             scores += self._length_scores(model.lengths, *ends)
-        self._limit(scores, *ends)
-        scores += prior.astype(np.float32)[:, None]
         return scores
-
-    def _limit(self, scores: Floats, i: Ints, j: Ints) -> None:
-        """A bead says no more for itself than its single sentence can."""
-        source, target = self.chance.source_evidence, self.chance.target_evidence
-        for position, (a, b) in enumerate(self.shapes):
-            if a == 1 and np.isfinite(source).any():
-                np.minimum(scores[position], source[i], out=scores[position])
-            if b == 1 and np.isfinite(target).any():
-                np.minimum(scores[position], target[j], out=scores[position])
 
     def _length_scores(self, lengths: Lengths, i: Ints, j: Ints) -> Floats:
         logs = _log_lengths(self.source), _log_lengths(self.target) - np.float32(lengths.mean)

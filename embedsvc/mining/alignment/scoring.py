@@ -14,63 +14,35 @@ from embedsvc.mining.alignment.blocks import Blocks
 Floats = NDArray[np.float32]
 Shape = tuple[int, int]
 _SAMPLES = 100
-_SAME = 0.99
 _PRODUCT_ROWS = 16  # of one matrix product: with more, more cells beside the band are computed in vain
 
 
 @dataclass(frozen=True, eq=False)
 class Chance:
-    """What happens by chance: how alike blocks are, and how often a sentence comes.
+    """Half the mean cosine of every block to random sentences of the other document, (sizes, sentences).
 
-    ``source`` and ``target``: half the mean cosine of every block to random sentences of the other document,
-    (sizes, sentences). Both halves are taken off a cosine: blocks that resemble everything (short, frequent,
-    of one topic) then resemble nothing in particular. ``*_evidence``: what a sentence can say at most, in
-    nats, (sentences,): the more of its document are the same ("* * *"), the less.
+    Both halves are taken off a cosine: blocks that resemble everything (short, frequent, of one topic)
+    then resemble nothing in particular.
     """
 
     source: Floats
     target: Floats
-    source_evidence: Floats
-    target_evidence: Floats
 
     @classmethod
     def between(cls, source: Blocks, target: Blocks) -> Chance:
-        return cls(
-            _half_mean_cosines(source, target),
-            _half_mean_cosines(target, source),
-            _most_evidence(source),
-            _most_evidence(target),
-        )
+        return cls(_half_mean_cosines(source, target), _half_mean_cosines(target, source))
 
     def part(self, source: slice, target: slice) -> Chance:
         """Return that of the blocks that end with these sentences."""
-        return Chance(
-            self.source[:, source],
-            self.target[:, target],
-            self.source_evidence[source],
-            self.target_evidence[target],
-        )
+        return Chance(self.source[:, source], self.target[:, target])
 
 
 def _half_mean_cosines(blocks: Blocks, other: Blocks) -> Floats:
-    centre = other.vectors[0, _sample(other)].mean(axis=0)
+    rows = np.random.default_rng(0).permutation(other.sentences)[:_SAMPLES]
+    centre = other.vectors[0, np.sort(rows)].mean(axis=0)
     # The fewer sentences there are, the more of the mean is that of a sentence with its own translation.
     mean: Floats = blocks.vectors @ (centre * np.float32(0.5 * (1 - 1 / other.sentences)))
     return mean
-
-
-def _most_evidence(blocks: Blocks) -> Floats:
-    """Return -log of the share of other sentences that are the same, infinity where none is."""
-    rows = _sample(blocks)
-    same = blocks.vectors[0] @ blocks.vectors[0, rows].T > _SAME
-    same[rows, np.arange(len(rows))] = False
-    with np.errstate(divide="ignore"):
-        evidence: Floats = -np.log(same.mean(axis=1, dtype=np.float32))
-    return evidence
-
-
-def _sample(blocks: Blocks) -> NDArray[np.int64]:
-    return np.sort(np.random.default_rng(0).permutation(blocks.sentences)[:_SAMPLES])
 
 
 def above_chance(

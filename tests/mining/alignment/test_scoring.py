@@ -55,17 +55,6 @@ def test_blocks_are_sums_of_consecutive_rows() -> None:
     np.testing.assert_array_equal(vectors[1, 0], [0, 0])
 
 
-def test_a_repeated_sentence_says_little() -> None:
-    blocks = Blocks(mean_blocks(np.eye(6, dtype=np.float32)[[0, 1, 2, 1, 3, 1]], np.ones(6), 2))
-    chance = Chance.between(blocks, blocks)
-    assert chance.source_evidence.tolist() == pytest.approx(
-        [np.inf, np.log(3), np.inf, np.log(3), np.inf, np.log(3)]
-    )
-    scores = BeadScores(blocks, blocks, chance, Model(0.5, 0.1, 0.1, None), [(1, 1)])
-    found = scores.of_rows(full_band(6, 6), 2, 3)[0, 2]
-    assert found == pytest.approx(np.log(3) + np.log(0.8), abs=1e-5)
-
-
 def test_the_score_is_a_log_likelihood_ratio_computed_by_hand() -> None:
     """Equal spreads: (mu / s^2) (x - mu / 2); lengths of the expected ratio: log of the spreads' ratio."""
     vectors = np.array([[[1.0, 0.0]]], np.float32)
