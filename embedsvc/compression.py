@@ -32,7 +32,7 @@ def open_unpacked(path: Path) -> IO[bytes]:
 
 @contextlib.contextmanager
 def damage_named(path: Path, place: Callable[[], str]) -> Iterator[None]:
-    """Turn a damaged archive, noticed while reading, into InvalidInputError; ``place`` is the last good one."""
+    """Turn a damaged archive, noticed while reading, into InvalidInputError; ``place`` is the last good."""
     try:
         yield
     except _DAMAGED as error:

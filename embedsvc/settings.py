@@ -143,7 +143,13 @@ class Settings(BaseSettings):
     max_running_jobs: int = Field(1, ge=1, description="Jobs that run side by side; others wait in order.")
     max_queued_jobs: int = Field(32, ge=1, description="Jobs that wait or run; above it new ones get 429.")
     job_threads: int | None = Field(
-        None, ge=1, description="Processors that each job may use; none is half of them."
+        None, ge=1, description="Threads of each job; none is one for every other processor."
+    )
+    job_niceness: int = Field(
+        19,
+        ge=0,
+        le=19,
+        description="How far jobs stand behind requests: 19 runs them only on idle processors, 0 as equals.",
     )
     job_device: str = Field("cpu", description="Device of torch models in jobs: cpu, cuda, cuda:1 …")
     job_retention_s: float | None = Field(

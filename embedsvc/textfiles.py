@@ -41,7 +41,7 @@ def iterate_lines(
         if number == 1:
             raw = _without_byte_order_mark(raw, path)
         if b"\0" in raw:
-            raise InvalidInputError(f"{path} line {number}: a NUL byte; this is not a text file")
+            raise InvalidInputError(f"{path} line {number}: a NUL byte; this is not a UTF-8 text file")
         try:
             line = raw.decode()
         except UnicodeDecodeError as error:

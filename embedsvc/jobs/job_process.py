@@ -42,6 +42,7 @@ class JobSpec:
     kind: JobKind
     model: ModelChoice
     threads: int
+    niceness: int
 
 
 @dataclass(frozen=True)

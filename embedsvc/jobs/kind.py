@@ -35,6 +35,7 @@ class JobTask:
     out: Path
     open_encoder: Callable[[], Encoder]
     report: Report
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class JobKind:
     options: type
     run: Callable[[JobTask], dict[str, Any]]
     best_first: bool = True  # the lines of the result
+    formats: tuple[str, ...] = ("jsonl",)  # of the result; others than jsonl if its lines are pairs
 
     def input(self, name: str) -> Input | None:
         return next((known for known in self.inputs if known.name == name), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -38,7 +39,7 @@ def checked_options(kind: JobKind, given: Mapping[str, Any]) -> dict[str, Any]:
 def options_of(kind: JobKind, given: Mapping[str, Any]) -> Any:
     """Return options from JSON as the kind's dataclass; raise InvalidInputError naming a wrong one."""
     try:
-        return TypeAdapter(kind.options).validate_python(given)
+        return TypeAdapter(kind.options).validate_json(json.dumps(given), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "options"

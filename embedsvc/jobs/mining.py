@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from embedsvc.jobs.kind import Input, JobKind, JobTask
@@ -20,7 +21,9 @@ def _mine(task: JobTask) -> dict[str, Any]:
         dev=_one(task, "dev"),
     )
     encoder = None if all(vectors.values()) else task.open_encoder()
-    found = mine_files(inputs, task.out, task.options, work=task.work, encoder=encoder, report=task.report)
+    wanted = task.options.threads or task.threads
+    options = replace(task.options, threads=min(wanted, task.threads))
+    found = mine_files(inputs, task.out, options, work=task.work, encoder=encoder, report=task.report)
     return {"pairs": found.pairs, "threshold": found.threshold}
 
 
@@ -39,4 +42,5 @@ MINE = JobKind(
     ),
     options=MiningOptions,
     run=_mine,
+    formats=("jsonl", "tsv", "parquet", "tmx", "xliff"),
 )

@@ -1,4 +1,4 @@
-"""How a job keeps out of the way: it runs when nobody else would, on some of the processors."""
+"""How a job keeps out of the way: it runs when nobody else would, with some of the threads."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 from embedsvc.cpu import effective_cpus
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+IDLE = 19
 _EXPENDABLE = "800"  # when memory runs out, the kernel takes a job before a model before the server
 
 
 def job_threads(wanted: int | None) -> int:
-    """Return the processors that a job may use: half of them unless told."""
+    """Return the threads of a job: one for every other processor unless told."""
     return wanted or max(1, effective_cpus() // 2)
 
 
@@ -22,15 +23,13 @@ def thread_variables(threads: int) -> dict[str, str]:
     return dict.fromkeys(_THREAD_VARIABLES, str(threads))
 
 
-def give_way(threads: int) -> None:
-    """Put this process behind all others; where the system lacks a means, the others do."""
-    os.nice(19)
-    with contextlib.suppress(OSError, AttributeError):  # Linux; the disk's idle class comes with it
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+def give_way(niceness: int) -> None:
+    """Put this process behind others; at 19, where the system can, it runs only when nobody else would."""
+    os.nice(niceness)
+    if niceness == IDLE:
+        with contextlib.suppress(OSError, AttributeError):  # Linux; the disk's idle class comes with it
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with contextlib.suppress(OSError):  # a session is a group of its own, within which alone nice counts
-        Path("/proc/self/autogroup").write_text("19")
+        Path("/proc/self/autogroup").write_text(str(niceness))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_EXPENDABLE)
-    with contextlib.suppress(OSError, AttributeError):
-        processors = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, processors[-threads:])

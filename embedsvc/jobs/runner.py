@@ -28,10 +28,11 @@ _PATIENCE_S = 10.0  # after a start that the disk or the system did not allow
 
 @dataclass(frozen=True)
 class RunnerOptions:
-    """How many jobs run side by side, on how many processors each, and how long ended ones are kept."""
+    """How many jobs run side by side, their threads and niceness; how long ended ones are kept."""
 
     max_running: int
     threads: int
+    niceness: int
     retention_s: float | None = None
 
 
@@ -112,8 +113,9 @@ class JobRunner:
             self._running.clear()
 
     def _sleep(self, seconds: float) -> None:
-        self._wake.wait(seconds)
-        self._wake.clear()
+        if not self._closing:  # the wake that told of it may have been taken
+            self._wake.wait(seconds)
+            self._wake.clear()
 
     def _attempt(self) -> None:
         """Do what is to be done; whatever goes wrong, the runner goes on."""
@@ -259,6 +261,7 @@ class JobRunner:
             kind=kind_of(request.kind),
             model=self._find_model(request.model),
             threads=self._options.threads,
+            niceness=self._options.niceness,
         )
 
     def _expire(self) -> None:

@@ -33,7 +33,7 @@ from embedsvc.textfiles import atomic_write
 
 Kept = TypeVar("Kept", bound=BaseModel)
 Signal = Literal["cancel", "resume"]
-INPUTS, WORK, RESULT, LOG = "inputs", "work", "result", "log"
+INPUTS, WORK, RESULT, LOG, JOB_LOCK = "inputs", "work", "result", "log", "lock"
 RESULT_LINES = f"{RESULT}/result.jsonl"
 _ID = re.compile(r"job-[0-9a-f]{20}")
 _SIGNAL = re.compile(rf"({_ID.pattern})\.(cancel|resume)")
@@ -151,7 +151,7 @@ class JobStore:
         """Delete all that a job holds but what was asked for and how it ended."""
         for name in (INPUTS, WORK, RESULT):
             shutil.rmtree(self.path(job_id) / name, ignore_errors=True)
-        for name in (PROGRESS, LOG, _RESERVE):
+        for name in (PROGRESS, LOG, JOB_LOCK, _RESERVE):
             (self.path(job_id) / name).unlink(missing_ok=True)
 
     def delete(self, job_id: str) -> None:

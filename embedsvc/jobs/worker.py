@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -22,9 +23,9 @@ from embedsvc.jobs.kinds import options_of
 from embedsvc.jobs.priority import give_way
 from embedsvc.jobs.progress import PROGRESS, ProgressFile
 from embedsvc.jobs.record import Failure
-from embedsvc.jobs.store import RESULT_LINES, WORK
+from embedsvc.jobs.store import JOB_LOCK, RESULT_LINES, WORK
 from embedsvc.model_folder import open_model_folder
-from embedsvc.scheduling.layout import open_laid_out
+from embedsvc.runtime import open_runtime
 
 _PREDECESSOR_S = 30.0  # a killed process may take a moment to be gone
 
@@ -33,7 +34,7 @@ def main() -> None:
     """Do the job told on the control socket; end at once, with all that was started, when that closes."""
     control = Connection(int(sys.argv[1]))
     spec: JobSpec = control.recv()
-    give_way(spec.threads)
+    give_way(spec.niceness)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     threading.Thread(target=_end_with_server, args=[control], daemon=True).start()
     control.send(_outcome(spec))
@@ -67,7 +68,7 @@ def _outcome(spec: JobSpec) -> Outcome:
 
 def _done(spec: JobSpec) -> Outcome:
     folder = Path(spec.folder)
-    with (folder / "lock").open("a") as lock:
+    with (folder / JOB_LOCK).open("a") as lock:
         _await(lock.fileno())
         progress = ProgressFile(folder / PROGRESS)
         task = JobTask(
@@ -80,6 +81,7 @@ def _done(spec: JobSpec) -> Outcome:
             out=folder / RESULT_LINES,
             open_encoder=lambda: _encoder(spec),
             report=progress.report,
+            threads=spec.threads,
         )
         summary = spec.kind.run(task)
         progress.write()
@@ -109,11 +111,12 @@ def _await(lock: int) -> None:
 
 def _encoder(spec: JobSpec) -> Encoder:
     folder = open_model_folder(Path(spec.model.folder))
-    return Encoder(folder, open_laid_out(folder, spec.model.options))
+    options = replace(spec.model.options, threads=spec.threads)
+    return Encoder(folder, open_runtime(folder, options))
 
 
 def _storage_error(error: OSError) -> StorageError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StorageError("the disk is full; free some space, then resume the job")
     return StorageError(f"{error.filename or 'a file'}: {error.strerror or error}")
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from embedsvc.errors import InvalidInputError
-from embedsvc.languages import detectable_languages, language_odds
+from embedsvc.language_odds import detectable_languages, language_odds
 from embedsvc.mining.scripts import (
     DIGIT,
     FOREIGN,
@@ -30,6 +30,7 @@ from embedsvc.mining.scripts import (
     OTHER,
     WIDE_FOREIGN,
     WIDE_LETTER,
+    WIDTH,
     CharacterKinds,
     scripts_of,
     split_tag,
@@ -47,7 +48,6 @@ FILTERS = SENTENCE_FILTERS + PAIR_FILTERS
 _LEAST_LETTERS = 0.5
 _LEAST_EXPECTED = 0.3
 _REPEATED = re.compile(r"(\S)\1{7}")
-_WIDTH = 3  # Latin letters that say as much as one wide character
 # Less, and a language's own lines are lost to its neighbours (Bosnian to Croatian); with ten under 1 % are
 # of every language that the detector knows, on FLORES, and it catches 99 % of the lines in other languages.
 _LEAST_ODDS = 10.0
@@ -92,7 +92,10 @@ class SentenceFilters:
         self._options = options
         self.names = tuple(name for name in SENTENCE_FILTERS if name in options.filters)
         self.notes: list[str] = []
-        self._language, self._script = split_tag(options.language) if options.language else (None, None)
+        self._language: str | None = None
+        self._script: str | None = None
+        if options.language is not None:
+            self._language, self._script = split_tag(options.language)
         scripts = scripts_of(self._language, self._script) if self._language else frozenset()
         self._kinds = CharacterKinds(scripts)
         checks: dict[str, Callable[[_Counted], bool]] = {
@@ -102,11 +105,12 @@ class SentenceFilters:
             "symbols": lambda counted: counted.letters < _LEAST_LETTERS * counted.visible,
             "repeats": lambda counted: _REPEATED.search(counted.text) is not None,
             "script": lambda counted: counted.expected < _LEAST_EXPECTED * counted.letters,
-            "language": self._is_other_language,
         }
         unusable = self._unusable(scripts)
         self.notes += [f"{name}: not checked; {why}" for name, why in unusable.items() if why]
-        self._checks = [(name, checks[name]) for name in self.names if name not in unusable]
+        usable = [name for name in self.names if name not in unusable]
+        self._checks = [(name, checks[name]) for name in usable if name in checks]
+        self._checks_language = "language" in usable
 
     def _unusable(self, scripts: frozenset[str]) -> dict[str, str]:
         """Return which filters have nothing to go by, and why; "" where another one decides as well."""
@@ -124,7 +128,13 @@ class SentenceFilters:
 
     def reasons(self, texts: Sequence[str]) -> list[str | None]:
         """Return the reason of each sentence, None for one that is kept."""
-        return [self._reason(text) for text in texts]
+        reasons = [self._reason(text) for text in texts]
+        if self._checks_language and self._language is not None:
+            rest = [i for i, reason in enumerate(reasons) if reason is None]
+            odds = language_odds([texts[i][:_JUDGED_CHARACTERS] for i in rest], self._language)
+            for i in (odds >= _LEAST_ODDS).nonzero()[0].tolist():
+                reasons[rest[i]] = "language"
+        return reasons
 
     def _reason(self, text: str) -> str | None:
         if not self._checks:
@@ -140,11 +150,7 @@ class SentenceFilters:
         expected = kinds.count(LETTER) + wide
         letters = expected + kinds.count(FOREIGN) + wide_foreign
         visible = letters + kinds.count(DIGIT) + kinds.count(OTHER)
-        return _Counted(text, len(text) + (_WIDTH - 1) * (wide + wide_foreign), letters, expected, visible)
-
-    def _is_other_language(self, counted: _Counted) -> bool:
-        assert self._language is not None
-        return language_odds(counted.text[:_JUDGED_CHARACTERS], self._language) >= _LEAST_ODDS
+        return _Counted(text, len(text) + (WIDTH - 1) * (wide + wide_foreign), letters, expected, visible)
 
 
 _NO_LANGUAGE = "the option language was not given"

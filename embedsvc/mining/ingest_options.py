@@ -61,6 +61,12 @@ def checked_options(options: IngestOptions) -> IngestOptions:
             raise InvalidInputError(
                 f"{name} = {getattr(options, name)}; it must be at least {least}", param=name
             )
+    if options.min_characters > options.max_characters:
+        raise InvalidInputError(
+            f"min_characters = {options.min_characters} is more than "
+            f"max_characters = {options.max_characters}",
+            param="min_characters",
+        )
     if options.columns is not None and options.text_field not in options.columns:
         raise InvalidInputError(
             f"columns {', '.join(options.columns)} do not have the text field {options.text_field!r}",

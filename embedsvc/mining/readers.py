@@ -14,7 +14,7 @@ from embedsvc.mining.records import Record
 from embedsvc.mining.tmx import read_tmx
 from embedsvc.mining.xliff import read_xliff
 from embedsvc.parquet_rows import parquet_rows
-from embedsvc.rows import Rows, json_rows, table_rows
+from embedsvc.rows import Lines, Rows, json_rows, table_rows
 from embedsvc.textfiles import BadBytes, iterate_lines
 
 _KIND_OF_SUFFIX = {
@@ -57,7 +57,24 @@ def read_records(path: Path, options: IngestOptions, on_bad_bytes: BadBytes | No
         return _records(f"{path} line", table_rows(path, lines, options.columns), options)
     if kind == "jsonl":
         return _records(f"{path} line", json_rows(path, lines), options)
-    return (Record(number, line) for number, line in lines)
+    return _sentences(path, lines, sure=options.kind is not None)
+
+
+def _sentences(path: Path, lines: Lines, *, sure: bool) -> Iterator[Record]:
+    number, line = 0, ""
+    for number, line in lines:
+        if number == 1 and "\t" in line and not sure:
+            raise InvalidInputError(
+                f"{path} line 1 has a tab: for a table give kind tsv, and columns where its first line does "
+                "not name them (id,text); for sentences with tabs give kind txt",
+                param="kind",
+            )
+        yield Record(number, line)
+    if number == 1 and "\r" in line:
+        raise InvalidInputError(
+            f"{path}: its lines end with carriage returns (classic Mac OS) and would be one sentence. "
+            f"To convert them: tr '\\r' '\\n' < {path}"
+        )
 
 
 def kind_of(path: Path) -> str:

@@ -45,6 +45,9 @@ LETTER, WIDE_LETTER, FOREIGN, WIDE_FOREIGN, DIGIT, SPACE, OTHER = "LWFVD ."
 ones (Chinese, Japanese, Korean) say about as much as three others. Marks, as vowel signs, are letters."""
 
 
+WIDTH = 3  # letters that say as much as one wide one
+
+
 def split_tag(code: str) -> tuple[str, str | None]:
     """Return the base language of a tag and the script it names, if it does: "arb_Latn" → ("ar", "Latn").
 
@@ -100,7 +103,7 @@ class CharacterKinds(dict[int, str]):
     def _kind(self, character: str) -> str:
         category = unicodedata.category(character)
         if category[0] in "LM":
-            wide = category == "Lo" and unicodedata.east_asian_width(character) in "WF"
+            wide = category in ("Lo", "Lm") and unicodedata.east_asian_width(character) in "WF"
             if self._expected is None or self._expected.match(character):
                 return WIDE_LETTER if wide else LETTER
             return WIDE_FOREIGN if wide else FOREIGN
@@ -119,3 +122,11 @@ def _pattern(scripts: frozenset[str]) -> Any:
             continue
         names.append(rf"\p{{scx={script}}}")
     return regex.compile(f"[{''.join(names)}\\p{{Zyyy}}\\p{{Zinh}}]") if names else None
+
+
+_ANY_KIND = CharacterKinds(frozenset())
+
+
+def text_width(text: str) -> int:
+    """Return the number of characters, a wide one (Chinese, Japanese, Korean) as three."""
+    return len(text) + (WIDTH - 1) * text.translate(_ANY_KIND).count(WIDE_LETTER)

@@ -15,6 +15,7 @@ import orjson
 from fastapi import Request
 
 from embedsvc.errors import EmbedsvcError, InvalidInputError, OverloadedError
+from embedsvc.jobs.export import Exports
 from embedsvc.jobs.job_process import ModelChoice
 from embedsvc.jobs.kind import JobKind
 from embedsvc.jobs.kinds import checked_options, kind_of
@@ -59,11 +60,15 @@ class Jobs:
         self._models = models
         self.store = JobStore(settings.data_dir)
         options = RunnerOptions(
-            settings.max_running_jobs, job_threads(settings.job_threads), settings.job_retention_s
+            settings.max_running_jobs,
+            job_threads(settings.job_threads),
+            settings.job_niceness,
+            settings.job_retention_s,
         )
         self.runner = JobRunner(self.store, self._model_choice, options)
         for state in STATES:
             metrics.watch_jobs(state, partial(self.runner.count, state))
+        self.exports = Exports()
         self.runner.start()
 
     def _model_choice(self, name: str) -> ModelChoice:
@@ -181,9 +186,10 @@ class Jobs:
         """Return a job as the API tells of it."""
         return card_of(job, self._settings.job_retention_s)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the processes of running jobs; the next server goes on with them."""
-        self.runner.close()
+        await self.exports.close()
+        await asyncio.to_thread(self.runner.close)
 
 
 def _kept_path(path: Path, draft: Path) -> str:

@@ -87,7 +87,7 @@ class Metrics:
         )
 
         self._jobs = Gauge(
-            "embedsvc_jobs",
+            "embedsvc_jobs_in_state",
             "Jobs in each state; 0 on a server that leaves them to another.",
             ["state"],
             registry=registry,

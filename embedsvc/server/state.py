@@ -95,7 +95,7 @@ class ServerState:
 
     async def close(self) -> None:
         """End running jobs, finish what the models hold, drop what has not begun, close the collections."""
-        await asyncio.to_thread(self.jobs.close)
+        await self.jobs.close()
         await self.models.close(_CLOSE_S)
         for lane in (self.storage, self.writes, self.checks, self.mining, self.token_vectors):
             lane.close()

@@ -1,10 +1,11 @@
-"""A small job that does what it is told: counts words in steps that outlive a kill, waits, fails, dies, fills."""
+"""A small job that does what it is told: counts words in steps that outlive a kill, fails, dies, fills."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from embedsvc.textfiles import atomic_write
 
 @dataclass(frozen=True)
 class ToyOptions:
-    """``pause_s`` before each line; what happens at line ``at``: fail, die (the first ``times``), burst, fill."""
+    """``pause_s`` before each line; ``what`` happens at line ``at``, in the first ``times`` attempts."""
 
     pause_s: float = 0.0
     what: str = ""
@@ -61,8 +62,9 @@ def misbehave(options: ToyOptions, work: Path, starts: int) -> None:
         raise RuntimeError("secret details")
     if options.what == "die" and starts <= options.times:
         os.kill(os.getpid(), signal.SIGKILL)
-    if options.what == "fork" and os.fork() == 0:
-        time.sleep(1000)
+    if options.what == "fork":
+        child = subprocess.Popen(["sleep", "1000"])
+        print(f"child {child.pid}", flush=True)
     if options.what == "chatter":
         for _ in range(40):
             print("x" * 65_000, flush=True)

@@ -43,8 +43,7 @@ async def read_body(request: Request, kind: type[Body]) -> Body:
 
 def parsed_body(content: bytes, headers: Headers, kind: type[Body]) -> Body:
     """Return a body that has been read as ``kind``; raise as `read_body`."""
-    media_type = _media_type(headers)
-    if content and media_type != "application/json" and not media_type.endswith("+json"):
+    if content and not is_json(headers):
         raise RequestValidationError([{"type": "dict_type", "loc": ("body",), "input": content}])
     return validated(kind, parse_json(content))
 
@@ -55,6 +54,12 @@ def read_query(request: Request, kind: type[Body]) -> Body:
     if len(given) != len(dict(given)):
         raise InvalidInputError("an option is given twice in the query")
     return validated(kind, dict(given))
+
+
+def is_json(headers: Headers) -> bool:
+    """True for a body that calls itself JSON."""
+    media_type = _media_type(headers)
+    return media_type == "application/json" or media_type.endswith("+json")
 
 
 def is_ndjson(headers: Headers) -> bool:

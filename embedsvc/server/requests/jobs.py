@@ -12,7 +12,7 @@ from embedsvc.server.requests.body import StrictRequest
 from embedsvc.server.requests.multipart import FORM
 from embedsvc.server.schemas import ErrorDetail
 
-Paths = Annotated[list[str], Field(min_length=1, max_length=1000)]
+Paths = Annotated[list[str], Field(min_length=1, max_length=100)]
 _ABOUT_PATHS = "Files below the jobs_root."
 
 
@@ -107,7 +107,9 @@ class ListQuery(_Query):
 class ResultQuery(_Query):
     """A page of the result, or with `format` all of it as a file."""
 
-    format: str | None = Field(None, max_length=20, description="jsonl: the whole result as a file.")
+    format: str | None = Field(
+        None, max_length=20, description="jsonl, tsv, parquet, tmx, xliff: the whole, as a file."
+    )
     limit: int = Field(100, ge=1, le=1000)
     after: str | None = Field(None, max_length=100, description="The `next` of the page before.")
     min_score: float | None = Field(None, allow_inf_nan=False)

@@ -20,7 +20,7 @@ from embedsvc.server.errors import BodyTooLargeError
 
 FORM = "multipart/form-data"
 _PIECE_BYTES = 1 << 20  # parsed and written at once, in a thread
-_MOST_PARTS = 1000
+_MOST_PARTS = 100
 _NAME_BYTES = 200
 _UNWANTED = re.compile(r"[^\w.()+=@ -]")
 

@@ -19,7 +19,7 @@ from embedsvc.server.files import CheckedFile
 from embedsvc.server.inference import state_of
 from embedsvc.server.job_cards import PATH
 from embedsvc.server.jobs import Jobs
-from embedsvc.server.requests.body import NDJSON, body_of, query_of, read_body, read_query
+from embedsvc.server.requests.body import NDJSON, body_of, is_json, query_of, read_body, read_query
 from embedsvc.server.requests.jobs import (
     JobBody,
     JobCard,
@@ -31,14 +31,20 @@ from embedsvc.server.requests.jobs import (
     form_schema,
 )
 from embedsvc.server.requests.lines import ClientGoneError, body_chunks
-from embedsvc.server.requests.multipart import is_form, too_large
-from embedsvc.server.state import StateDep
+from embedsvc.server.requests.multipart import FORM, is_form, too_large
+from embedsvc.server.state import ServerState, StateDep
 
 _OBEYED_S = 10.0
 _DISCARDED_BODIES = 8  # as much of a refused upload is read as of any refused body
 _BODY = body_of(JobBody)
 _BODY["requestBody"]["content"] = form_schema() | _BODY["requestBody"]["content"]
-_FORMATS = {"jsonl": NDJSON}
+_MEDIA_TYPES = {
+    "jsonl": NDJSON,
+    "tsv": "text/tab-separated-values; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+    "tmx": "application/x-tmx+xml",
+    "xliff": "application/xliff+xml",
+}
 router = APIRouter(prefix=PATH, tags=["jobs"])
 
 
@@ -52,6 +58,8 @@ async def create_job(request: Request) -> Response:
     await state_of(request).storage.run(jobs.check_room)
     if is_form(request.headers):
         return await _uploaded(request, jobs)
+    if not is_json(request.headers):
+        raise InvalidInputError(f"send {FORM} with files, or application/json with paths")
     body = await read_body(request, JobBody)
     new = jobs.checked(body.model_dump(), request.state.client)
     return _accepted(jobs, await state_of(request).storage.run(jobs.admit_paths, new, body.paths()))
@@ -107,28 +115,28 @@ async def job_events(request: Request, job_id: str) -> Response:
         200: {
             "content": {
                 "application/json": {"schema": ResultPage.model_json_schema()},
-                NDJSON: {"schema": {"type": "string"}},
+                **{media_type: {"schema": {"type": "string"}} for media_type in _MEDIA_TYPES.values()},
             }
-        }
+        },
+        206: {"description": "The part that the header Range asks for."},
     },
     openapi_extra=query_of(ResultQuery),
 )
 async def job_result(request: Request, job_id: str) -> Response:
     """Return the result of a job that is done: a page of it, or with `format` the whole as a file.
 
-    What is mined comes best first. A file may be asked for in parts (the header Range).
+    What is mined comes best first. The header Accept may name the format, too, as its media type. A file may
+    be asked for in parts (the header Range).
     """
     query = read_query(request, ResultQuery)
     state = state_of(request)
     job = await state.storage.run(state.jobs.store.job, job_id)
     if job.record.state != "done":
         raise JobStateError(f"{job_id} is {job.record.state}; there is a result when a job is done")
+    format = query.format or _accepted_format(request)
+    if format is not None:
+        return await _file(state, job, format)
     path = state.jobs.store.path(job_id) / RESULT_LINES
-    if query.format is not None:
-        if query.format not in _FORMATS:
-            known = ", ".join(_FORMATS)
-            raise InvalidInputError(f"format is {query.format!r}; known: {known}", param="format")
-        return CheckedFile(path, media_type=_FORMATS[query.format], filename=f"{job_id}.{query.format}")
     asked = PageQuery(query.limit, query.after, query.min_score)
     best_first = kind_of(job.request.kind).best_first
     page = await state.storage.run(read_page, path, asked, best_first=best_first)
@@ -183,6 +191,26 @@ async def _uploaded(request: Request, jobs: Jobs) -> Response:
         return answer
     except ClientGoneError:
         return Response(status_code=499)  # nobody reads it; the log does
+
+
+def _accepted_format(request: Request) -> str | None:
+    """Return the format whose media type the client asks for; None for a page of JSON."""
+    wanted = [part.partition(";")[0].strip() for part in request.headers.get("accept", "").split(",")]
+    for format, media_type in _MEDIA_TYPES.items():
+        if media_type.partition(";")[0] in wanted:
+            return format
+    return None
+
+
+async def _file(state: ServerState, job: Job, format: str) -> Response:
+    known = kind_of(job.request.kind).formats
+    if format not in known:
+        raise InvalidInputError(f"format is {format!r}; known: {', '.join(known)}", param="format")
+    options = job.request.options
+    languages = options.get("src_lang"), options.get("tgt_lang")
+    folder = state.jobs.store.path(job.request.id)
+    path = await state.jobs.exports.file(folder, format, languages)
+    return CheckedFile(path, media_type=_MEDIA_TYPES[format], filename=f"{job.request.id}.{format}")
 
 
 async def _discard(chunks: AsyncIterator[bytes], most: int) -> None:
