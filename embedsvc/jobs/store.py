@@ -5,7 +5,7 @@ record.json     how it stands; replaced whole at each change, by the one server 
 inputs/         what was uploaded
 work/           what the job needs to go on after an end at any moment
 result/         what it found
-progress.json, log
+progress.json, log, lock (held by the process of the job)
 """
 
 from __future__ import annotations
