@@ -1,6 +1,6 @@
 """Single embeddings over HTTP while a mining job runs, and while none does, as Markdown.
 
-    python benchmarks/jobs.py [--rounds 3] [--requests 400] [--niceness 19 0]
+    python benchmarks/jobs.py [--rounds 3] [--requests 400] [--job-threads N] [--niceness 19 0]
 
 One server per niceness, each a process of its own; rounds without and with a job alternate. The texts are
 made of the words of the sample documents. Printed: median and 99th percentile of the time of a request,
@@ -122,7 +122,10 @@ def rows_of(niceness: int, options: argparse.Namespace) -> list[list[str]]:
     texts = _sentences(options.requests, 3)
     without, with_job = [], []
     with tempfile.TemporaryDirectory() as data:
-        recipe: Recipe = ours("embedsvc", "--data-dir", data, "--job-niceness", str(niceness))
+        recipe: Recipe = ours(
+            *("embedsvc", "--data-dir", data, "--job-niceness", str(niceness)),
+            *("--job-threads", str(options.job_threads)),
+        )
         with running(recipe) as server:
             client = Client(server.port)
             measured(client, texts)
@@ -154,6 +157,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=400)
     parser.add_argument("--lines", type=int, default=_LINES)
+    parser.add_argument("--job-threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--niceness", type=int, nargs="+", default=[19, 0])
     options = parser.parse_args()
     rows = [row for niceness in options.niceness for row in rows_of(niceness, options)]
