@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from embedsvc.collections.collection import Collection
     from embedsvc.encoder import Encoder, load_encoder
+    from embedsvc.mining.alignment.align import align
     from embedsvc.mining.mine import mine
+    from embedsvc.mining.score import score_pairs
     from embedsvc.server.app import create_app
     from embedsvc.settings import Settings
 
@@ -24,11 +26,13 @@ _PUBLIC = {
     "Collection": "embedsvc.collections.collection",
     "Encoder": "embedsvc.encoder",
     "Settings": "embedsvc.settings",
+    "align": "embedsvc.mining.alignment.align",
     "create_app": "embedsvc.server.app",
     "load_encoder": "embedsvc.encoder",
     "mine": "embedsvc.mining.mine",
+    "score_pairs": "embedsvc.mining.score",
 }
-__all__ = ["Collection", "Encoder", "Settings", "create_app", "load_encoder", "mine"]
+__all__ = ["Collection", "Encoder", "Settings", "align", "create_app", "load_encoder", "mine", "score_pairs"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ import io
 import lzma
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -20,7 +20,7 @@ else:
     from backports import zstd
 
 PACKED_SUFFIXES = (".gz", ".xz", ".zst")
-DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zstd.ZstdError)
+_DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zstd.ZstdError)
 _BUFFER_BYTES = 1 << 16
 
 
@@ -31,12 +31,12 @@ def open_unpacked(path: Path) -> IO[bytes]:
 
 
 @contextlib.contextmanager
-def damage_named(path: Path, place: str) -> Iterator[None]:
-    """Turn a damaged archive, noticed while reading, into InvalidInputError."""
+def damage_named(path: Path, place: Callable[[], str]) -> Iterator[None]:
+    """Turn a damaged archive, noticed while reading, into InvalidInputError; ``place`` is the last good."""
     try:
         yield
-    except DAMAGED as error:
-        raise InvalidInputError(f"{path} after {place}: damaged {path.suffix} file: {error}") from error
+    except _DAMAGED as error:
+        raise InvalidInputError(f"{path} after {place()}: damaged {path.suffix} file: {error}") from error
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, time
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ _BATCH_ROWS = 1024
 _BUFFER_BYTES = 1 << 20  # read of a column at once, whatever the size of its row group
 
 
-def parquet_rows(path: Path, vector_column: str | None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (row number from 1, values by column).
+def parquet_rows(
+    path: Path, vector_column: str | None, *, columns: Sequence[str] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (row number from 1, values by column); with ``columns`` only these, if the first is there.
 
     Lists, structs and maps become lists and dicts, dates and times ISO strings; the vector column, if it
     is a list, arrays (dim,). Raises MissingExtraError without pyarrow, InvalidInputError for a bad file.
@@ -30,7 +32,9 @@ def parquet_rows(path: Path, vector_column: str | None) -> Iterator[tuple[int, d
     try:
         with parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
             _check_names(file.schema_arrow.names, path)
-            for batch in file.iter_batches(_BATCH_ROWS):
+            names = file.schema_arrow.names
+            wanted = [*columns] if columns and columns[0] in names else None
+            for batch in file.iter_batches(_BATCH_ROWS, columns=wanted):
                 for row in _rows(batch, vector_column):
                     number += 1
                     yield number, row

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from embedsvc.compression import DAMAGED, open_unpacked
+from embedsvc.compression import damage_named, open_unpacked
 from embedsvc.errors import InvalidInputError, NotFoundError
 
 MAX_LINE_BYTES = 64 << 20
-"""The longest line read unless the caller says otherwise; a longer one is no text but would fill the memory."""
+"""The longest line read unless the caller says otherwise: a longer one is no text, but fills the memory."""
 
 _OTHER_ENCODINGS = {  # by byte order mark, the longer first
     b"\xff\xfe\0\0": "UTF-32",
@@ -41,7 +41,7 @@ def iterate_lines(
         if number == 1:
             raw = _without_byte_order_mark(raw, path)
         if b"\0" in raw:
-            raise InvalidInputError(f"{path} line {number}: a NUL byte; this is not a text file")
+            raise InvalidInputError(f"{path} line {number}: a NUL byte; this is not a UTF-8 text file")
         try:
             line = raw.decode()
         except UnicodeDecodeError as error:
@@ -55,17 +55,14 @@ def iterate_lines(
 
 def _raw_lines(path: Path, max_line_bytes: int) -> Iterator[bytes]:
     number = 0
-    try:
-        with open_unpacked(path) as file:
-            while line := file.readline(max_line_bytes + 1):
-                number += 1
-                if len(line) > max_line_bytes:
-                    raise InvalidInputError(
-                        f"{path} line {number} has more than {max_line_bytes:,} bytes, the limit of a line"
-                    )
-                yield line
-    except DAMAGED as error:
-        raise InvalidInputError(f"{path} after line {number}: damaged {path.suffix} file: {error}") from error
+    with open_unpacked(path) as file, damage_named(path, lambda: f"line {number}"):
+        while line := file.readline(max_line_bytes + 1):
+            number += 1
+            if len(line) > max_line_bytes:
+                raise InvalidInputError(
+                    f"{path} line {number} has more than {max_line_bytes:,} bytes, the limit of a line"
+                )
+            yield line
 
 
 def _without_byte_order_mark(line: bytes, path: Path) -> bytes:

@@ -68,6 +68,7 @@ from embedsvc.cli.options import (
     show_default=True,
     help="A byte that is not UTF-8 is an error, or becomes U+FFFD.",
 )
+@click.option("--kind", help="What the files are, whatever their names: txt, tsv, jsonl, parquet, tmx, xliff")
 @click.option("--columns", help="Columns of .tsv files without a header, with commas: id,text.")
 @click.option("--text-field", default="text", show_default=True, help="Column or key of the sentence.")
 @click.option("--id-field", help="Column or key of its id.  [default: id, where there is one]")

@@ -106,7 +106,7 @@ def refuse_overwriting(out: Path, *inputs: Path) -> None:
         raise click.UsageError(f"--out {out} is one of the input files; it would be overwritten")
 
 
-class ByteCount(click.ParamType):
+class ByteCount(click.ParamType[int]):
     """A number of bytes such as 2GiB."""
 
     name = "bytes"

@@ -25,7 +25,7 @@ from embedsvc.mining.sentence_keys import ABSENT, Keys, KeyTable, sentence_keys
 from embedsvc.mining.sentence_store import SentenceStore, open_sentence_store, read_store_manifest
 from embedsvc.mining.sentence_writer import StoreWriter
 from embedsvc.textfiles import check_file
-from indexing.folder import file_sha256
+from indexing.durable import file_sha256
 
 STAGE = "ingest"
 _BATCH = 8_192  # records at once
@@ -133,8 +133,8 @@ class _Side:
         for batch in _batches(read_records(path, self._options, bad)):
             blank += self._take(file.name, batch)
             self._progress(Step(STAGE, self._records, 0))
-        counts = {"records": self._records - first, "blank": blank, "replaced": sum(replaced)}
-        self._files.append(replace(file, **counts))
+        count = self._records - first
+        self._files.append(replace(file, records=count, blank=blank, replaced=sum(replaced)))
 
     def _take(self, file: str, records: list[Record]) -> int:
         """Write what is new in a batch and where everything stands; return the number of blank records."""
@@ -153,12 +153,12 @@ class _Side:
         self._count(rows, len(kept))
         all_rows = np.full(len(records), ABSENT)
         all_rows[filled] = rows
-        self._writer.add_origins(len(self._files), self._records, records, all_rows)
+        self._writer.add_origins(len(self._files), self._records, records, all_rows.tolist())
         self._records += len(records)
         return len(records) - len(filled)
 
     def _numbers(self, file: str, new: list[tuple[Record, str]]) -> NDArray[np.int64]:
-        """Return the row of each new sentence, or, of one that is dropped, -1 less the number of its reason."""
+        """Return the row of each new sentence; of one that is dropped, -1 less the number of its reason."""
         numbers = np.empty(len(new), np.int64)
         row = self._writer.rows
         reasons = self._filters.reasons([text for _, text in new])

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from embedsvc.errors import InvalidInputError
-from embedsvc.languages import normalize_language
-from embedsvc.mining.filters import resolve_filters
+from embedsvc.mining.filters import FILTERS, SENTENCE_FILTERS, resolve_filters
+from embedsvc.mining.scripts import split_tag
 
 EncodingErrors = Literal["strict", "replace"]
+KINDS = ("txt", "tsv", "jsonl", "parquet", "tmx", "xliff")
 MAX_LINE_BYTES = 16 << 20
 
 
@@ -17,10 +18,11 @@ MAX_LINE_BYTES = 16 << 20
 class IngestOptions:
     """The options of `ingest`; all of them are JSON values.
 
-    language         what the sentences should be in; None checks neither language nor script
+    language         what the sentences should be in; None checks neither language nor script. A file of
+                     several languages (TMX, XLIFF) needs it
     filters          names of sentence filters (`embedsvc.mining.filters`)
     encoding_errors  "strict" refuses bytes that are not UTF-8, "replace" makes them U+FFFD and counts them
-    kind             "txt", "tsv", "jsonl", "parquet", "tmx" or "xliff"; None goes by the file's name
+    kind             one of KINDS; None goes by the file's name
     columns          the columns of a .tsv file without a header: ("id", "text"); None: its first line is one
     text_field       the column or key of the sentence
     id_field         that of its id; None takes "id" where there is one
@@ -31,24 +33,51 @@ class IngestOptions:
     """
 
     language: str | None = None
-    filters: tuple[str, ...] = ()
+    filters: tuple[str, ...] = FILTERS
     encoding_errors: EncodingErrors = "strict"
     kind: str | None = None
     columns: tuple[str, ...] | None = None
     text_field: str = "text"
     id_field: str | None = None
     document_field: str | None = None
-    min_characters: int = 1
+    min_characters: int = 5
     max_characters: int = 1000
     max_line_bytes: int = MAX_LINE_BYTES
 
 
 def checked_options(options: IngestOptions) -> IngestOptions:
-    """Return the options with one spelling of language and filters; raise InvalidInputError for a bad one."""
-    if options.encoding_errors not in get_args(EncodingErrors):
+    """Return the options with one spelling of language and filters, of these those of single sentences.
+
+    Raises InvalidInputError for a bad value.
+    """
+    for name, known in (("encoding_errors", get_args(EncodingErrors)), ("kind", (None, *KINDS))):
+        if getattr(options, name) not in known:
+            raise InvalidInputError(
+                f"{name} {getattr(options, name)!r} is unknown; choose {', '.join(filter(None, known))}",
+                param=name,
+            )
+    for name, least in (("min_characters", 0), ("max_characters", 1), ("max_line_bytes", 1)):
+        if getattr(options, name) < least:
+            raise InvalidInputError(
+                f"{name} = {getattr(options, name)}; it must be at least {least}", param=name
+            )
+    if options.min_characters > options.max_characters:
         raise InvalidInputError(
-            f"encoding_errors {options.encoding_errors!r} is unknown; choose strict, replace",
-            param="encoding_errors",
+            f"min_characters = {options.min_characters} is more than "
+            f"max_characters = {options.max_characters}",
+            param="min_characters",
         )
-    language = None if options.language is None else normalize_language(options.language)
-    return replace(options, language=language, filters=resolve_filters(options.filters))
+    if options.columns is not None and options.text_field not in options.columns:
+        raise InvalidInputError(
+            f"columns {', '.join(options.columns)} do not have the text field {options.text_field!r}",
+            param="columns",
+        )
+    filters = tuple(name for name in resolve_filters(options.filters) if name in SENTENCE_FILTERS)
+    return replace(options, language=_tag(options.language), filters=filters)
+
+
+def _tag(language: str | None) -> str | None:
+    if language is None:
+        return None
+    base, script = split_tag(language)
+    return f"{base}-{script}" if script else base

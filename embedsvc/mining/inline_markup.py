@@ -10,8 +10,8 @@ class InlineMarkup:
     """What becomes of the elements within a segment; of any other the text is kept and the tags vanish.
 
     Elements in ``codes`` hold codes of the original format, not text: they vanish with all that is in them.
-    Those in ``placeholders`` stand for something (an image, a line break, a variable): where no space is
-    beside one, it becomes a space, lest two words become one.
+    Those in ``placeholders`` stand for something (an image, a line break, a variable): one between two
+    letters or digits becomes a space, lest two words become one.
     """
 
     codes: frozenset[str]
@@ -44,14 +44,13 @@ class SegmentText:
 
     def value(self) -> str:
         """Return the text so far."""
-        if None not in self._parts:
-            return "".join(part for part in self._parts if part is not None)
-        done, gap = "", False
+        done: list[str] = []
+        gap, last = False, ""
         for part in self._parts:
-            if part is None:
-                gap = True
-                continue
-            apart = gap and done and not done[-1].isspace() and part and not part[0].isspace()
-            done += (" " if apart else "") + part
-            gap = False
-        return done
+            if part:
+                if gap and last.isalnum() and part[0].isalnum():
+                    done.append(" ")
+                done.append(part)
+                last = part[-1]
+            gap = part is None
+        return "".join(done)

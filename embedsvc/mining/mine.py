@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import math
-import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from embedsvc.encoder import Encoder, check_texts, load_encoder
-from embedsvc.errors import DimensionMismatchError, InvalidInputError
+from embedsvc.errors import InvalidInputError
 from embedsvc.mining.duplicates import distinct_rows
+from embedsvc.mining.encoded_lists import EncodingOptions, check_shape, encoded_rows, in_memory_neighbours
 from embedsvc.mining.extract import RETRIEVALS, Retrieval, mined_pairs
 from embedsvc.mining.margin import MARGINS, Margin
 from embedsvc.tokens import Truncate
-from indexing import BothWays, VectorError, nearest_both_ways
 
 DEFAULT_THRESHOLDS: dict[Margin, float] = {"ratio": 1.08, "distance": 0.03, "absolute": 0.4}
 """The least score kept when no threshold is given: near the best F1 of the bundled model on BUCC-like sets
 of eight languages against English (benchmarks/mining.py). The right value depends on encoder and corpus."""
-
-_ENCODE_TEXTS = 8_192  # texts given to the encoder at once: one step of the progress bar
-_PROGRESS_TEXTS = 20_000  # fewer texts than this show no bar unless asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +75,7 @@ def mine(
     check_texts(target, name="target")
     if not len(source) or not len(target):
         return []
-    options = {
+    options: EncodingOptions = {
         "prompt_name": prompt_name,
         "prompt": prompt,
         "dimensions": dimensions,
@@ -94,11 +88,11 @@ def mine(
     for name, texts, vectors in (("source", source, source_vectors), ("target", target, target_vectors)):
         rows = np.array(distinct_rows(texts), np.int64)
         if vectors is not None:
-            _check_vectors(vectors, len(texts), name)
+            check_shape(vectors, len(texts), name)
             sides.append(_Side(rows, vectors[rows]))
         elif encoder is not None:
-            sides.append(_encoded_side(encoder, name, texts, rows, options, progress))
-    both = _neighbours(*sides, k=k, progress=progress)
+            sides.append(_known(rows, encoded_rows(encoder, name, texts, rows, options, progress)))
+    both = in_memory_neighbours(sides[0].vectors, sides[1].vectors, k, progress)
     found = mined_pairs(
         both,
         margin,
@@ -124,57 +118,7 @@ def _check_options(margin: str, k: int, retrieval: str, threshold: float | None)
         raise InvalidInputError("threshold is not a number", param="threshold")
 
 
-def _check_vectors(vectors: NDArray[Any], count: int, name: str) -> None:
-    if vectors.ndim != 2 or len(vectors) != count:
-        raise InvalidInputError(
-            f"{name}_vectors have shape {vectors.shape}; expected ({count}, dim), one row per text",
-            param=f"{name}_vectors",
-        )
-
-
-def _encoded_side(
-    encoder: Encoder,
-    name: str,
-    texts: Sequence[str],
-    rows: NDArray[np.int64],
-    options: dict[str, Any],
-    progress: bool | None,
-) -> _Side:
-    """Encode the texts at ``rows``; those whose vector is zero (no token known) are left out."""
-    chunks = []
-    with _bar(f"encode {name}", len(rows), progress) as bar:
-        for begin in range(0, len(rows), _ENCODE_TEXTS):
-            chunk = rows[begin : begin + _ENCODE_TEXTS].tolist()
-            try:
-                vectors = encoder.encode([texts[row] for row in chunk], progress=False, **options)
-            except InvalidInputError as error:
-                raise _located(error, name, chunk) from error
-            chunks.append(vectors)
-            bar.update(len(chunk))
-    vectors = np.concatenate(chunks)
+def _known(rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> _Side:
+    """Leave out the texts whose vector is zero: no token of theirs is known."""
     kept = vectors.any(axis=1)
     return _Side(rows, vectors) if kept.all() else _Side(rows[kept], vectors[kept])
-
-
-def _located(error: InvalidInputError, name: str, rows: list[int]) -> InvalidInputError:
-    """The encoder's error about the n-th text it was given, as an error about the caller's text."""
-    message = re.sub(r"\binput\[(\d+)\]", lambda found: f"{name}[{rows[int(found[1])]}]", error.message)
-    return type(error)(message, param=error.param)
-
-
-def _neighbours(source: _Side, target: _Side, *, k: int, progress: bool | None) -> BothWays:
-    x, y = source.vectors, target.vectors
-    if x.shape[1] != y.shape[1]:
-        raise DimensionMismatchError(
-            f"source vectors have {x.shape[1]} dimensions, target vectors {y.shape[1]}"
-        )
-    with _bar("neighbours", len(x), progress) as bar:
-        try:
-            return nearest_both_ways(x, y, k, progress=lambda done, _: bar.update(done - bar.n))
-        except VectorError as error:
-            raise InvalidInputError(f"the vectors cannot be mined: {error}") from error
-
-
-def _bar(stage: str, total: int, wanted: bool | None) -> Any:
-    show = wanted if wanted is not None else total >= _PROGRESS_TEXTS and sys.stderr.isatty()
-    return tqdm(total=total, desc=stage, unit="text", disable=not show)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from embedsvc.errors import InvalidInputError
 from embedsvc.languages import normalize_language
 from embedsvc.mining.extract import RETRIEVALS, Retrieval
+from embedsvc.mining.filters import resolve_filters
 from embedsvc.mining.ingest_options import MAX_LINE_BYTES, EncodingErrors
 from embedsvc.mining.margin import MARGINS, Margin
 from embedsvc.tokens import Truncate
@@ -24,8 +25,8 @@ class MiningOptions:
     precision           the share of right pairs wanted; the threshold is chosen for it
     filters             "default", "none", or names of filters of sentences and pairs (`filters`)
     encoding_errors     "strict" refuses bytes that are not UTF-8, "replace" makes them U+FFFD
-    columns, text_field, id_field, document_field   where a table or an object holds what (`ingest_options`)
-    min_characters, max_characters, max_line_bytes  see `ingest_options`
+    kind, columns, text_field, id_field, document_field, min_characters, max_characters, max_line_bytes
+                        how files are read (`IngestOptions`)
     neighbours          "auto", or how neighbours are found (`indexing`)
     memory              bytes that the search for neighbours may take
     threads             None: all that the process may use
@@ -43,6 +44,7 @@ class MiningOptions:
     precision: float | None = None
     filters: tuple[str, ...] = ("default",)
     encoding_errors: EncodingErrors = "strict"
+    kind: str | None = None
     columns: tuple[str, ...] | None = None
     text_field: str = "text"
     id_field: str | None = None
@@ -65,6 +67,7 @@ class MiningOptions:
         """Raise InvalidInputError for a value that no input can make right."""
         check_choice("margin", self.margin, MARGINS)
         check_choice("retrieval", self.retrieval, RETRIEVALS)
+        object.__setattr__(self, "filters", resolve_filters(self.filters))
         for name in ("src_lang", "tgt_lang"):
             code = getattr(self, name)
             if code is not None:

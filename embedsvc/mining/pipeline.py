@@ -21,14 +21,15 @@ from embedsvc.mining.margin import DIRECTION_NAMES, CandidatePairs
 from embedsvc.mining.mine import DEFAULT_THRESHOLDS
 from embedsvc.mining.options import MiningOptions
 from embedsvc.mining.outputs import OutputInfo, output_kind, write_pairs
+from embedsvc.mining.pair_report import FilteredPairs, filter_pairs
 from embedsvc.mining.progress import Report, Step, ignore
 from embedsvc.mining.records import Pair, PairSide
 from embedsvc.mining.side_vectors import SideTexts, SideVectors, encode_side, given_vectors
 from embedsvc.mining.work_folder import check_job, work_folder
 from embedsvc.textfiles import write_json
 from indexing import BothWays, neighbours_of_shards
+from indexing.durable import file_sha256
 from indexing.tiled import NeighbourPlan
-from indexing.folder import file_sha256
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,23 @@ class _Run:
         both = self._neighbours(source, target)
         threshold = self._threshold()
         found = mined_pairs(both, self._options.margin, self._options.retrieval, threshold=threshold)
-        count = self._write(found, source, target)
-        summary = MiningSummary(self._out, count, threshold, self._manifest(source, target, count, threshold))
-        write_json(self._out.with_name(f"{self._out.name}.manifest.json"), summary.manifest)
-        return summary
+        filtered = self._filtered(found, source, target)
+        count = self._write(filtered.kept, source, target)
+        manifest = {
+            "embedsvc": embedsvc.__version__,
+            "out": {"name": self._out.name, "sha256": file_sha256(self._out), "pairs": count},
+            "options": asdict(self._options),
+            "threshold": threshold,
+            **self._input_facts(source, target),
+            "pair_filters": filtered.to_json(),
+        }
+        write_json(self._out.with_name(f"{self._out.name}.manifest.json"), manifest)
+        return MiningSummary(self._out, count, threshold, manifest)
+
+    def _filtered(self, found: CandidatePairs, source: _Side, target: _Side) -> FilteredPairs:
+        if source.texts is None or target.texts is None:
+            return FilteredPairs(found)
+        return filter_pairs(found, source.texts.store, target.texts.store, self._options.filters)
 
     def _sides(self) -> tuple[_Side, _Side]:
         names = ("source", "target")
@@ -146,6 +160,7 @@ class _Run:
             language=options.src_lang if name == "source" else options.tgt_lang,
             filters=options.filters,
             encoding_errors=options.encoding_errors,
+            kind=options.kind,
             columns=options.columns,
             text_field=options.text_field,
             id_field=options.id_field,
@@ -213,21 +228,13 @@ class _Run:
                 DIRECTION_NAMES[direction],
             )
 
-    def _manifest(self, source: _Side, target: _Side, pairs: int, threshold: float) -> dict[str, Any]:
-        vectors = [
-            path for path in (self._inputs.source_vectors, self._inputs.target_vectors) if path is not None
-        ]
+    def _input_facts(self, source: _Side, target: _Side) -> dict[str, Any]:
+        given = (self._inputs.source_vectors, self._inputs.target_vectors)
+        vectors = [path for path in given if path is not None]
+        encoder = self._encoder
         return {
-            "embedsvc": embedsvc.__version__,
-            "out": {"name": self._out.name, "sha256": file_sha256(self._out), "pairs": pairs},
-            "options": asdict(self._options),
-            "threshold": threshold,
-            "model": None if self._encoder is None else _model_facts(self._encoder),
+            "model": encoder and {"name": encoder.name, "fingerprint": encoder.fingerprint},
             "vectors": [asdict(file) for file in input_files(vectors)] if vectors else [],
-            "source": None if source.texts is None else source.texts.store.report.to_json(),
-            "target": None if target.texts is None else target.texts.store.report.to_json(),
+            "source": source.texts and source.texts.store.report.to_json(),
+            "target": target.texts and target.texts.store.report.to_json(),
         }
-
-
-def _model_facts(encoder: Encoder) -> dict[str, str]:
-    return {"name": encoder.name, "fingerprint": encoder.fingerprint}

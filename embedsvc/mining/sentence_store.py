@@ -27,7 +27,7 @@ from embedsvc.mining.duplicates import duplicate_key
 from embedsvc.mining.ingest_report import IngestReport
 from embedsvc.mining.records import Origin, PairSide
 from embedsvc.mining.sentence_keys import KEY_BYTES, sentence_keys
-from indexing.folder import file_sha256
+from indexing.durable import file_sha256
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"

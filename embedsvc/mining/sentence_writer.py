@@ -16,7 +16,7 @@ from embedsvc.mining.records import Record
 from embedsvc.mining.sentence_keys import Keys
 from embedsvc.mining.sentence_store import FILES, FORMAT_VERSION, MANIFEST, ORIGIN
 from embedsvc.textfiles import atomic_write
-from indexing.folder import file_sha256, sync_folder
+from indexing.durable import file_sha256, sync_folder
 
 _UNSORTED = "origins.tmp"
 _ROWS_AT_ONCE = 1 << 18

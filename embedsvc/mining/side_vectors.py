@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,35 +23,15 @@ _ENCODE_TEXTS = 8_192
 
 @dataclass(frozen=True)
 class SideTexts:
-    """The sentences of a side and behind them those that are planted to measure by."""
+    """The sentences of a side; ``name`` is "source" or "target"."""
 
     name: str
     store: SentenceStore
-    planted: Sequence[str] = ()
-
-    def __len__(self) -> int:
-        return len(self.store) + len(self.planted)
-
-    def between(self, start: int, stop: int) -> list[str]:
-        """Return the texts of the rows from ``start`` to ``stop``."""
-        own = len(self.store)
-        texts = self.store.texts(start, min(stop, own)) if start < own else []
-        return texts + list(self.planted[max(start - own, 0) : max(stop - own, 0)])
 
     def place(self, row: int) -> str:
         """Return where a row's text stands, for error messages."""
-        if row >= len(self.store):
-            return f"dev {self.name} sentence {row - len(self.store) + 1}"
         side = self.store.side(row)
         return f"{side.file} line {side.line}"
-
-    @property
-    def sha256(self) -> str:
-        """Identify the texts in their order."""
-        digest = hashlib.sha256(self.store.sha256.encode())
-        for text in self.planted:
-            digest.update(b"\0" + text.encode())
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +42,16 @@ class SideVectors:
     unknown: NDArray[np.int64]
 
 
+def encode_options(options: MiningOptions) -> EncodeOptions:
+    """Return how texts are encoded."""
+    return EncodeOptions(
+        prompt_name=options.prompt_name,
+        prompt=options.prompt,
+        dimensions=options.dimensions,
+        truncate=options.truncate,
+    )
+
+
 def encode_side(
     texts: SideTexts, encoder: Encoder, folder: Path, options: MiningOptions, report: Report
 ) -> SideVectors:
@@ -71,32 +59,27 @@ def encode_side(
 
     A text without any known token has no direction: it gets `stand_in`, and its row is named.
     """
-    encoding = EncodeOptions(
-        prompt_name=options.prompt_name,
-        prompt=options.prompt,
-        dimensions=options.dimensions,
-        truncate=options.truncate,
-    )
+    encoding = encode_options(options)
     extra = {
         "model": encoder.name,
         "fingerprint": encoder.fingerprint,
         "prompt": encoder.lead(encoding),
         "truncate": encoding.truncate,
-        "texts": texts.sha256,
+        "texts": texts.store.sha256,
     }
     width = options.dimensions or encoder.dimension
     stage = f"encode {texts.name}"
     try:
-        writer = ShardWriter(folder, rows=len(texts), dimension=width, extra=extra)
-        for start, stop in _steps(writer.next_row, len(texts)):
-            report(Step(stage, start, len(texts)))
+        writer = ShardWriter(folder, rows=len(texts.store), dimension=width, extra=extra)
+        for start, stop in _steps(writer.next_row, len(texts.store)):
+            report(Step(stage, start, len(texts.store)))
             vectors = _encoded(texts, start, stop, encoder, encoding, options.batch_tokens)
             vectors[~vectors.any(axis=1)] = stand_in(width)
             writer.write(vectors)
         shards = writer.close()
     except IndexFileError as error:
         raise StorageError(f"{error}; remove {folder} to encode anew") from error
-    report(Step(stage, len(texts), len(texts)))
+    report(Step(stage, len(texts.store), len(texts.store)))
     return SideVectors(shards, _unknown_rows(shards))
 
 
@@ -113,7 +96,7 @@ def _encoded(
     options: EncodeOptions,
     batch_tokens: int | None,
 ) -> NDArray[np.float32]:
-    batch = texts.between(start, stop)
+    batch = texts.store.texts(start, stop)
     try:
         vectors: NDArray[np.float32] = encoder.encode_with_usage(
             batch, options, batch_tokens=batch_tokens, progress=False
@@ -154,12 +137,12 @@ def given_vectors(path: Path, texts: SideTexts | None, folder: Path, name: str) 
 
 def _chosen(given: VectorShards, texts: SideTexts, folder: Path) -> VectorShards:
     """Copy the vectors of the sentences that are kept, each that of its first record."""
-    extra = {"vectors": given.fingerprints(), "texts": texts.sha256}
+    extra = {"vectors": given.fingerprints(), "texts": texts.store.sha256}
     writer = ShardWriter(
-        folder, rows=len(texts), dimension=given.dimension, dtype=given.dtype.name, extra=extra
+        folder, rows=len(texts.store), dimension=given.dimension, dtype=given.dtype.name, extra=extra
     )
     records = texts.store.first_records()
-    for start, stop in _steps(writer.next_row, len(texts)):
+    for start, stop in _steps(writer.next_row, len(texts.store)):
         wanted = records[start:stop]
         rows = given.read(int(wanted[0]), int(wanted[-1]) + 1)
         writer.write(rows[wanted - wanted[0]])
@@ -180,8 +163,3 @@ def _unknown_rows(shards: VectorShards) -> NDArray[np.int64]:
         for start, stop in _steps(0, len(shards))
     ]
     return np.concatenate([np.empty(0, np.int64), *found])
-
-
-def shard_facts(shards: VectorShards) -> dict[str, Any]:
-    """Return what a run's manifest says about vectors."""
-    return {"rows": len(shards), "dimension": shards.dimension, **shards.extra}

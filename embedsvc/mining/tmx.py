@@ -8,7 +8,7 @@ from pathlib import Path
 from embedsvc.mining.inline_markup import InlineMarkup, SegmentText
 from embedsvc.mining.records import Record
 from embedsvc.mining.translation_units import TranslationUnit, Variant, pairs_in, records_in
-from embedsvc.mining.xml_stream import Attributes, stream_xml
+from embedsvc.mining.xml_stream import XML_LANG, Attributes, stream_xml
 
 _MARKUP = InlineMarkup(
     codes=frozenset({"bpt", "ept", "it", "ph", "ut"}),
@@ -56,7 +56,7 @@ class _TmxContent:
             self._count += 1
             self._id, self._variants, self._properties = attributes.get("tuid"), [], {}
         elif name == "tuv":
-            self._language = attributes.get("xml:lang") or attributes.get("lang") or ""
+            self._language = attributes.get(XML_LANG) or attributes.get("lang") or ""
         elif name == "seg":
             self._collected = SegmentText(_MARKUP)
         elif name == "prop" and attributes.get("type", "").startswith("x-"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from embedsvc.mining.inline_markup import InlineMarkup, SegmentText
 from embedsvc.mining.records import Record
 from embedsvc.mining.translation_units import TranslationUnit, Variant, pairs_in, records_in
-from embedsvc.mining.xml_stream import FOREIGN, Attributes, stream_xml
+from embedsvc.mining.xml_stream import FOREIGN, XML_LANG, Attributes, stream_xml
 
 _MARKUP = InlineMarkup(
     codes=frozenset({"bpt", "ept", "it", "ph", "cp"}),
@@ -36,6 +36,13 @@ def read_xliff_pairs(
 ) -> Iterator[tuple[Record, Record]]:
     """Yield the source and target, or target and source, of the units that have both languages."""
     return pairs_in(xliff_units(path), (source_language, target_language), path)
+
+
+def read_xliff_translations(path: Path) -> Iterator[tuple[Record, Record]]:
+    """Yield the source and target of the units that have both, whatever their languages."""
+    for unit in xliff_units(path):
+        if len(unit.variants) == 2:
+            yield unit.record(unit.variants[0]), unit.record(unit.variants[1])
 
 
 def xliff_units(path: Path) -> Iterator[TranslationUnit]:
@@ -78,7 +85,7 @@ class _XliffContent:
             self._ignored += 1
         elif name in _TEXTS:
             language = self._languages[name == "target"]
-            self._current = self._texts[name] = _Text(attributes.get("xml:lang") or language)
+            self._current = self._texts[name] = _Text(attributes.get(XML_LANG) or language)
             self._open = [self._current.whole]
         elif name == "context" and attributes.get("context-type", "").startswith("x-"):
             self._properties[attributes["context-type"]] = SegmentText(_MARKUP)

@@ -5,7 +5,7 @@ On expat, for the line numbers of errors and for encodings as declared (UTF-16 t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 from xml.parsers import expat
@@ -19,8 +19,11 @@ Attributes = dict[str, str]
 
 _BLOCK_BYTES = 1 << 16
 _SEPARATOR = "\x1f"
-_XML_NAMESPACE = "http://www.w3.org/XML/1998/namespace"
-FOREIGN = ""
+_ROOT = ""  # no element has this name
+XML_LANG = f"http://www.w3.org/XML/1998/namespace{_SEPARATOR}lang"
+"""The attribute xml:lang; attributes without namespace have their plain name."""
+
+FOREIGN = "-"
 """The name of every element that is not of the root's namespace."""
 
 
@@ -28,7 +31,7 @@ class Content(Protocol[Item]):
     """What makes items of elements, whose names come without namespace (`FOREIGN` for another one)."""
 
     def start(self, name: str, attributes: Attributes) -> None:
-        """Take the beginning of an element; of attributes only those without namespace and xml:…"""
+        """Take the beginning of an element."""
 
     def end(self, name: str) -> None:
         """Take the end of an element."""
@@ -47,28 +50,33 @@ def stream_xml(path: Path, root: str, content: Content[Item]) -> Iterator[Item]:
     """
     check_file(path)
     parser = _parser(path, root, content)
-    with open_unpacked(path) as file:
-        while True:
-            with damage_named(path, f"line {parser.CurrentLineNumber}"):
-                block = file.read(_BLOCK_BYTES)
-            try:
-                parser.Parse(block, not block)
-            except expat.ExpatError as error:
-                reason = expat.ErrorString(error.code)
-                raise InvalidInputError(
-                    f"{path} line {error.lineno}, column {error.offset + 1}: damaged XML: {reason}"
-                ) from error
-            except (LookupError, ValueError) as error:
-                raise InvalidInputError(f"{path}: its XML declaration names a strange encoding") from error
-            yield from content.taken()
-            if not block:
-                return
+    try:
+        with open_unpacked(path) as file, damage_named(path, lambda: f"line {parser.CurrentLineNumber}"):
+            while block := file.read(_BLOCK_BYTES):
+                parser.Parse(block, False)
+                yield from content.taken()
+        parser.Parse(b"", True)
+    except expat.ExpatError as error:
+        place = f"{path} line {error.lineno}, column {error.offset + 1}"
+        raise InvalidInputError(f"{place}: damaged XML: {expat.ErrorString(error.code)}") from error
+    except (LookupError, ValueError) as error:
+        raise InvalidInputError(f"{path}: its XML declaration names a strange encoding") from error
+    yield from content.taken()
 
 
 def _parser(path: Path, root: str, content: Content[Any]) -> expat.XMLParserType:
     parser = expat.ParserCreate(namespace_separator=_SEPARATOR)
     parser.buffer_text = True
-    local = _LocalNames(path, root)
+    names: dict[str, str] = {}  # as expat gives them, with their namespace: without it
+
+    def local_name(raw: str) -> str:
+        namespace, _, local = raw.rpartition(_SEPARATOR)
+        if not names:
+            if local != root:
+                raise InvalidInputError(f"{path}: its root element is <{local}>, not <{root}>")
+            names[_ROOT] = namespace
+        names[raw] = local if namespace == names[_ROOT] else FOREIGN
+        return names[raw]
 
     def refuse(name: str | None, *_: object) -> NoReturn:
         raise InvalidInputError(
@@ -77,45 +85,15 @@ def _parser(path: Path, root: str, content: Content[Any]) -> expat.XMLParserType
         )
 
     def start(raw: str, attributes: Attributes) -> None:
-        content.start(local.name(raw), local.attributes(attributes))
+        content.start(names.get(raw) or local_name(raw), attributes)
+
+    def end(raw: str) -> None:
+        content.end(names[raw])
 
     parser.EntityDeclHandler = refuse
     parser.ExternalEntityRefHandler = refuse
     parser.SkippedEntityHandler = refuse
     parser.StartElementHandler = start
-    parser.EndElementHandler = _end_handler(local, content.end)
+    parser.EndElementHandler = end
     parser.CharacterDataHandler = content.text
     return parser
-
-
-def _end_handler(local: _LocalNames, end: Callable[[str], None]) -> Callable[[str], None]:
-    return lambda raw: end(local.name(raw))
-
-
-class _LocalNames:
-    """Names without the namespace of the root."""
-
-    def __init__(self, path: Path, root: str) -> None:
-        self._path, self._root = path, root
-        self._home: str | None = None
-        self._known: dict[str, str] = {}
-
-    def name(self, raw: str) -> str:
-        found = self._known.get(raw)
-        return self._learn(raw) if found is None else found
-
-    def _learn(self, raw: str) -> str:
-        namespace, _, local = raw.rpartition(_SEPARATOR)
-        if self._home is None:
-            if local != self._root:
-                raise InvalidInputError(f"{self._path}: its root element is <{local}>, not <{self._root}>")
-            self._home = namespace
-        self._known[raw] = local if namespace == self._home else FOREIGN
-        return self._known[raw]
-
-    def attributes(self, raw: Attributes) -> Attributes:
-        if not any(_SEPARATOR in name for name in raw):
-            return raw
-        prefix = _XML_NAMESPACE + _SEPARATOR
-        plain = {name.replace(prefix, "xml:"): value for name, value in raw.items()}
-        return {name: value for name, value in plain.items() if _SEPARATOR not in name}

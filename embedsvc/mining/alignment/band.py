@@ -54,6 +54,14 @@ def band_around(anchors: NDArray[np.float64], n: int, m: int, radius: int) -> Ba
     return _band(np.minimum(low, low[::-1].max()), high)
 
 
+def middle(band: Band, rows: int) -> tuple[Band, int, int]:
+    """Return a band of the middle rows, at most so many, and the row and the column where it begins."""
+    begin = max(band.rows - rows, 0) // 2
+    end = min(begin + rows, band.rows)
+    left = int(band.low[begin])
+    return _band(band.low[begin:end] - left, band.high[begin:end] - left), begin, left
+
+
 def band_cells(band: Band, begin: int, end: int) -> tuple[Ints, Ints]:
     """Return the row and the column of every cell of some rows, (cells,) each."""
     rows = np.repeat(np.arange(begin, end), band.high[begin:end] - band.low[begin:end] + 1)

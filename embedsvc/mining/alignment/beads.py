@@ -11,13 +11,16 @@ class Bead:
     """Consecutive source and target sentences, by index from 0; one side may be empty.
 
     ``cosine`` is that of the two blocks' vectors and ``score`` how far it lies above the mean cosine of
-    both blocks to random blocks of the other document: 0 is chance. Both are 0 where a side is empty.
+    both blocks to random sentences of the other document: 0 is chance. Both are 0 where a side is empty.
+    The texts are those of the sentences, joined; empty where vectors were aligned.
     """
 
     source: tuple[int, ...]
     target: tuple[int, ...]
     score: float = 0.0
     cosine: float = 0.0
+    source_text: str = ""
+    target_text: str = ""
 
     @property
     def kind(self) -> str:

@@ -1,4 +1,6 @@
-"""Vectors of blocks, runs of consecutive sentences: ``vectors[a - 1, i]`` is of the a sentences that end with i.
+"""Vectors of blocks, runs of consecutive sentences.
+
+``vectors[a - 1, i]`` is that of the a sentences that end with sentence i.
 
 Where fewer than a sentences come before (i < a - 1) there is no block; what stands there is never read.
 """
@@ -19,7 +21,7 @@ _LENGTH_TOLERANCE = 1e-2
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """Unit vectors ``(sizes, sentences, dim)`` float32 and, where texts are known, ``lengths`` (sizes, sentences)."""
+    """Unit vectors (sizes, sentences, dim) and, where texts are known, ``lengths`` (sizes, sentences)."""
 
     vectors: Floats
     lengths: NDArray[np.float64] | None = None
@@ -31,6 +33,11 @@ class Blocks:
     @property
     def sentences(self) -> int:
         return int(self.vectors.shape[1])
+
+    def part(self, sentences: slice) -> Blocks:
+        """Return the blocks that end with these sentences."""
+        lengths = None if self.lengths is None else self.lengths[:, sentences]
+        return Blocks(self.vectors[:, sentences], lengths)
 
 
 def checked_blocks(vectors: ArrayLike, lengths: ArrayLike | None, name: str) -> Blocks:
@@ -74,11 +81,12 @@ def _checked_lengths(lengths: ArrayLike, vectors: Floats, name: str) -> NDArray[
             f"{name} lengths have shape {array.shape}; expected ({vectors.shape[1]},), all above 0",
             param=name,
         )
-    return block_sums(array[:, None], len(vectors))[:, :, 0]
+    sums: NDArray[np.float64] = block_sums(array, len(vectors))
+    return sums
 
 
 def block_sums(rows: NDArray[Any], sizes: int) -> NDArray[Any]:
-    """Return (sizes, n, …): the sums of every run of 1 to ``sizes`` rows, by the last; 0 where there is none."""
+    """Return (sizes, n, …): the sums of every run of 1 to ``sizes`` rows, by the last; else 0."""
     sums = np.zeros((min(sizes, len(rows)), *rows.shape), rows.dtype)
     sums[0] = rows
     for size in range(1, len(sums)):
@@ -95,7 +103,8 @@ def mean_blocks(vectors: NDArray[Any], weights: ArrayLike, sizes: int) -> Floats
     weighted = np.asarray(vectors, np.float32) * np.asarray(weights, np.float32)[:, None]
     sums: Floats = block_sums(weighted, sizes)
     norms = np.sqrt(np.einsum("aij,aij->ai", sums, sums))[..., None]
-    return np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0)
+    unit: Floats = np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0)
+    return unit
 
 
 def check_widths(source: Blocks, target: Blocks) -> None:

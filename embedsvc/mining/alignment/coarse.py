@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embedsvc.mining.alignment.band import Band, band_around, full_band
 from embedsvc.mining.alignment.blocks import Blocks, mean_blocks
 from embedsvc.mining.alignment.path import Skips, best_path
-from embedsvc.mining.alignment.scoring import band_cosines
+from embedsvc.mining.alignment.scoring import band_scores
 
 Floats = NDArray[np.float32]
 _FULL_CELLS = 90_000  # documents of fewer cells are searched whole
@@ -47,7 +47,11 @@ def _centred(vectors: Floats) -> Floats:
 
 def _grouped(vectors: Floats) -> Floats:
     """Return the sums of every four rows; the last may be of fewer."""
-    sums: Floats = np.add.reduceat(vectors, np.arange(0, len(vectors), _GROUP), axis=0)
+    groups = -(-len(vectors) // _GROUP)
+    sums = np.zeros((groups, vectors.shape[1]), np.float32)
+    for position in range(_GROUP):
+        rows = vectors[position::_GROUP]
+        sums[: len(rows)] += rows
     return sums
 
 
@@ -55,7 +59,7 @@ def _anchors(source: Blocks, target: Blocks, band: Band) -> NDArray[np.float64]:
     """Return the middle of every bead of the best path, (beads, 2), in rows and columns."""
 
     def scores(begin: int, end: int) -> Floats:
-        return band_cosines(source, target, band, (begin, end), _SHAPES)
+        return band_scores(source, target, None, band, (begin, end), _SHAPES)
 
     sizes = np.array(best_path(band, _SHAPES, scores, _SKIPS))
     ends = np.cumsum(sizes, axis=0)

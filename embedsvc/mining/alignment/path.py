@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from embedsvc.mining.alignment.band import Band, band_cells
 
-_CHUNK_CELLS = 32_768
+_CHUNK_CELLS = 8_192  # what one chunk needs stays in the processor's cache
 Floats = NDArray[np.float32]
 Shape = tuple[int, int]
 BlockScores = Callable[[int, int], Floats]
@@ -46,17 +46,18 @@ def best_path(band: Band, shapes: Sequence[Shape], scores: BlockScores, skips: S
             [scores(begin, end), np.full((1, last - first), skips.source, np.float32)]
         ).astype(np.float64)
         inserted = np.empty(last - first, bool)
+        slope = skips.target * np.arange((band.high - band.low)[begin:end].max() + 1, dtype=np.float64)
         for row in range(begin, end):
             start, stop = band.offsets[row] - first, band.offsets[row + 1] - first
-            reached = best[origins[:, start:stop]]
+            reached = best.take(origins[:, start:stop])
             reached += gains[:, start:stop]
-            values = reached.max(axis=0)
+            values = np.maximum.reduce(reached, axis=0)
             if row == 0:
                 values[0] = 0.0
             best[first + start : first + stop] = _with_insertions(
-                values, skips.target, inserted[start:stop]
+                values, slope[: stop - start], inserted[start:stop]
             )
-        choices[first:last] = np.where(inserted, len(moves), (best[origins] + gains).argmax(axis=0))
+        choices[first:last] = np.where(inserted, len(moves), (best.take(origins) + gains).argmax(axis=0))
     return _trace(band, [*moves, (0, 1)], choices)
 
 
@@ -79,10 +80,9 @@ def _origins(band: Band, moves: Sequence[Shape], begin: int, end: int) -> NDArra
 
 
 def _with_insertions(
-    values: NDArray[np.float64], skip: float, inserted: NDArray[np.bool_]
+    values: NDArray[np.float64], slope: NDArray[np.float64], inserted: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Return the best sums of a row when each cell may also come from its left; mark those that do."""
-    slope = skip * np.arange(len(values))
     values -= slope
     running = np.maximum.accumulate(values)
     np.greater(running, values, out=inserted)

@@ -1,8 +1,8 @@
-"""How well two blocks match, for every shape of bead and every cell of a band."""
+"""How alike two blocks are, in every cell of a band and for every shape of bead."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,97 +10,110 @@ from numpy.typing import NDArray
 
 from embedsvc.mining.alignment.band import Band, band_cells
 from embedsvc.mining.alignment.blocks import Blocks
-from embedsvc.mining.alignment.path import Skips
 
 Floats = NDArray[np.float32]
 Shape = tuple[int, int]
 _SAMPLES = 100
-_PRODUCT_ROWS = 32  # rows of one matrix product; more compute too much beside the band, fewer too little at once
-
-
-def chance_cosines(blocks: Blocks, other: Blocks, *, seed: int = 42) -> Floats:
-    """Return (sizes, sentences): the mean cosine of every block to random sentences of the other document."""
-    rows = np.random.default_rng(seed).permutation(other.sentences)[:_SAMPLES]
-    centre = other.vectors[0, np.sort(rows)].mean(axis=0)
-    mean: Floats = blocks.vectors @ centre
-    return mean
-
-
-def band_cosines(
-    source: Blocks, target: Blocks, band: Band, rows: tuple[int, int], shapes: Sequence[Shape]
-) -> Floats:
-    """Return (shapes, cells): the cosine of the two blocks that end in each cell of the rows; 0 without blocks.
-
-    Computed as products of a few rows with all columns that any of them has in the band.
-    """
-    first = int(band.offsets[rows[0]])
-    found = np.zeros((len(shapes), int(band.offsets[rows[1]]) - first), np.float32)
-    for begin, end in _product_rows(band, *rows):
-        low, high = max(int(band.low[begin]), 1), int(band.high[end - 1])
-        if high < low:
-            continue
-        products = _products(source, target, (begin, end), (low, high), shapes)
-        for row in range(begin, end):
-            left, right = max(int(band.low[row]), 1), int(band.high[row])
-            start = int(band.offsets[row]) - first + left - int(band.low[row])
-            found[:, start : start + right - left + 1] = products[:, row - begin, left - low : right - low + 1]
-    return found
-
-
-def _product_rows(band: Band, begin: int, end: int) -> list[tuple[int, int]]:
-    """Cut the rows (without row 0, where no block ends) into runs whose rectangle is at most 4 times the band's cells."""
-    runs = []
-    begin = max(begin, 1)
-    while begin < end:
-        stop = begin + 1
-        while stop < min(end, begin + _PRODUCT_ROWS):
-            rectangle = (stop + 1 - begin) * int(band.high[stop] - band.low[begin] + 1)
-            if rectangle > 4 * int(band.offsets[stop + 1] - band.offsets[begin]):
-                break
-            stop += 1
-        runs.append((begin, stop))
-        begin = stop
-    return runs
-
-
-def _products(
-    source: Blocks, target: Blocks, rows: tuple[int, int], columns: tuple[int, int], shapes: Sequence[Shape]
-) -> Floats:
-    """Return (shapes, rows, columns) of cosines; ``columns`` includes its end."""
-    found = np.empty((len(shapes), rows[1] - rows[0], columns[1] - columns[0] + 1), np.float32)
-    for position, (a, b) in enumerate(shapes):
-        if a > source.sizes or b > target.sizes:
-            found[position] = 0
-            continue
-        np.matmul(
-            source.vectors[a - 1, rows[0] - 1 : rows[1] - 1],
-            target.vectors[b - 1, columns[0] - 1 : columns[1]].T,
-            out=found[position],
-        )
-    return found
+_PRODUCT_ROWS = 16  # of one matrix product: with more, more cells beside the band are computed in vain
 
 
 @dataclass(frozen=True, eq=False)
-class Scoring:
-    """The scores of beads between two documents, made for them."""
+class Chance:
+    """Half the mean cosine of every block to random sentences of the other document, (sizes, sentences).
 
-    source: Blocks
-    target: Blocks
-    shapes: Sequence[Shape]
-    source_chance: Floats
-    target_chance: Floats
-    skips: Skips
+    Both halves are taken off a cosine: blocks that resemble everything (short, frequent, of one topic)
+    then resemble nothing in particular.
+    """
+
+    source: Floats
+    target: Floats
 
     @classmethod
-    def of(cls, source: Blocks, target: Blocks, shapes: Sequence[Shape]) -> Scoring:
-        chance = chance_cosines(source, target), chance_cosines(target, source)
-        return cls(source, target, shapes, *chance, Skips(-0.05, -0.05))
+    def between(cls, source: Blocks, target: Blocks) -> Chance:
+        return cls(_half_mean_cosines(source, target), _half_mean_cosines(target, source))
 
-    def of_band(self, band: Band, rows: tuple[int, int]) -> Floats:
-        """Return (shapes, cells): the score of every shape that ends in each cell of the rows."""
-        scores = band_cosines(self.source, self.target, band, rows, self.shapes)
-        row, column = band_cells(band, *rows)
-        i, j = np.maximum(row - 1, 0), np.maximum(column - 1, 0)
-        for position, (a, b) in enumerate(self.shapes):
-            scores[position] -= (self.source_chance[a - 1, i] + self.target_chance[b - 1, j]) / 2
-        return scores
+    def part(self, source: slice, target: slice) -> Chance:
+        """Return that of the blocks that end with these sentences."""
+        return Chance(self.source[:, source], self.target[:, target])
+
+
+def _half_mean_cosines(blocks: Blocks, other: Blocks) -> Floats:
+    rows = np.random.default_rng(0).permutation(other.sentences)[:_SAMPLES]
+    centre = other.vectors[0, np.sort(rows)].mean(axis=0)
+    # The fewer sentences there are, the more of the mean is that of a sentence with its own translation.
+    mean: Floats = blocks.vectors @ (centre * np.float32(0.5 * (1 - 1 / other.sentences)))
+    return mean
+
+
+def above_chance(
+    source: Blocks,
+    target: Blocks,
+    chance: Chance,
+    sizes: Shape,
+    ends: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> tuple[Floats, Floats]:
+    """Return the cosines of pairs of blocks, by sizes and last sentences, and how far they exceed chance."""
+    (a, b), (i, j) = sizes, ends
+    cosines = np.einsum("ij,ij->i", source.vectors[a - 1, i], target.vectors[b - 1, j])
+    return cosines, cosines - chance.source[a - 1, i] - chance.target[b - 1, j]
+
+
+def band_scores(
+    source: Blocks,
+    target: Blocks,
+    chance: Chance | None,
+    band: Band,
+    rows: tuple[int, int],
+    shapes: Sequence[Shape],
+) -> Floats:
+    """Return (shapes, cells): the cosine above chance of the two blocks that end in each cell of the rows.
+
+    Computed as products of a few rows with all columns that any of them has in the band. In row 0 and
+    column 0 no block ends: what stands there is never read.
+    """
+    first = int(band.offsets[rows[0]])
+    found = np.zeros((len(shapes), int(band.offsets[rows[1]]) - first), np.float32)
+    row, column = band_cells(band, *rows)
+    for begin, end in _product_rows(band, *rows):
+        low, high = max(int(band.low[begin]), 1), int(band.high[end - 1]) + 1
+        products = _products(source, target, (begin, end), (low, high), shapes)
+        if chance is not None:
+            _subtract_chance(products, chance, (begin, end), (low, high), shapes)
+        cells = slice(int(band.offsets[begin]) - first, int(band.offsets[end]) - first)
+        place = (row[cells] - begin) * (high - low) + np.maximum(column[cells] - low, 0)
+        found[:, cells] = products.reshape(len(shapes), -1).take(place, axis=1)
+    return found
+
+
+def _product_rows(band: Band, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Cut the rows, but row 0, into runs whose rectangle has at most 4 times the cells of the band."""
+    begin = max(begin, 1)
+    while begin < end:
+        stop = min(begin + _PRODUCT_ROWS, end)
+        while stop > begin + 1 and _rectangle(band, begin, stop) > 4 * (
+            band.offsets[stop] - band.offsets[begin]
+        ):
+            stop = (begin + stop) // 2
+        yield begin, stop
+        begin = stop
+
+
+def _rectangle(band: Band, begin: int, stop: int) -> int:
+    return (stop - begin) * int(band.high[stop - 1] - band.low[begin] + 1)
+
+
+def _products(source: Blocks, target: Blocks, rows: Shape, columns: Shape, shapes: Sequence[Shape]) -> Floats:
+    found = np.empty((len(shapes), rows[1] - rows[0], columns[1] - columns[0]), np.float32)
+    for position, (a, b) in enumerate(shapes):
+        left = source.vectors[a - 1, rows[0] - 1 : rows[1] - 1]
+        right = target.vectors[b - 1, columns[0] - 1 : columns[1] - 1]
+        np.matmul(left, right.T, out=found[position])
+    return found
+
+
+def _subtract_chance(
+    products: Floats, chance: Chance, rows: Shape, columns: Shape, shapes: Sequence[Shape]
+) -> None:
+    a, b = np.array(shapes).T - 1
+    products -= chance.source[a, rows[0] - 1 : rows[1] - 1][:, :, None]
+    products -= chance.target[b, columns[0] - 1 : columns[1] - 1][:, None, :]

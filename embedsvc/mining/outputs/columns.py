@@ -77,11 +77,12 @@ def check_encodable(pair: Pair, number: int) -> None:
     """Raise InvalidInputError for a lone surrogate, which no UTF-8 file can hold."""
     for name, side in (("source", pair.source), ("target", pair.target)):
         for text in (side.text, side.id, side.file, side.document):
+            if text is None or text.isascii():
+                continue
             try:
-                if text is not None:
-                    text.encode()
+                text.encode()
             except UnicodeEncodeError as error:
-                code = ord(error.object[error.start])
+                code = ord(text[error.start])
                 raise InvalidInputError(
                     f"pair {number}: the {name} {text!r} has a lone surrogate, U+{code:04X}, at position "
                     f"{error.start}; no file in UTF-8 can hold it"
@@ -99,7 +100,7 @@ def pair_of(row: Mapping[str, Any], where: str) -> Pair:
         cosine=math.nan if cosine is None else cosine,
         source=_side(row, "src", where),
         target=_side(row, "tgt", where),
-        margin=row.get("margin") or "ratio",
+        margin=_text(row.get("margin")) or "ratio",
         direction=_direction(row, where),
         probability=_number(row, "probability", where),
     )
@@ -108,16 +109,20 @@ def pair_of(row: Mapping[str, Any], where: str) -> Pair:
 def _side(row: Mapping[str, Any], name: str, where: str) -> PairSide:
     line = _number(row, f"{name}_line", where)
     return PairSide(
-        id=row.get(f"{name}_id") or "",
-        text=row.get(name) or "",
+        id=_text(row.get(f"{name}_id")) or "",
+        text=_text(row.get(name)) or "",
         line=None if line is None else int(line),
-        file=row.get(f"{name}_file") or None,
-        document=row.get(f"{name}_document") or None,
+        file=_text(row.get(f"{name}_file")),
+        document=_text(row.get(f"{name}_document")),
         origins=tuple(
             Origin(origin["file"], origin["line"], origin["id"], origin["document"])
             for origin in row.get(f"{name}_origins") or ()
         ),
     )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None or value == "" else str(value)
 
 
 def _direction(row: Mapping[str, Any], where: str) -> Direction:

@@ -7,7 +7,7 @@ to: pandas ``quoting=3``.) JSON Lines and Parquet keep every character.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 import orjson
@@ -18,19 +18,20 @@ from embedsvc.mining.records import Pair
 _BREAKS = str.maketrans("\t\n\r", "   ")
 
 
-def tsv_cell(value: Any) -> str:
-    """Return a value as the text of a cell: no break in it, floats with six decimals, None as nothing."""
-    return "" if value is None else decimals(value).translate(_BREAKS)
-
-
 def decimals(value: Any) -> str:
-    """Return a value as text, floats with six decimals."""
-    return f"{value:.{DECIMALS}f}" if isinstance(value, float) else str(value)
+    """Return a value as text, floats with six decimals and None as nothing."""
+    if isinstance(value, float):
+        return f"{value:.{DECIMALS}f}"
+    return "" if value is None else str(value)
 
 
-def tsv_line(values: Iterable[Any]) -> bytes:
-    """Return the values as a line."""
-    return ("\t".join(map(tsv_cell, values)) + "\n").encode()
+def tsv_line(values: Sequence[Any]) -> bytes:
+    """Return the values as a line, with no break within a value."""
+    cells = list(map(decimals, values))
+    line = "\t".join(cells)
+    if line.count("\t") >= len(cells) or "\n" in line or "\r" in line:
+        line = "\t".join(cell.translate(_BREAKS) for cell in cells)
+    return (line + "\n").encode()
 
 
 def write_tsv(file: IO[bytes], pairs: Iterable[Pair]) -> None:
