@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 import resource
 import signal
 import threading
@@ -106,6 +107,31 @@ def test_sentences_are_mined_as_the_library_does(server, tmp_path):
     assert tmx.content.count(b"<tu ") == 4
     assert b'srclang="en"' in tmx.content
     assert tmx.headers["content-disposition"] == f'attachment; filename="{job_id}.tmx"'
+
+
+def sentences(count: int, seed: int) -> bytes:
+    rng = random.Random(seed)
+    words = [word for text in (*SOURCE, *TARGET) for word in text.split()]
+    return "\n".join(" ".join(rng.choices(words, k=rng.randint(3, 12))) for _ in range(count)).encode()
+
+
+@pytest.mark.slow
+def test_mining_killed_at_several_stages_gives_the_same_bytes(server):
+    files = {"source": ("a.txt", sentences(8_000, 1)), "target": ("b.txt", sentences(8_000, 2))}
+    form = {"options": '{"threshold": 1.0}'}
+    expected = server.result(
+        server.wait(server.http.post("/v1/jobs", files=files, data=form).json()["id"], "done")["id"]
+    )
+    assert expected.count(b"\n") > 1000
+    job_id = server.http.post("/v1/jobs", files=files, data=form).json()["id"]
+    killed = []
+    for stage in ("read source", "neighbours"):
+        until(lambda: server.job(job_id)["stage"] == stage, seconds=60)  # noqa: B023
+        (pid,) = server.model_pids()
+        os.kill(pid, signal.SIGKILL)
+        killed.append(server.job(job_id)["stages"])
+        until(lambda: server.job(job_id)["retries"] == len(killed))  # noqa: B023
+    assert server.result(server.wait(job_id, "done")["id"]) == expected
 
 
 @pytest.mark.slow
