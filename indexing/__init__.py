@@ -12,13 +12,15 @@ from indexing.index import VectorIndex
 from indexing.kinds import KINDS, Flat, Hnsw, IvfPq, Kind, PqScan, RaBitQ, kind_from
 from indexing.manifest import Manifest, read_manifest
 from indexing.memory import choose_together
+from indexing.neighbour_plan import NeighbourPlan, plan_neighbours
 from indexing.neighbours import Neighbours
 from indexing.recall import measure_recall, recall_at_k
+from indexing.sampled_recall import SampledRecall, sampled_recall
 from indexing.shard_folder import OpenedShards, open_shards, save_shards, saved_recall
 from indexing.shard_options import GraphStep, ShardOptions
 from indexing.shard_writer import ShardWriter
 from indexing.shards import Allowed, Found, Group, Plan, ShardedIndex, best_of
-from indexing.tiled import NeighbourPlan, neighbours_of_shards
+from indexing.tiled import TiledNeighbours, neighbours_of_shards
 from indexing.vector_shards import VectorShards, open_vector_shards, shards_of_array
 from indexing.vectors import check_vectors, normalize_rows
 
@@ -47,9 +49,11 @@ __all__ = [
     "Plan",
     "PqScan",
     "RaBitQ",
+    "SampledRecall",
     "ShardOptions",
     "ShardWriter",
     "ShardedIndex",
+    "TiledNeighbours",
     "VectorError",
     "VectorIndex",
     "VectorShards",
@@ -71,8 +75,10 @@ __all__ = [
     "open_index",
     "open_shards",
     "open_vector_shards",
+    "plan_neighbours",
     "read_manifest",
     "recall_at_k",
+    "sampled_recall",
     "save_index",
     "save_shards",
     "saved_recall",

@@ -98,14 +98,16 @@ def _take_columns(
 ) -> None:
     """Take all tiles of some columns; every thread has its own rows, and its own lists of the columns."""
 
-    def stripe(top: int, bottom: int) -> BestLists | None:
-        own = None if columns is None else columns.copy()
+    def take(top: int, bottom: int, own: BestLists | None) -> None:
         for start in range(top, bottom, options.tile[0]):
             stop = min(start + options.tile[0], bottom)
             take_tile(scores(start, stop), rows.part(start, stop), own, (start, left))
-        return own
 
-    for own in pool.map(lambda bounds: stripe(*bounds), list(_stripes(len(rows.keys), options))):
+    stripes = list(_stripes(len(rows.keys), options))
+    lists = [None if columns is None else columns.copy() for _ in stripes]  # all before any is merged
+    jobs = [pool.submit(take, *bounds, own) for bounds, own in zip(stripes, lists, strict=True)]
+    for job, own in zip(jobs, lists, strict=True):
+        job.result()
         if columns is not None and own is not None:
             columns.merge(own)
 

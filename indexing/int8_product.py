@@ -1,8 +1,8 @@
 """Inner products of unit vectors rounded to bytes: some times faster than float32, wrong by about 0.001.
 
 Both sides are turned by the same random rotation first. That changes no inner product, and whatever the
-encoder, the values of a turned unit vector are spread like normal ones of deviation ``1 / sqrt(dim)``: one
-scale, the same for all vectors, suits them, and the whole numbers that come out are in the order of the scores.
+encoder, the values of a turned unit vector are spread like normal ones of deviation ``1 / sqrt(dim)``. So
+one scale suits all vectors, and the whole numbers that come out are in the order of the scores.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ROUNDED_ROWS = 8_192  # rows turned at once
 
 @dataclass(frozen=True, eq=False)
 class Rounded:
-    """Vectors as bytes ``values`` ``(n, dim)``, and how far each is from them: ``errors`` ``(n,)``, lengths."""
+    """Vectors as bytes, ``values`` ``(n, dim)``, and the length of what that changed, ``errors`` ``(n,)``."""
 
     values: NDArray[np.int8]
     errors: NDArray[np.float32]

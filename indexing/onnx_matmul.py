@@ -1,8 +1,8 @@
 """A matrix product of bytes on the processor's own instructions for it (VNNI, AMX), through ONNX Runtime.
 
-The model is one MatMulInteger node whose right side is a constant, so that it is packed once. It is written here
-as the protocol buffer that it is (onnx.proto3, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto): the
-package that usually does this is large, and needed for nothing else.
+The model is one MatMulInteger node whose right side is a constant, so that it is packed once. It is written
+here as the protocol buffer that it is (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto): the package
+that usually does this is large, and needed for nothing else.
 """
 
 from __future__ import annotations

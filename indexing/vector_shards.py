@@ -31,7 +31,7 @@ from indexing.vector_files import (
 from indexing.vectors import check_vectors, normalize_rows
 
 SHARD_ROWS = 131_072
-_CHECKED_ROWS = 8_192  # rows of a matrix that are in memory at once while it is checked
+_COPIED_ROWS = 8_192  # rows in memory a second time while they are checked or converted
 
 
 class RowSource(Protocol):
@@ -76,7 +76,7 @@ class VectorShards:
         vectors = np.empty((stop - start, self.dimension), np.float32)
         at = start
         while at < stop:
-            end = min(stop, (at // self.shard_rows + 1) * self.shard_rows)
+            end = min(stop, at + _COPIED_ROWS, (at // self.shard_rows + 1) * self.shard_rows)
             vectors[at - start : end - start] = self.source.read(at, end)
             at = end
         return vectors
@@ -140,8 +140,8 @@ def shards_of_array(
 def _hash(source: _Matrix | _NpyFile, start: int, stop: int, dtype: np.dtype[Any]) -> str:
     """Check the rows of a shard and return the sha256 of their .npy file."""
     digest = hashlib.sha256(npy_header(stop - start, source.shape[1], dtype))
-    for first in range(start, stop, _CHECKED_ROWS):
-        rows = source.read(first, min(first + _CHECKED_ROWS, stop))
+    for first in range(start, stop, _COPIED_ROWS):
+        rows = source.read(first, min(first + _COPIED_ROWS, stop))
         check_vectors(rows, name=source.name, first_row=first)
         digest.update(np.ascontiguousarray(rows, dtype.newbyteorder("<")).data)
     return digest.hexdigest()

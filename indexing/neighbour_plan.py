@@ -1,0 +1,178 @@
+"""How neighbours will be found, how long that takes and how much memory: said before it is begun."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from indexing.errors import IndexingError
+from indexing.first_pass import FloatProduct, Product
+from indexing.int8_product import int8_product, rounded
+from indexing.methods import TILES, Method, gpus
+from indexing.onnx_matmul import byte_product_is_exact
+from indexing.selection import BestLists, take_tile
+from indexing.vector_shards import SHARD_ROWS
+
+_EXACT_SECONDS = 60.0  # what is exact within this time is not worth a certificate
+_PROCESS_BYTES = 250 << 20  # the interpreter, numpy, FAISS and ONNX Runtime
+_ENTRY_SECONDS = 0.3e-6  # to let one score enter a list
+_RESCORE_SECONDS = 0.5e-9  # per value of a candidate's vector
+_FAISS_SLOWER = 4  # per score, beside the product of large matrices
+
+
+@dataclass(frozen=True)
+class NeighbourPlan:
+    """A method with its parameters (see `methods`), the threads it runs on, and what it is expected to take.
+
+    ``threads`` 0 are all there are; ``reason`` says why this method.
+    """
+
+    method: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    reason: str = "chosen by the caller"
+    threads: int = 0
+
+
+def plan_neighbours(
+    n: int,
+    m: int,
+    dimension: int,
+    k: int,
+    *,
+    method: str = "auto",
+    memory_bytes: int = 2 << 30,
+    threads: int | None = None,
+    max_seconds: float | None = None,
+    shard_rows: int = SHARD_ROWS,
+) -> NeighbourPlan:
+    """Return how to find the ``k`` nearest of ``n`` and of ``m`` vectors among the others, both ways.
+
+    ``auto`` takes exact search where that is a matter of a minute, else bytes with exact scores; and
+    inverted lists, which miss some neighbours, only where ``max_seconds`` leave no other way. Seconds come
+    from a short timing of this machine, memory is that of the whole process, disk that of the lists.
+
+    Raises:
+        IndexingError: the method does not work here, or shards of ``shard_rows`` take more than
+            ``memory_bytes``.
+    """
+    size = _Size(n, m, dimension, k, min(shard_rows, max(n, m, 1)), threads or faiss.omp_get_max_threads())
+    Method("exact" if method == "auto" else method)
+    chosen, reason = (method, "chosen by the caller") if method != "auto" else _choose(size, max_seconds)
+    needed = _memory_bytes(size, chosen)
+    if needed > memory_bytes:
+        most = size.shard_rows * (memory_bytes - _PROCESS_BYTES) // max(1, needed - _PROCESS_BYTES)
+        advice = f"write shards of at most {most} rows" if most > 0 else "that is too low for any"
+        raise IndexingError(
+            f"two shards of {size.shard_rows} rows take {needed >> 20} MiB; "
+            f"the limit is {memory_bytes >> 20} MiB; {advice}"
+        )
+    return NeighbourPlan(
+        method=chosen,
+        parameters=Method(chosen).complete(),
+        seconds=_seconds(size, chosen),
+        memory_bytes=needed,
+        disk_bytes=_disk_bytes(size),
+        reason=reason,
+        threads=size.threads,
+    )
+
+
+@dataclass(frozen=True)
+class _Size:
+    n: int
+    m: int
+    dimension: int
+    k: int
+    shard_rows: int
+    threads: int
+
+    def shards(self) -> tuple[int, int]:
+        return math.ceil(self.n / self.shard_rows), math.ceil(self.m / self.shard_rows)
+
+
+def _choose(size: _Size, max_seconds: float | None) -> tuple[str, str]:
+    limit = math.inf if max_seconds is None else max_seconds
+    exact = _seconds(size, "exact")
+    if gpus():
+        return "gpu", f"{gpus()} graphics card(s)"
+    if exact <= min(_EXACT_SECONDS, limit):
+        return "exact", f"exact takes {exact:.0f} s"
+    if byte_product_is_exact() and (int8 := _seconds(size, "int8")) < exact:
+        if int8 <= limit:
+            return "int8", f"exact takes {exact:.0f} s, bytes with exact scores {int8:.0f} s"
+        exact = int8
+    elif exact <= limit:
+        return "exact", f"exact takes {exact:.0f} s, and bytes are no faster here"
+    return "ivf", f"a full search takes {exact:.0f} s; {limit:.0f} s are allowed"
+
+
+def _seconds(size: _Size, method: str) -> float:
+    way = Method(method)
+    if method == "ivf":
+        nlist = 4 * math.isqrt(max(1, min(size.shard_rows, size.n, size.m)))
+        share = min(1.0, way.complete()["nprobe"] / nlist)
+        scores = 2 * size.n * size.m * share * _FAISS_SLOWER * score_seconds("exact", size.dimension)
+        return scores / size.threads
+    if method == "gpu":
+        return size.n * size.m * size.dimension * 4 / (2e13 * max(1, gpus()))
+    dimension = way.complete().get("dimensions", size.dimension)
+    kind = "exact" if method == "exact" or not byte_product_is_exact() else "int8"
+    scores = size.n * size.m * score_seconds(kind, dimension)
+    keep, (x_shards, y_shards) = way.keep(size.k), size.shards()
+    lists = size.n * y_shards + size.m * x_shards
+    entries = lists * keep * (1 + math.log(1 + size.shard_rows / 512)) * _ENTRY_SECONDS
+    rescoring = lists * keep * size.dimension * _RESCORE_SECONDS
+    return (scores + entries + rescoring) / size.threads
+
+
+@functools.cache
+def score_seconds(kind: str, dimension: int) -> float:
+    """Return how much processor time a score takes on this machine, product and selection: the best of five.
+
+    ``kind`` is "exact" or "int8".
+    """
+    height, width = TILES[kind]
+    vectors = np.random.default_rng(0).standard_normal((height + width, dimension), np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    product = _product(kind, vectors[:height], vectors[height:])
+    scores = product.columns(0, width)
+    rows, columns = BestLists(height, 1, product.dtype), BestLists(width, 1, product.dtype)
+    rows.floors[:] = columns.floors[:] = 1 << 30  # as after many tiles: hardly a score enters
+    times = []
+    for _ in range(5):
+        begin = time.process_time()
+        take_tile(scores(0, height), rows, columns, (0, 0))
+        times.append(time.process_time() - begin)
+    return min(times) / (height * width)
+
+
+def _product(kind: str, rows: NDArray[np.float32], others: NDArray[np.float32]) -> Product:
+    return FloatProduct(rows, others) if kind == "exact" else int8_product(rounded(rows), rounded(others))
+
+
+def _memory_bytes(size: _Size, method: str) -> int:
+    """Two shards as float32 and, for bytes, twice as these; the lists while they are ranked; tiles."""
+    rows = min(size.n, size.shard_rows) + min(size.m, size.shard_rows)
+    per_value = {"exact": 4, "int8": 4 + 2, "truncated": 4 + 4 + 2, "ivf": 4 + 4, "gpu": 4 + 4}[method]
+    keep = Method(method).keep(size.k)
+    tiles = size.threads * 4 * max(height * width for height, width in TILES.values()) * 4
+    lists = rows * keep * 8 * 4
+    return _PROCESS_BYTES + rows * size.dimension * per_value + lists + tiles
+
+
+def _disk_bytes(size: _Size) -> int:
+    """The blocks, and the merged lists."""
+    x_shards, y_shards = size.shards()
+    in_blocks = size.n * y_shards + size.m * x_shards
+    return in_blocks * (8 * size.k + 4) + (size.n + size.m) * 12 * size.k
