@@ -13,6 +13,7 @@ from typing import Any
 import embedsvc
 from embedsvc.encoder import Encoder, load_encoder
 from embedsvc.errors import DimensionMismatchError, InvalidInputError
+from embedsvc.mining.engine import open_engine
 from embedsvc.mining.extract import mined_pairs
 from embedsvc.mining.ingest import ingest, input_files
 from embedsvc.mining.ingest_options import IngestOptions
@@ -193,9 +194,10 @@ class _Run:
         def progress(done: int, total: int) -> None:
             self._report(Step("neighbours", done, total, "tiles"))
 
-        both = neighbours_of_shards(
-            x, y, options.k, self._folder / "neighbours", plan=plan, progress=progress
-        )
+        with open_engine(options.engine, options.ray_address, options.threads) as engine:
+            both = neighbours_of_shards(
+                x, y, options.k, self._folder / "neighbours", plan=plan, engine=engine, progress=progress
+            )
         return without_rows(both, source.vectors.unknown, target.vectors.unknown)
 
     def _threshold(self) -> float:
