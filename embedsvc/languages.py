@@ -6,7 +6,7 @@ Codes are ISO 639-1 where there is one, else ISO 639-3: "en", "zh", "ceb"; "und"
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 from functools import lru_cache
 from threading import Lock
 from typing import Any
@@ -23,15 +23,10 @@ _MIN_CONFIDENCE = 0.1  # below it two guesses of three are wrong (Tatoeba, 82 la
 _MAX_CHARACTERS = 2_000  # more text changes no answer and costs 0.1 ms per 100 characters
 # What the registry prefers but users, models and the detector do not: one code per language.
 _PREFERRED = {"nb": "no", "fil": "tl"}
-_NO_LANGUAGE = {"zxx", "mis", "mul"}
+LABELS_WITHOUT_LANGUAGE = frozenset({"zxx", "mis", "mul"})
 # Labels the detector cannot tell from the standard language (FLORES: under 25 % of the Cantonese and
 # Egyptian lines, and the "sdh" lines are all Sorani): a filter for "zh" must not lose a tenth of its texts.
-_FOLDED = {"wuu": "zh", "yue": "zh", "arz": "ar", "ary": "ar", "sdh": "ckb"}
-
-# Nearly one written language: a sentence of one is often likelier in another.
-_NEARLY_ONE = {"bs", "hr", "sr"}
-# Of Nigerian Fulfulde, 4 % of its own lines are taken for another language by ten to one.
-_UNRELIABLE = {"fuv"}
+FOLDED_LABELS = {"wuu": "zh", "yue": "zh", "arz": "ar", "ary": "ar", "sdh": "ckb"}
 
 _lock = Lock()
 
@@ -44,42 +39,10 @@ def detect_language(text: str) -> str:
     sample = text[:_MAX_CHARACTERS]
     if not any(character.isalpha() for character in sample):
         return UNDECIDED
-    label, confidence = _identifier().classify(sample)
-    if confidence < _MIN_CONFIDENCE or label in _NO_LANGUAGE:
+    label, confidence = identifier().classify(sample)
+    if confidence < _MIN_CONFIDENCE or label in LABELS_WITHOUT_LANGUAGE:
         return UNDECIDED
-    return normalize_language(_FOLDED.get(label, label))
-
-
-def language_odds(text: str, language: str) -> float:
-    """Return how many times as probable as ``language`` the most probable other language of a text is.
-
-    ``language`` is one of `detectable_languages`; Bosnian, Croatian and Serbian count as one. Probabilities
-    are the detector's, which allow for length: of a short text all languages are about equally probable.
-    About 0.1 ms for a sentence.
-    """
-    group = _NEARLY_ONE if language in _NEARLY_ONE else {language}
-    labels = frozenset[str]().union(*(_labels()[code] for code in group))
-    if _identifier().classify(text)[0] in labels:
-        return 0.0
-    ranks = _identifier().rank(text)
-    wanted = sum(probability for label, probability in ranks if label in labels)
-    return float(ranks[0][1] / max(wanted, 1e-30))
-
-
-def detectable_languages() -> Set[str]:
-    """Return the codes of the languages that the detector recognises reliably."""
-    return _labels().keys()
-
-
-@lru_cache(maxsize=1)
-def _labels() -> dict[str, frozenset[str]]:
-    """The detector's labels of each language: several where it cannot tell members of a language."""
-    labels = _identifier().labels
-    codes = {label: _FOLDED.get(label, label) for label in labels if label not in _NO_LANGUAGE}
-    found: dict[str, set[str]] = {}
-    for label, code in codes.items():
-        found.setdefault(normalize_language(code), set()).add(label)
-    return {code: frozenset(group) for code, group in found.items() if code not in _UNRELIABLE}
+    return normalize_language(FOLDED_LABELS.get(label, label))
 
 
 def normalize_language(code: str) -> str:
@@ -125,15 +88,16 @@ def _unknown(code: object) -> InvalidInputError:
     )
 
 
-def _identifier() -> Any:
+def identifier() -> Any:
+    """Return py3langid's LanguageIdentifier, loaded once for the process."""
     with _lock:
-        return _load_identifier()
+        return _loaded()
 
 
 @lru_cache(maxsize=1)
-def _load_identifier() -> Any:
+def _loaded() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    identifier.nb_ptc = identifier.nb_ptc.astype(np.float32)  # float16 takes half as long again
-    return identifier
+    found = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    found.nb_ptc = found.nb_ptc.astype(np.float32)  # float16 takes half as long again
+    return found

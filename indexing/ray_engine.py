@@ -64,7 +64,7 @@ class RayEngine:
         Raises:
             IndexingError: a block cannot be computed, or there is no machine left.
         """
-        demand = _Demand(self.threads, plan.memory_bytes)
+        demand = _Demand(self.threads, plan.memory_bytes, int(grid.method.name == "gpu"))
         task = BlockTask(grid.method, grid.k, self.threads, code_fingerprint())
         senders = {"x": _Sender(grid.x), "y": _Sender(grid.y)}
         remote = demand.remote(compute_block)
@@ -144,12 +144,16 @@ class _Demand:
 
     threads: int
     memory_bytes: int
+    gpus: int = 0
     _last_room: float = field(default=-_PATIENCE_SECONDS, init=False)
 
     def remote(self, function: Any) -> Any:
         """Return the function as one that runs on the cluster."""
         return ray.remote(function).options(
-            num_cpus=self.threads, memory=self.memory_bytes or None, max_retries=_RETRIES
+            num_cpus=self.threads,
+            num_gpus=self.gpus,
+            memory=self.memory_bytes or None,
+            max_retries=_RETRIES,
         )
 
     def window(self) -> int:
@@ -165,14 +169,16 @@ class _Demand:
         elif time.monotonic() > self._last_room + _PATIENCE_SECONDS:
             found = ", ".join(_described(machine) for machine in machines) or "none"
             raise IndexingError(
-                f"a task takes {self.threads} CPUs and {self.memory_bytes >> 20} MiB, for which no node of "
-                f"the Ray cluster is large enough; nodes: {found}"
+                f"a task takes {_described(self._needed())}, more than any node of the Ray cluster has: {found}"
             )
         return slots
 
+    def _needed(self) -> dict[str, float]:
+        needed = {"CPU": self.threads, "memory": self.memory_bytes, "GPU": self.gpus}
+        return {name: float(amount) for name, amount in needed.items() if amount}
+
     def _fit(self, machine: dict[str, float]) -> int:
-        fit = int(machine.get("CPU", 0) // self.threads)
-        return min(fit, int(machine.get("memory", 0) // self.memory_bytes)) if self.memory_bytes else fit
+        return min(int(machine.get(name, 0) // amount) for name, amount in self._needed().items())
 
     def wait(self, running: Iterable[Any]) -> list[Any]:
         """Return a task that is done, if one is within a second."""
@@ -183,7 +189,10 @@ class _Demand:
 
 
 def _described(machine: dict[str, float]) -> str:
-    return f"{machine.get('CPU', 0):g} CPUs and {int(machine.get('memory', 0)) >> 20} MiB"
+    words = [f"{machine.get('CPU', 0):g} CPUs"]
+    if "memory" in machine:
+        words.append(f"{int(machine['memory']) >> 20} MiB")
+    return " and ".join([*words, *(["a GPU"] if machine.get("GPU") else [])])
 
 
 def _default_threads() -> int:

@@ -20,6 +20,7 @@ _COMMANDS = {
     ),
     "mine": ("embedsvc.cli.mine:mine", "Find translation pairs in two monolingual files."),
     "align": ("embedsvc.cli.align:align", "Align the sentences of two documents that are translations."),
+    "score": ("embedsvc.cli.score:score", "Score or filter the pairs of a bitext."),
     "serve": ("embedsvc.cli.serve:serve", "Start the HTTP server."),
     "keys": ("embedsvc.cli.keys:keys", "Make, list and revoke API keys of the server."),
     "train": ("", "Train an encoder from a recipe (needs the [train] extra)."),

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from embedsvc.errors import InvalidInputError
-from embedsvc.languages import detectable_languages, language_odds
+from embedsvc.language_odds import detectable_languages, language_odds
 from embedsvc.mining.scripts import (
     DIGIT,
     FOREIGN,
@@ -105,11 +105,12 @@ class SentenceFilters:
             "symbols": lambda counted: counted.letters < _LEAST_LETTERS * counted.visible,
             "repeats": lambda counted: _REPEATED.search(counted.text) is not None,
             "script": lambda counted: counted.expected < _LEAST_EXPECTED * counted.letters,
-            "language": self._is_other_language,
         }
         unusable = self._unusable(scripts)
         self.notes += [f"{name}: not checked; {why}" for name, why in unusable.items() if why]
-        self._checks = [(name, checks[name]) for name in self.names if name not in unusable]
+        usable = [name for name in self.names if name not in unusable]
+        self._checks = [(name, checks[name]) for name in usable if name in checks]
+        self._checks_language = "language" in usable
 
     def _unusable(self, scripts: frozenset[str]) -> dict[str, str]:
         """Return which filters have nothing to go by, and why; "" where another one decides as well."""
@@ -127,7 +128,13 @@ class SentenceFilters:
 
     def reasons(self, texts: Sequence[str]) -> list[str | None]:
         """Return the reason of each sentence, None for one that is kept."""
-        return [self._reason(text) for text in texts]
+        reasons = [self._reason(text) for text in texts]
+        if self._checks_language and self._language is not None:
+            rest = [i for i, reason in enumerate(reasons) if reason is None]
+            odds = language_odds([texts[i][:_JUDGED_CHARACTERS] for i in rest], self._language)
+            for i in (odds >= _LEAST_ODDS).nonzero()[0].tolist():
+                reasons[rest[i]] = "language"
+        return reasons
 
     def _reason(self, text: str) -> str | None:
         if not self._checks:
@@ -144,10 +151,6 @@ class SentenceFilters:
         letters = expected + kinds.count(FOREIGN) + wide_foreign
         visible = letters + kinds.count(DIGIT) + kinds.count(OTHER)
         return _Counted(text, len(text) + (WIDTH - 1) * (wide + wide_foreign), letters, expected, visible)
-
-    def _is_other_language(self, counted: _Counted) -> bool:
-        assert self._language is not None
-        return language_odds(counted.text[:_JUDGED_CHARACTERS], self._language) >= _LEAST_ODDS
 
 
 _NO_LANGUAGE = "the option language was not given"

@@ -7,7 +7,7 @@ import re
 import statistics
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from embedsvc.mining.scripts import text_width
@@ -33,7 +33,7 @@ def pair_reason(
     ``filters`` are names; those of sentence filters are passed over. ``length_factor`` is that of the
     pair's languages (`length_factor`); without one only lengths that differ thrice are dropped.
     """
-    checks = {
+    checks: dict[str, Callable[[], bool]] = {
         "ratio": lambda: _is_out_of_ratio(source, target, length_factor),
         "copy": lambda: _is_copy(source, target),
         "numbers": lambda: _differ_in_numbers(source, target),

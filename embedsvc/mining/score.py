@@ -88,7 +88,7 @@ def _check(source: Sequence[str], target: Sequence[str], margin: str, k: int) ->
             raise InvalidInputError(f"{name} must be a list of texts, not one text", param=name)
     if len(source) != len(target):
         raise InvalidInputError(
-            f"source has {len(source)} texts, target {len(target)}; the two of a pair stand at the same place",
+            f"source has {len(source)} texts, target {len(target)}; a pair is the two at the same place",
             param="target",
         )
     if margin not in MARGINS:
@@ -130,7 +130,7 @@ class _Work:
 def _folded(
     name: str, texts: Sequence[str], pool: Sequence[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Number the distinct texts; return each text's number (-1: blank) and where texts and pool have new ones."""
+    """Number the distinct texts; return each text's number (-1: blank) and where both lists have new ones."""
     numbers: dict[str, int] = {}
     rows, new = [], []
     for position, text in enumerate(chain(texts, pool)):

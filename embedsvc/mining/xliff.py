@@ -38,6 +38,13 @@ def read_xliff_pairs(
     return pairs_in(xliff_units(path), (source_language, target_language), path)
 
 
+def read_xliff_translations(path: Path) -> Iterator[tuple[Record, Record]]:
+    """Yield the source and target of the units that have both, whatever their languages."""
+    for unit in xliff_units(path):
+        if len(unit.variants) == 2:
+            yield unit.record(unit.variants[0]), unit.record(unit.variants[1])
+
+
 def xliff_units(path: Path) -> Iterator[TranslationUnit]:
     """Yield the units of an XLIFF file; their first variant is the source."""
     return stream_xml(path, "xliff", _XliffContent())

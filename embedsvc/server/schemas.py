@@ -96,6 +96,30 @@ class MineRequest(StrictRequest):
     )
 
 
+class ScoreRequest(StrictRequest):
+    source: Sentences = Field(description="source[i] and target[i] are a pair.")
+    target: Sentences
+    margin: Margin = "ratio"
+    k: int = Field(4, ge=1, description="Neighbours per sentence.")
+    source_pool: list[str] = Field(
+        [], fail_fast=True, description="Sentences that count as neighbours of targets, too."
+    )
+    target_pool: list[str] = Field(
+        [], fail_fast=True, description="The same for sources; few pairs need a pool."
+    )
+
+
+class ScoredPair(BaseModel):
+    """Both null where a side is blank or has no token that the model knows."""
+
+    score: float | None
+    cosine: float | None
+
+
+class ScoreResponse(BaseModel):
+    pairs: list[ScoredPair] = Field(description="In the order of the request.")
+
+
 class AlignRequest(StrictRequest):
     source: TextOrSentences = Field(description="The sentences of a document, or a text to be split.")
     target: TextOrSentences

@@ -41,7 +41,7 @@ def test_a_text_is_split_into_sentences(client):
     [
         ({"source": []}, 400, "source is []; it must be a list of at least 1"),
         ({"source": " \n"}, 400, "source has no sentence; both documents need one"),
-        ({"source": 5}, 400, "source is 5; "),
+        ({"source": 5}, 400, "source is a number, not a list"),
         ({"target": ["a", " "]}, 400, "target[1] is empty"),
         ({"target": ["a", 5]}, 400, "target[1] is a number, not a string"),
         ({"max_bead": 0}, 400, "max_bead is 0; it must be at least 1"),

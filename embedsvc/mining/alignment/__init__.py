@@ -8,3 +8,7 @@ Text goes through `documents` and `blocks` to vectors; from there on everything 
     scoring  how well two blocks match: cosine against chance, lengths, kind of bead
     path     the best monotonic chain of beads within the band
 """
+
+from embedsvc.mining.alignment.vectors import align_vectors
+
+__all__ = ["align_vectors"]

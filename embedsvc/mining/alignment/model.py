@@ -29,6 +29,7 @@ _TYPICAL_LENGTHS = 0.18  # spread of the log of the ratio of translations' lengt
 _CHANCE = 0.09  # spread of cosines by chance where the documents are too short to tell
 _PAIRS_OF_PRIOR = 5  # what stands above counts like this many pairs
 _SAMPLES = 5_000
+_COPY = 0.97  # a sentence left untranslated says nothing about translations
 _WORST_LENGTHS = -4.0  # nats: a length says that much against a pair at most
 
 
@@ -82,10 +83,11 @@ def fitted_model(
     """Return the model with the distributions of the 1-1 beads of a first alignment."""
     moves = np.array(sizes, np.int64).reshape(-1, 2)
     ends = np.cumsum(moves, axis=0)[(moves == 1).all(axis=1)] - 1
+    cosines, above = above_chance(source, target, chance, (1, 1), (ends[:, 0], ends[:, 1]))
+    ends, above = ends[cosines < _COPY], above[cosines < _COPY]
     if not len(ends):
         return model
     last = (ends[:, 0], ends[:, 1])
-    _, above = above_chance(source, target, chance, (1, 1), last)
     mean = _weighed(float(np.median(above)), model.mean, len(ends))
     spread = _weighed(_spread(above), model.spread, len(ends))
     lengths = model.lengths

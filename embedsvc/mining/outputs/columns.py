@@ -100,7 +100,7 @@ def pair_of(row: Mapping[str, Any], where: str) -> Pair:
         cosine=math.nan if cosine is None else cosine,
         source=_side(row, "src", where),
         target=_side(row, "tgt", where),
-        margin=row.get("margin") or "ratio",
+        margin=_text(row.get("margin")) or "ratio",
         direction=_direction(row, where),
         probability=_number(row, "probability", where),
     )
@@ -109,16 +109,20 @@ def pair_of(row: Mapping[str, Any], where: str) -> Pair:
 def _side(row: Mapping[str, Any], name: str, where: str) -> PairSide:
     line = _number(row, f"{name}_line", where)
     return PairSide(
-        id=row.get(f"{name}_id") or "",
-        text=row.get(name) or "",
+        id=_text(row.get(f"{name}_id")) or "",
+        text=_text(row.get(name)) or "",
         line=None if line is None else int(line),
-        file=row.get(f"{name}_file") or None,
-        document=row.get(f"{name}_document") or None,
+        file=_text(row.get(f"{name}_file")),
+        document=_text(row.get(f"{name}_document")),
         origins=tuple(
             Origin(origin["file"], origin["line"], origin["id"], origin["document"])
             for origin in row.get(f"{name}_origins") or ()
         ),
     )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None or value == "" else str(value)
 
 
 def _direction(row: Mapping[str, Any], where: str) -> Direction:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -33,17 +34,24 @@ def write_pairs(path: Path, pairs: Iterable[Pair], info: OutputInfo, *, format: 
     """
     kind = output_kind(path, format)
     counted = _Counted(pairs)
-    try:
+    with full_disk_named(path):
         if kind.format == "moses":
             write_moses(path, counted, info, kind)
         else:
             with atomic_write(path) as raw, packing(raw, kind.packed) as file:
                 _write(file, counted, info, kind.format)
+    return counted.count
+
+
+@contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Turn what a full disk, quota or limit raises while a file is written into StorageError."""
+    try:
+        yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
         raise StorageError(f"{path} cannot be written: {error.strerror}; nothing was changed") from error
-    return counted.count
 
 
 class _Counted:

@@ -1,7 +1,8 @@
-"""POST /v1/bitext: /mine finds translation pairs in two lists of sentences, /align aligns two documents."""
+"""POST /v1/bitext: /mine finds translation pairs, /score scores given ones, /align aligns two documents."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from fastapi import APIRouter
@@ -9,8 +10,19 @@ from fastapi import APIRouter
 from embedsvc.mining.alignment.align import AlignOptions, align_sentences, sentences_of
 from embedsvc.mining.alignment.beads import Bead
 from embedsvc.mining.mine import mine
+from embedsvc.mining.score import score_pairs
 from embedsvc.server.errors import BodyTooLargeError
-from embedsvc.server.schemas import AlignRequest, AlignResponse, BeadBody, MineRequest, MineResponse, PairBody
+from embedsvc.server.schemas import (
+    AlignRequest,
+    AlignResponse,
+    BeadBody,
+    MineRequest,
+    MineResponse,
+    PairBody,
+    ScoredPair,
+    ScoreRequest,
+    ScoreResponse,
+)
 from embedsvc.server.state import ServerState, StateDep
 
 router = APIRouter(prefix="/v1/bitext", tags=["bitext"])
@@ -45,6 +57,35 @@ async def mine_pairs(request: MineRequest, state: StateDep) -> MineResponse:
     )
 
 
+@router.post("/score")
+async def score_given_pairs(request: ScoreRequest, state: StateDep) -> ScoreResponse:
+    """Score the pairs source[i], target[i]: the margin of each among all of them and the pools."""
+    _check_size(request.source, request.target, state, "embedsvc score")
+    _check_size(request.source_pool, request.target_pool, state, "embedsvc score", suffix="_pool")
+    found = await state.mining.run(
+        score_pairs,
+        request.source,
+        request.target,
+        encoder=state.encoder,
+        margin=request.margin,
+        k=request.k,
+        source_pool=request.source_pool,
+        target_pool=request.target_pool,
+        progress=False,
+    )
+    values = zip(found.scores.tolist(), found.cosines.tolist(), strict=True)
+    return ScoreResponse(
+        pairs=[
+            ScoredPair.model_construct(score=_number(score), cosine=_number(cosine))
+            for score, cosine in values
+        ]
+    )
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
 @router.post("/align")
 async def align_documents(request: AlignRequest, state: StateDep) -> AlignResponse:
     """Align the sentences of two documents that are translations of each other, in order."""
@@ -73,9 +114,11 @@ def _beads(request: AlignRequest, state: ServerState) -> list[Bead]:
     return align_sentences(source, target, state.encoder, options)
 
 
-def _check_size(source: Sequence[str], target: Sequence[str], state: ServerState, command: str) -> None:
+def _check_size(
+    source: Sequence[str], target: Sequence[str], state: ServerState, command: str, *, suffix: str = ""
+) -> None:
     limit = state.settings.max_mine_sentences
-    for name, sentences in (("source", source), ("target", target)):
+    for name, sentences in ((f"source{suffix}", source), (f"target{suffix}", target)):
         if len(sentences) > limit:
             raise BodyTooLargeError(
                 f"{name} has {len(sentences)} sentences; max_mine_sentences = {limit}; "
