@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.mining.calibration import Calibration
-from embedsvc.mining.curves import CalibrationOptions, Curves, Fit, Method, fit_of, summary
+from embedsvc.mining.curves import CalibrationOptions, Fit, Method, fit_of, summary
 from embedsvc.mining.extract import mined_pairs
 from embedsvc.mining.margin import CandidatePairs
 from embedsvc.mining.mixture import ScoreBins, logistic, score_bins
