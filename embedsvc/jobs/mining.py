@@ -10,7 +10,8 @@ from embedsvc.mining.options import MiningOptions
 
 
 def _mine(task: JobTask) -> dict[str, Any]:
-    from embedsvc.mining.pipeline import MiningInputs, mine_files  # only in the job's own process
+    from embedsvc.mining.pipeline import mine_files  # only in the job's own process
+    from embedsvc.mining.sides import MiningInputs
 
     vectors = {name: task.file(f"{name}_vectors") for name in ("source", "target")}
     inputs = MiningInputs(

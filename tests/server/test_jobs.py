@@ -82,7 +82,8 @@ TARGET = ["Es regnet.", "Die Katze schläft.", "Wir gingen zum Markt.", "Die Bib
 def test_sentences_are_mined_as_the_library_does(server, tmp_path):
     from embedsvc import load_encoder
     from embedsvc.mining.options import MiningOptions
-    from embedsvc.mining.pipeline import MiningInputs, mine_files
+    from embedsvc.mining.pipeline import mine_files
+    from embedsvc.mining.sides import MiningInputs
 
     files = {
         "source": ("en.txt", "\n".join(SOURCE)),
