@@ -125,7 +125,10 @@ def _newton_step(
         p = logistic(design @ found)
         gradient = design.T @ (ones - weights * p) - penalty * found
         curvature = (design * (weights * p * (1 - p))[:, None]).T @ design + np.diag(penalty)
-        found = found + np.linalg.solve(curvature, gradient)
+        step = np.linalg.solve(curvature, gradient)
+        found = found + step / max(
+            1.0, float(np.abs(step).max())
+        )  # a full step may leap to where p is 0 or 1
     return found
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedsvc.mining.duplicates import duplicate_key
 from embedsvc.mining.margin import CandidatePairs
@@ -17,7 +17,7 @@ Text = Callable[[int], str]
 LanguageOf = Callable[[str], str | None]
 Suspicion = Literal["copy", "no letters", "same language"]
 
-_BANDS, _PER_BAND, _SUSPICIOUS = 20, 3, 20
+_BANDS, _SUSPICIOUS = 20, 20
 _INSPECTED = 1_000  # highest pairs looked at for suspicious ones
 _BAR = 40
 
@@ -86,8 +86,8 @@ def mining_report(
 ) -> MiningReport:
     """Return the report on pairs that come best first, extracted without a threshold.
 
-    ``texts`` give the text of a source row and of a target row. ``language_of`` names the language of a text or
-    None; without it nothing is said about languages.
+    ``texts`` give the text of a source row and of a target row. ``language_of`` names the language of a text
+    or None; without it nothing is said about languages.
     """
     positions = list(range(min(len(pairs), _INSPECTED)))
     samples = [_sample(pairs, texts, position, language_of) for position in positions]
@@ -135,23 +135,15 @@ def _bands(pairs: CandidatePairs, texts: tuple[Text, Text]) -> Iterable[Band]:
     """
     if not len(pairs):
         return
-    edges = np.linspace(*np.quantile(pairs.scores, [0.001, 0.999]).tolist(), _BANDS + 1)[1:-1][::-1]
+    low, high = np.quantile(pairs.scores, [0.001, 0.999]).tolist()
+    edges = np.linspace(low, high, _BANDS + 1)[1:-1][::-1]
     starts = [0, *np.searchsorted(-pairs.scores, -edges, side="right").tolist(), len(pairs)]
-    for begin, end in zip(starts, starts[1:], strict=False):
+    for begin, end in pairwise(starts):
         if begin == end:
             continue
-        chosen = _spread(begin, end)
-        samples = tuple(
-            Sample(
-                float(pairs.scores[position]),
-                texts[0](int(pairs.source_rows[position])),
-                texts[1](int(pairs.target_rows[position])),
-            )
-            for position in chosen
-        )
+        samples = tuple(_sample(pairs, texts, position, None) for position in _spread(begin, end))
         yield Band(float(pairs.scores[end - 1]), float(pairs.scores[begin]), end - begin, samples)
 
 
 def _spread(begin: int, end: int) -> list[int]:
-    places: NDArray[np.int64] = np.unique(np.linspace(begin, end - 1, _PER_BAND).astype(np.int64))
-    return places.tolist()
+    return sorted({begin, (begin + end - 1) // 2, end - 1})

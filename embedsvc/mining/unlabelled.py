@@ -31,12 +31,12 @@ SPARE_NEIGHBOURS = 2
 
 _FOLDS = 10  # a tenth of a side is taken away at a time, so that what remains is nearly the corpus
 _ENOUGH = 20_000  # new pairs
-_HIGH, _VERY_HIGH = 0.75, 0.95  # of second choices: from here the model is fitted, from there r is taken
+_HIGH, _VERY_HIGH = 0.75, 0.95  # of second choices: the first bounds the fit, the other r
 _ASSUMED_FOUND = 0.8  # of the true pairs; measured 0.5 to 0.9 with known ones
 _SLOPE, _SLOPE_SPREAD = 2.5, 0.3  # log-normal prior: without it, scores that hardly tell give any slope
 _ROUNDS, _STEPS = 20, 25
 _NOTES = (
-    "estimated without known pairs, from the scores alone: the intervals do not cover the error of the method",
+    "estimated without known pairs, from the scores alone; the intervals leave out the error of the method",
     f"recall supposes that {_ASSUMED_FOUND:.0%} of the true pairs are among the candidates",
 )
 
@@ -72,7 +72,7 @@ def calibrate_unlabelled(both: BothWays, k: int, options: CalibrationOptions) ->
     bins = score_bins(corpus.scores, options.margin)
     random = np.random.default_rng(options.seed)
     choices = _later_choices(both, k, corpus, options, random)
-    very_high = np.quantile(choices.second, _VERY_HIGH) if len(choices.second) else np.inf
+    very_high = _quantile(choices.second, _VERY_HIGH)
     second, third = (int((scores >= very_high).sum()) for scores in (choices.second, choices.third))
     evidence = _Evidence(
         bins.counts(corpus.scores),
@@ -81,8 +81,8 @@ def calibrate_unlabelled(both: BothWays, k: int, options: CalibrationOptions) ->
         (third + 1) / (second + 2),
         (len(both.x_to_y.rows) + len(both.y_to_x.rows)) / 2,
     )
-    high = bins.of(np.quantile(choices.second, [_HIGH])) if len(choices.second) else np.array([0])
-    tail = np.arange(len(bins)) >= high[0]
+    high = _quantile(choices.second, _HIGH)
+    tail = np.arange(len(bins)) >= bins.of(np.array([high]))[0]
     start = _Parameters(0.1, np.array([-3.0, np.log(_SLOPE)]))
     fit, parameters = _fitted(bins, evidence, tail, start)
     replicates = [
@@ -90,6 +90,11 @@ def calibrate_unlabelled(both: BothWays, k: int, options: CalibrationOptions) ->
         for resampled in _resampled(evidence, second, options.replicates, random)
     ]
     return summary(bins, fit, replicates, options, Method("unlabelled", notes=_NOTES))
+
+
+def _quantile(scores: NDArray[np.float32], share: float) -> float:
+    """Return the score that this share of the choices lies below; +inf without any."""
+    return float(np.quantile(scores, share, method="higher")) if len(scores) else np.inf
 
 
 def _later_choices(
