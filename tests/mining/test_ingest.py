@@ -23,7 +23,7 @@ from embedsvc.mining.ingest_report import Example
 from embedsvc.mining.progress import Step
 from embedsvc.mining.records import Origin
 
-UNFILTERED = IngestOptions(filters=(), kind="txt")
+UNFILTERED = IngestOptions(filters=())
 
 
 def written(folder: Path, name: str, content: str | bytes) -> Path:
