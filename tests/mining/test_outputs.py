@@ -307,6 +307,24 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path: Path, suffi
     assert not list(tmp_path.iterdir())
 
 
+def test_no_moses_file_appears_when_the_end_of_the_other_finds_no_room(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(StorageError):
+            write_pairs(
+                tmp_path / "p.moses", [Pair(1, 1, PairSide("0", "a"), PairSide("1", "b" * 200))], INFO
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_gzip_archive_holds_neither_time_nor_name(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "p.tsv.gz", PAIRS, INFO)
+    assert (tmp_path / "p.tsv.gz").read_bytes()[:8] == b"\x1f\x8b\x08\0\0\0\0\0"
+
+
 def test_other_errors_of_the_system_stay_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FileExistsError):
