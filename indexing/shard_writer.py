@@ -99,7 +99,6 @@ class ShardWriter:
             OSError: the folder cannot be written.
         """
         if self.next_row < self._files.rows:
-            self.abandon()
             raise IndexingError(f"{self.next_row} rows were written; {self._files.rows} were promised")
         write_vector_files(self.folder, replace(self._files, files=self._hashes))
         return open_vector_shards(self.folder, verify=False)
@@ -136,7 +135,10 @@ class ShardWriter:
                     f"{self.folder / VECTORS}: {name} is {getattr(found, name)!r}; "
                     f"expected {getattr(self._files, name)!r}"
                 )
-        check_extra(found.extra, self._files.extra, self.folder / VECTORS)
+        named = (
+            dict.fromkeys(found.extra) | self._files.extra
+        )  # what is there but not expected is a difference
+        check_extra(found.extra, named, self.folder / VECTORS)
 
     def _whole_shards(self) -> list[str]:
         """The hashes of the first shards that are on disk, whole."""

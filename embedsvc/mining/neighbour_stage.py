@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from embedsvc.errors import InvalidInputError
+from embedsvc.mining.engine import open_engine
 from embedsvc.mining.options import MiningOptions
 from embedsvc.mining.plants import without_rows
 from embedsvc.mining.progress import Report, Step
@@ -36,7 +37,8 @@ def find_neighbours(
 ) -> FoundNeighbours:
     """Return the neighbours of both sides; ``folder`` keeps them, and what is there is not computed again.
 
-    Raises InvalidInputError for a method or a limit of memory that does not work here.
+    Raises InvalidInputError for a method or a limit of memory that does not work here, or a Ray cluster that
+    cannot be used; MissingExtraError without Ray.
     """
 
     def progress(done: int, total: int) -> None:
@@ -53,7 +55,8 @@ def find_neighbours(
             memory_bytes=options.memory,
             threads=options.threads,
         )
-        both = neighbours_of_shards(x, y, options.k, folder, plan=plan, progress=progress)
+        with open_engine(options.engine, options.ray_address, options.threads) as engine:
+            both = neighbours_of_shards(x, y, options.k, folder, plan=plan, engine=engine, progress=progress)
     except IndexingError as error:
         raise InvalidInputError(f"neighbours: {error}", param="neighbours") from error
     facts = {"method": plan.method, "parameters": dict(plan.parameters), **_quality(x, y, both, plan)}
