@@ -63,7 +63,7 @@ class Grid:
         return min(self.k, self.own_and_other(side)[1].rows)
 
     def parts(self, side: Side, number: int) -> list[tuple[int, str]]:
-        """Return, for all blocks of a shard, the first row of the block's other shard, and the file's name."""
+        """Return, for all blocks of a shard, the first row of the other shard, and the file's name."""
         other = self.own_and_other(side)[1]
         return [
             (start, self.file_name((number, j) if side == "x" else (j, number)))

@@ -51,7 +51,7 @@ def check_cluster(address: str) -> None:
     """Raise IndexingError unless the head of a cluster, a gRPC server, answers at HOST:PORT."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "//" in address:
-        raise IndexingError(f"ray address {address!r}: expected HOST:PORT of the cluster's head, as {_EXAMPLE}")
+        raise IndexingError(f"ray address {address!r}: expected HOST:PORT of a cluster's head, as {_EXAMPLE}")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS) as connection:
             if os.environ.get("RAY_USE_TLS", "0") == "0" and not _speaks_http2(connection):

@@ -169,7 +169,7 @@ class _Demand:
         elif time.monotonic() > self._last_room + _PATIENCE_SECONDS:
             found = ", ".join(_described(machine) for machine in machines) or "none"
             raise IndexingError(
-                f"a task takes {_described(self._needed())}, more than any node of the Ray cluster has: {found}"
+                f"a task takes {_described(self._needed())}; no node of the Ray cluster has so much: {found}"
             )
         return slots
 

@@ -1,4 +1,4 @@
-"""What the workers of a Ray cluster run: the same functions as the local engine, on one block or one shard."""
+"""What the workers of a Ray cluster run: the functions of the local engine, on one block or one shard."""
 
 from __future__ import annotations
 

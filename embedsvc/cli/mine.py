@@ -94,7 +94,7 @@ from embedsvc.cli.options import (
     type=click.Choice(["local", "ray"]),
     default="local",
     show_default=True,
-    help="Where that search runs: in this process, or as tasks of a Ray cluster; --threads are those of a task.",
+    help="Where that search runs: in this process, or as tasks of a Ray cluster, each on --threads.",
 )
 @click.option(
     "--ray-address",

@@ -62,7 +62,7 @@ class Fit:
 
 
 def fit_of(counts: NDArray[np.float64], probabilities: NDArray[np.float64], *, found: float) -> Fit:
-    """Return the fit for a corpus with these counts per bin, which hold the share ``found`` of its true pairs."""
+    """Return the fit for a corpus with these counts, which hold the share ``found`` of its true pairs."""
     right = counts * probabilities
     return Fit(probabilities, Curves(_from_top(counts), _from_top(right), right.sum() / max(found, 1e-9)))
 

@@ -75,7 +75,8 @@ def _feature(
     if kind == "ratio":
         scores, median_and_ninth = (np.log(np.maximum(values, 0.1)) for values in (scores, median_and_ninth))
     median, ninth = median_and_ninth
-    return (scores - median) / max(ninth - median, 1e-6)
+    feature: NDArray[np.float64] = (scores - median) / max(ninth - median, 1e-6)
+    return feature
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,12 +1,13 @@
 """A calibration without any known pair: an estimate from the corpus' own scores.
 
-Take away a sentence, and the one it was paired with has to find another partner. If the two were a true pair,
-it is now as lonely as any sentence without a translation, and its new pair shows how false pairs score. If they
-were not, the new pair is a second choice, which scores high more rarely, by a factor r. Taking second choices
-away too shows third ones; with r alike from rank to rank, r is third over second. So, with the share t of true
-pairs, the rate of high scores among new pairs is that of lonely sentences times (t + (1 - t) r / e), e being
-the share of lonely sentences that get into a pair; and the number of false pairs at every high score follows.
-What the corpus has beyond that are its true pairs. Nothing can be known of true pairs that no threshold finds.
+Take away a sentence, and the one it was paired with has to find another partner. If the two were a true
+pair, it is now as lonely as any sentence without a translation, and its new pair shows how false pairs score.
+If they were not, the new pair is a second choice, which scores high more rarely, by a factor r. Taking second
+choices away too shows third ones; with r alike from rank to rank, r is third over second. So, with the share
+t of true pairs, the rate of high scores among new pairs is that of lonely sentences times
+(t + (1 - t) r / e), e being the share of lonely sentences that get into a pair; and the number of false pairs
+at every high score follows. What the corpus has beyond that are its true pairs. Of those that no threshold
+finds nothing is known.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.mining.calibration import Calibration
-from embedsvc.mining.curves import CalibrationOptions, Curves, Fit, Method, fit_of, summary
+from embedsvc.mining.curves import CalibrationOptions, Fit, Method, fit_of, summary
 from embedsvc.mining.extract import mined_pairs
 from embedsvc.mining.margin import CandidatePairs
 from embedsvc.mining.mixture import ScoreBins, logistic, score_bins
@@ -30,12 +31,9 @@ SPARE_NEIGHBOURS = 2
 
 _FOLDS = 10  # a tenth of a side is taken away at a time, so that what remains is nearly the corpus
 _ENOUGH = 20_000  # new pairs
-_HIGH, _VERY_HIGH = (
-    0.75,
-    0.95,
-)  # of second choices: above the first the model holds, above the other r is taken
+_HIGH, _VERY_HIGH = 0.75, 0.95  # of second choices: from here the model is fitted, from there r is taken
 _ASSUMED_FOUND = 0.8  # of the true pairs; measured 0.5 to 0.9 with known ones
-_SLOPE, _SLOPE_SPREAD = 2.5, 0.3  # log-normal prior: where scores hardly tell, no fit at all would be kept
+_SLOPE, _SLOPE_SPREAD = 2.5, 0.3  # log-normal prior: without it, scores that hardly tell give any slope
 _ROUNDS, _STEPS = 20, 25
 _NOTES = (
     "estimated without known pairs, from the scores alone: the intervals do not cover the error of the method",
@@ -45,7 +43,7 @@ _NOTES = (
 
 @dataclass(frozen=True, eq=False)
 class _Choices:
-    """Of sentences whose partner was taken away: scores of the second and of the third choice, -inf without."""
+    """Of sentences whose partner was taken away: scores of the second and third choice, -inf without."""
 
     second: NDArray[np.float32]
     third: NDArray[np.float32]
@@ -85,9 +83,10 @@ def calibrate_unlabelled(both: BothWays, k: int, options: CalibrationOptions) ->
     )
     high = bins.of(np.quantile(choices.second, [_HIGH])) if len(choices.second) else np.array([0])
     tail = np.arange(len(bins)) >= high[0]
-    fit, coefficients = _fitted(bins, evidence, tail, np.array([-3.0, np.log(_SLOPE)]))
+    start = _Parameters(0.1, np.array([-3.0, np.log(_SLOPE)]))
+    fit, parameters = _fitted(bins, evidence, tail, start)
     replicates = [
-        _fitted(bins, resampled, tail, coefficients)[0].curves
+        _fitted(bins, resampled, tail, parameters)[0].curves
         for resampled in _resampled(evidence, second, options.replicates, random)
     ]
     return summary(bins, fit, replicates, options, Method("unlabelled", notes=_NOTES))
@@ -97,7 +96,8 @@ def _later_choices(
     both: BothWays, k: int, pairs: CandidatePairs, options: CalibrationOptions, random: np.random.Generator
 ) -> _Choices:
     """Take away folds of a side in turn, then the second choices too, and see what their partners get."""
-    second, third = [], []
+    second: list[NDArray[np.float32]] = []
+    third: list[NDArray[np.float32]] = []
     sizes = len(both.x_to_y.rows), len(both.y_to_x.rows)
     folds = [random.integers(0, _FOLDS, size) for size in sizes]
     for fold in range(_FOLDS):
@@ -115,7 +115,7 @@ def _later_choices(
                 scores.append(found[widowed])
                 chosen = partner[widowed]
                 gone[chosen[chosen >= 0]] = True
-        if sum(len(part) for part in second) >= _ENOUGH:
+        if sum(part.size for part in second) >= _ENOUGH:
             break
     return _Choices(np.concatenate(second), np.concatenate(third))
 
@@ -141,25 +141,38 @@ def _resampled(
         )
 
 
+@dataclass(frozen=True, eq=False)
+class _Parameters:
+    """The share of true pairs among the corpus' pairs, and the coefficients a and s."""
+
+    share: float
+    coefficients: NDArray[np.float64]
+
+
 def _fitted(
-    bins: ScoreBins, evidence: _Evidence, tail: NDArray[np.bool_], coefficients: NDArray[np.float64]
-) -> tuple[Fit, NDArray[np.float64]]:
-    """Fit the share of true pairs and the odds of a pair, exp(a + exp(s) z), to the tail of the scores in turn."""
-    pairs = evidence.corpus.sum()
-    share = 0.1
+    bins: ScoreBins, evidence: _Evidence, tail: NDArray[np.bool_], start: _Parameters
+) -> tuple[Fit, _Parameters]:
+    """Fit the share of true pairs and, to the tail of the scores, the odds exp(a + exp(s) z) in turn."""
+    pairs = float(evidence.corpus.sum())
+    share, coefficients = start.share, start.coefficients
     for _ in range(_ROUNDS):
-        false = pairs * (1 - share)
-        lonely = max(evidence.sentences - pairs * share / _ASSUMED_FOUND, false)
-        factor = share * false / lonely + (1 - share) * evidence.ratio
-        per_second = false / factor / max(evidence.asked, 1)  # false pairs of the corpus per second choice
-        coefficients = _tail_fit(
-            bins.feature[tail], evidence.corpus[tail], evidence.second[tail], per_second, coefficients
-        )
+        per_second = _false_per_second_choice(evidence, pairs, share)
+        counts = evidence.corpus[tail], evidence.second[tail]
+        coefficients = _tail_fit(bins.feature[tail], *counts, per_second, coefficients)
         probabilities = logistic(coefficients[0] + np.exp(coefficients[1]) * bins.feature)
-        before, share = share, float((evidence.corpus * probabilities).sum() / max(pairs, 1))
+        before, share = share, float((evidence.corpus * probabilities).sum()) / max(pairs, 1)
         if abs(share - before) < 1e-4:
             break
-    return fit_of(evidence.corpus, probabilities, found=_ASSUMED_FOUND), coefficients
+    parameters = _Parameters(share, coefficients)
+    return fit_of(evidence.corpus, probabilities, found=_ASSUMED_FOUND), parameters
+
+
+def _false_per_second_choice(evidence: _Evidence, pairs: float, share: float) -> float:
+    """How many false pairs of the corpus stand behind one second choice at the same high score."""
+    false = pairs * (1 - share)
+    lonely = max(evidence.sentences - pairs * share / _ASSUMED_FOUND, false)
+    factor = share * false / lonely + (1 - share) * evidence.ratio
+    return false / max(factor * evidence.asked, 1e-9)
 
 
 def _tail_fit(

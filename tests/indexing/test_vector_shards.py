@@ -88,8 +88,8 @@ def test_an_unfinished_folder_goes_on_after_the_last_whole_shard(tmp_path):
 
 
 def test_a_finished_folder_is_not_written_again(tmp_path):
-    written(tmp_path)
-    again = writer(tmp_path)
+    written(tmp_path, extra=EXTRA | {"sizes": (1, 2)})
+    again = writer(tmp_path, extra=EXTRA | {"sizes": (1, 2)})
     assert again.next_row == 1000
     assert len(again.close()) == 1000
 
@@ -189,6 +189,8 @@ def test_wrong_rows_are_refused_by_number(tmp_path):
     unfinished.abandon()
     with pytest.raises(IndexingError, match="dtype is 'int8'"):
         writer(tmp_path / "b", dtype="int8")
+    with pytest.raises(IndexingError, match="extra cannot be written as JSON"):
+        writer(tmp_path / "b", extra={"model": b"abc"})
     with pytest.raises(IndexingError, match="shard_rows 0"):
         writer(tmp_path / "b", shard_rows=0)
 

@@ -130,7 +130,7 @@ def test_mining_killed_at_several_stages_gives_the_same_bytes(server):
         (pid,) = server.model_pids()
         os.kill(pid, signal.SIGKILL)
         killed.append(server.job(job_id)["stages"])
-        until(lambda: server.job(job_id)["retries"] == len(killed))  # noqa: B023
+        until(lambda: server.job(job_id)["retries"] == len(killed))
     assert server.result(server.wait(job_id, "done")["id"]) == expected
 
 
