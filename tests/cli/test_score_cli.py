@@ -221,6 +221,49 @@ def test_filters_say_why_a_pair_would_be_dropped(tmp_path: Path, run: Run) -> No
     assert [row[4] for row in read_table(out)] == ["reason", "numbers", "copy", "", ""]
 
 
+def calibration(margin: str = "ratio") -> dict[str, object]:
+    one = {"value": 1.0, "low": 1.0, "high": 1.0}
+    return {
+        "made_by": "development", "margin": margin, "retrieval": "max", "goal": None, "threshold": one,
+        "precision": one, "recall": one, "f1": one, "true_pairs": one, "known_pairs": 9, "seed": 0,
+        "score_knots": [1.0, 3.0], "probability_knots": [0.0, 1.0], "curve": [], "notes": [],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_calibration_gives_probabilities(table: Path, tmp_path: Path, run: Run, nested: bool) -> None:
+    file, out = tmp_path / "c.json", tmp_path / "out.tsv"
+    file.write_text(json.dumps({"calibration": calibration()} if nested else calibration()))
+    assert run(table, "--out", out, "--calibration", file)[0] == 0
+    rows = read_table(out)
+    assert rows[0] == ("id", "src", "tgt", "note", "score", "probability", "cosine")
+    assert [row[4] for row in rows[1:]] == SCORES
+    for score, row in zip(SCORES, rows[1:], strict=True):
+        expected = min(max((float(score) - 1) / 2, 0), 1) if score else None
+        assert row[5] == "" if expected is None else float(row[5]) == pytest.approx(expected, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "c.json: not JSON: "),
+        ("[]", "c.json holds no calibration"),
+        ('{"calibration": null}', "c.json is of a run that was not calibrated"),
+        (
+            json.dumps(calibration("distance")),
+            "c.json is for margin 'distance'; the scores are of margin 'ratio'",
+        ),
+    ],
+)
+def test_a_calibration_that_does_not_fit_is_refused(
+    table: Path, tmp_path: Path, run: Run, content: str, message: str
+) -> None:
+    (tmp_path / "c.json").write_text(content)
+    code, shown = run(table, "--out", tmp_path / "out.tsv", "--calibration", tmp_path / "c.json")
+    assert code == 1
+    assert message in shown
+
+
 def test_pools_are_neighbours_too(tmp_path: Path, run: Run) -> None:
     one = write_table(tmp_path / "one.tsv", [("src", "tgt"), TEXTS[0]])
     pools = [write_table(tmp_path / f"pool.{i}", [(texts[i],) for texts in TEXTS]) for i in (0, 1)]

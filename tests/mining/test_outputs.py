@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -305,6 +306,39 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path: Path, suffi
     assert done.stdout == f"{path} cannot be written: File too large; nothing was changed\n"
     assert done.stderr == ""
     assert not list(tmp_path.iterdir())
+
+
+def test_no_moses_file_appears_when_the_end_of_the_other_finds_no_room(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(StorageError):
+            write_pairs(
+                tmp_path / "p.moses", [Pair(1, 1, PairSide("0", "a"), PairSide("1", "b" * 200))], INFO
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_gzip_archive_holds_neither_time_nor_name(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "p.tsv.gz", PAIRS, INFO)
+    assert (tmp_path / "p.tsv.gz").read_bytes()[:8] == b"\x1f\x8b\x08\0\0\0\0\0"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".tsv.gz", ".jsonl", ".tmx", ".xlf.zst"])
+def test_memory_does_not_grow_with_the_number_of_pairs(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"p{suffix}"
+    peaks = []
+    for count in (400, 4_000):
+        pairs = (Pair(1.0, 1.0, PairSide(str(i), f"Satz {i}"), PairSide(str(i), "x")) for i in range(count))
+        tracemalloc.start()
+        assert write_pairs(path, pairs, INFO) == count
+        assert sum(1 for _ in read_pairs(path)) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 300_000
 
 
 def test_other_errors_of_the_system_stay_what_they_are(tmp_path: Path) -> None:
