@@ -31,8 +31,8 @@ ENGLISH = {
     "school": ["Menu", "The school has twelve teachers.", "Music is important for children."],
     "bridge": ["Menu", "A strong wind destroyed the old bridge.", "Prices rose by four percent."],
     "house": [
-        "Menu", "The cat sleeps in the house.", "The dog waits at the door.", "We saw it.",
-        "The house is old.",
+        "Menu", "The cat sleeps in the house.", "The dog waits at the door.",
+        "The invoice of March went to a wrong address.", "The house is old.",
     ],
     "river": ["Menu", "The water in the river is very cold today.", "The fish swim in the river."],
 }  # fmt: skip
@@ -62,7 +62,11 @@ def test_documents_are_paired_aligned_and_the_rest_is_left(encoder: Encoder) -> 
     assert {record.id for record in found.source_left} == {"zug:0", "zug:1", "zug:2"}
     assert {record.id for record in found.target_left} == {"bridge:0", "bridge:1", "bridge:2", "house:3"}
     left = next(record for record in found.target_left if record.id == "house:3")
-    assert (left.text, left.document, left.line) == ("We saw it.", "house", 3)
+    assert (left.text, left.document, left.line) == (
+        "The invoice of March went to a wrong address.",
+        "house",
+        3,
+    )
 
 
 def test_every_sentence_is_in_a_pair_or_left(encoder: Encoder) -> None:
@@ -81,10 +85,10 @@ def test_every_sentence_is_in_a_pair_or_left(encoder: Encoder) -> None:
 
 
 def test_a_single_document_on_each_side_is_a_pair(encoder: Encoder) -> None:
-    both = {"haus": GERMAN["haus"][1:]}, {"house": ENGLISH["house"][1:]}
+    both = {"schule": GERMAN["schule"]}, {"school": ENGLISH["school"]}
     found = mine_documents(side(both[0]), side(both[1]), encoder)
     assert [(pair.source, pair.target) for pair in found.document_pairs] == [(0, 0)]
-    assert [pair.source.id for pair in found.pairs] == ["haus:0", "haus:1", "haus:2"]
+    assert [pair.source.id for pair in found.pairs] == ["schule:0", "schule:1", "schule:2"]
     with pytest.raises(InvalidInputError, match="there is no document on one side"):
         mine_documents(side(both[0]), [], encoder)
 
