@@ -33,8 +33,8 @@ from indexing import nearest_both_ways, normalize_rows
 Floats = NDArray[np.float32]
 _NEIGHBOURS = 4
 _LEAST_MARGIN = 0.99  # no worse than the neighbourhood; what passes is aligned and judged by that
-_LEAST_AGREEMENT = 0.3
-_BEYOND_CHANCE = 2.5  # spreads of the cosines of random sentences
+_LEAST_AGREEMENT = 0.35
+_SPREADS = 2.5
 _SAMPLES = 5_000
 
 
@@ -154,19 +154,22 @@ def mine_documents(
 ) -> MinedDocuments:
     """Pair the documents, align each pair, and say which sentences are left for mining across documents.
 
-    All sentences of both sides are encoded once and kept in memory. Raises what `align` raises.
+    A single document on each side is a pair without question. All sentences of both sides are encoded once
+    and kept in memory. Raises what `align` raises, and InvalidInputError for a side without documents.
     """
     options = options or AlignOptions()
+    if not source or not target:
+        raise InvalidInputError("there is no document on one side")
     sides = [_encoded(documents, encoder, options) for documents in (source, target)]
     weights = [sentence_weights(documents) for documents in (source, target)]
     vectors = [document_vectors(*side) for side in zip(sides, weights, strict=True)]
-    least = _BEYOND_CHANCE * _chance_spread(sides[0], sides[1])
+    least = _beyond_chance(sides[0], sides[1])
     document_pairs, pairs = [], list[Pair]()
     used: tuple[set[tuple[int, int]], set[tuple[int, int]]] = (set(), set())
     for i, j, score in pair_documents(vectors[0], vectors[1]):
         beads = align_encoded(sides[0][i], sides[1][j], encoder, options)
         agreement = agreeing_share(beads, (weights[0][i] > 0, weights[1][j] > 0), least)
-        if agreement < _LEAST_AGREEMENT:
+        if agreement < _LEAST_AGREEMENT and len(source) * len(target) > 1:
             continue
         document_pairs.append(DocumentPair(i, j, score, agreement))
         for bead in beads:
@@ -181,19 +184,20 @@ def _encoded(documents: Sequence[TextDocument], encoder: Encoder, options: Align
     return [encoded_document(item.document.sentences, item.id, encoder, options) for item in documents]
 
 
-def _chance_spread(source: Sequence[TextSide], target: Sequence[TextSide]) -> float:
-    """Return the spread of the cosines of random sentences of the two languages."""
+def _beyond_chance(source: Sequence[TextSide], target: Sequence[TextSide]) -> float:
+    """Return how far above its mean the cosine of random sentences of the two languages hardly comes."""
     generator = np.random.default_rng(0)
     rows = [np.concatenate([side.blocks.vectors[0] for side in sides]) for sides in (source, target)]
     picked = [side[generator.integers(0, len(side), _SAMPLES)] for side in rows]
     cosines = np.einsum("ij,ij->i", *picked)
-    return float(np.median(cosines) - np.quantile(cosines, 0.1587))
+    middle = np.median(cosines)
+    return float(_SPREADS * (middle - np.quantile(cosines, 0.1587)))
 
 
 def agreeing_share(
     beads: Sequence[Bead], telling: tuple[NDArray[np.bool_], NDArray[np.bool_]], least: float
 ) -> float:
-    """Return the share of sentences in beads with two sides that score at least so much.
+    """Return the share of sentences in beads with two sides and at least so large a score.
 
     Only sentences count that are ``telling``, (n,) and (m,); without any the share is 0.
     """

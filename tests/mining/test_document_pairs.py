@@ -31,7 +31,8 @@ ENGLISH = {
     "school": ["Menu", "The school has twelve teachers.", "Music is important for children."],
     "bridge": ["Menu", "A strong wind destroyed the old bridge.", "Prices rose by four percent."],
     "house": [
-        "Menu", "The cat sleeps in the house.", "The dog waits at the door.", "We saw it.", "The house is old.",
+        "Menu", "The cat sleeps in the house.", "The dog waits at the door.",
+        "The invoice of March went to a wrong address.", "The house is old.",
     ],
     "river": ["Menu", "The water in the river is very cold today.", "The fish swim in the river."],
 }  # fmt: skip
@@ -51,7 +52,7 @@ def side(texts: dict[str, list[str]]) -> list[TextDocument]:
 def test_documents_are_paired_aligned_and_the_rest_is_left(encoder: Encoder) -> None:
     found = mine_documents(side(GERMAN), side(ENGLISH), encoder)
     assert {(pair.source, pair.target) for pair in found.document_pairs} == {(0, 2), (1, 3), (2, 0)}
-    assert all(0.5 < pair.agreement <= 1 for pair in found.document_pairs)
+    assert all(0.5 <= pair.agreement <= 1 for pair in found.document_pairs)
     texts = {(pair.source.text, pair.target.text) for pair in found.pairs}
     assert ("Das Haus ist alt.", "The house is old.") in texts
     ids = {
@@ -61,7 +62,11 @@ def test_documents_are_paired_aligned_and_the_rest_is_left(encoder: Encoder) -> 
     assert {record.id for record in found.source_left} == {"zug:0", "zug:1", "zug:2"}
     assert {record.id for record in found.target_left} == {"bridge:0", "bridge:1", "bridge:2", "house:3"}
     left = next(record for record in found.target_left if record.id == "house:3")
-    assert (left.text, left.document, left.line) == ("We saw it.", "house", 3)
+    assert (left.text, left.document, left.line) == (
+        "The invoice of March went to a wrong address.",
+        "house",
+        3,
+    )
 
 
 def test_every_sentence_is_in_a_pair_or_left(encoder: Encoder) -> None:
@@ -79,13 +84,13 @@ def test_every_sentence_is_in_a_pair_or_left(encoder: Encoder) -> None:
         assert sorted([*paired, *(record.id for record in left)]) == sorted(every)
 
 
-def test_one_document_on_each_side(encoder: Encoder) -> None:
-    both = {"haus": GERMAN["haus"][1:]}, {"house": ENGLISH["house"][1:]}
+def test_a_single_document_on_each_side_is_a_pair(encoder: Encoder) -> None:
+    both = {"schule": GERMAN["schule"]}, {"school": ENGLISH["school"]}
     found = mine_documents(side(both[0]), side(both[1]), encoder)
     assert [(pair.source, pair.target) for pair in found.document_pairs] == [(0, 0)]
-    strange = mine_documents(side(both[0]), side({"bridge": ENGLISH["bridge"][1:]}), encoder)
-    assert strange.document_pairs == strange.pairs == []
-    assert len(strange.source_left) == 3
+    assert [pair.source.id for pair in found.pairs] == ["schule:0", "schule:1", "schule:2"]
+    with pytest.raises(InvalidInputError, match="there is no document on one side"):
+        mine_documents(side(both[0]), [], encoder)
 
 
 def test_vectors_are_paired_one_to_one_best_first() -> None:
@@ -101,7 +106,7 @@ def test_vectors_are_paired_one_to_one_best_first() -> None:
 
 
 def test_agreement_is_the_share_of_telling_sentences_in_good_beads() -> None:
-    beads = [Bead((0,), (0, 1), 0.5), Bead((1,), (2,), 0.1), Bead((2,), ()), Bead((), (3, 4), 0.9)]
+    beads = [Bead((0,), (0, 1), score=0.5), Bead((1,), (2,), score=0.1), Bead((2,), ()), Bead((), (3, 4))]
     every = np.ones(3, bool), np.ones(5, bool)
     assert agreeing_share(beads, every, 0.3) == pytest.approx(3 / 8)
     some = np.array([True, True, False]), np.array([False, True, True, False, True])

@@ -59,22 +59,25 @@ class Model:
 
 def first_model(source: Blocks, target: Blocks, chance: Chance) -> Model:
     """Return what is known before any alignment, from random pairs of sentences."""
-    generator = np.random.default_rng(1)
-    ends = (
-        generator.integers(0, source.sentences, _SAMPLES),
-        generator.integers(0, target.sentences, _SAMPLES),
-    )
+    ends = _distant_pairs(source.sentences, target.sentences)
     _, above = above_chance(source, target, chance, (1, 1), ends)
-    # The lower half: where documents are short, many random pairs are translations.
+    # The lower half: a few of the pairs may be alike for all that.
     lower = float(np.median(above) - np.quantile(above, 0.1587))
-    pairs = source.sentences * target.sentences
-    spread = _weighed(lower, _CHANCE, pairs)
+    spread = _weighed(lower, _CHANCE, min(source.sentences, target.sentences) - 1)
     lengths = None
     if source.lengths is not None and target.lengths is not None:
         ratios = _length_ratios(source, target, ends)
         mean = float(np.log(target.lengths[0].sum() / source.lengths[0].sum()))
         lengths = Lengths(mean, _TYPICAL_LENGTHS, max(float(ratios.std()), 2 * _TYPICAL_LENGTHS))
     return Model(_TYPICAL[0] * spread, _TYPICAL[1] * spread, spread, lengths)
+
+
+def _distant_pairs(n: int, m: int) -> tuple[Ints, Ints]:
+    """Return random pairs of sentences that are no translations: a quarter of the documents or more apart."""
+    generator = np.random.default_rng(1)
+    i = generator.integers(0, n, _SAMPLES)
+    places = ((i + 0.5) / n + generator.uniform(0.25, 0.75, _SAMPLES)) % 1
+    return i, np.minimum((places * m).astype(np.int64), m - 1)
 
 
 def fitted_model(
