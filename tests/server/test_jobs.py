@@ -130,7 +130,7 @@ def test_mining_killed_at_several_stages_gives_the_same_bytes(server):
         (pid,) = server.model_pids()
         os.kill(pid, signal.SIGKILL)
         killed.append(server.job(job_id)["stages"])
-        until(lambda: server.job(job_id)["retries"] == len(killed))  # noqa: B023
+        until(lambda: server.job(job_id)["retries"] == len(killed))
     assert server.result(server.wait(job_id, "done")["id"]) == expected
 
 
@@ -291,11 +291,11 @@ def test_no_more_jobs_wait_than_may(server):
 def test_a_killed_server_takes_its_jobs_along_and_the_next_goes_on(data):
     server = JobServer(data)
     expected = server.result(server.wait(server.submit(), "done")["id"])
-    job_id, waiting = server.submit(pause_s=0.5), server.submit()
+    job_id, waiting = server.submit(pause_s=1.5), server.submit()
     pid = server.pid(job_id)
-    until(lambda: (server.jobs / job_id / "work" / "1").exists())
+    until(lambda: (server.jobs / job_id / "work" / "0").exists())
     server.kill()
-    until(lambda: is_gone(pid), seconds=5)
+    until(lambda: is_gone(pid), seconds=3)  # it would take longer to end by itself
     server = JobServer(data)
     assert server.wait(job_id, "done")["summary"]["starts"] == 2
     assert server.result(job_id) == expected
