@@ -48,6 +48,10 @@ from embedsvc.cli.options import (
 @click.option("--k", type=click.IntRange(min=1), default=4, show_default=True, help="Neighbours per text.")
 @click.option("--threshold", type=float, help="Leave out pairs that score less, or have no score.")
 @click.option(
+    "--filters",
+    help="Add a column reason: the first of these filters that would drop a pair: ratio,copy,numbers.",
+)
+@click.option(
     "--src-pool", "source_pool", type=INPUT_FILE, help="Lines that count as neighbours of targets, too."
 )
 @click.option(

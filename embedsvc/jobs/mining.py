@@ -21,8 +21,9 @@ def _mine(task: JobTask) -> dict[str, Any]:
         dev=task.file("dev"),
     )
     encoder = None if all(vectors.values()) else task.open_encoder()
-    wanted = task.options.threads or task.threads
-    options = replace(task.options, threads=min(wanted, task.threads))
+    options = task.options
+    if options.engine == "local":
+        options = replace(options, threads=min(options.threads or task.threads, task.threads))
     found = mine_files(inputs, task.out, options, work=task.work, encoder=encoder, report=task.report)
     return {"pairs": found.pairs, "threshold": found.threshold}
 

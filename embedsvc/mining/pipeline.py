@@ -5,20 +5,23 @@ files → sentence stores → vector shards → neighbours → calibration → p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import embedsvc
 from embedsvc.encoder import Encoder, load_encoder
 from embedsvc.errors import DimensionMismatchError, InvalidInputError
+from embedsvc.mining.calibration import Calibration
+from embedsvc.mining.calibration_stage import CalibratedSides, calibrate_with_known_pairs
 from embedsvc.mining.extract import mined_pairs
 from embedsvc.mining.ingest import ingest, input_files
 from embedsvc.mining.ingest_options import IngestOptions
-from embedsvc.mining.lists import without_rows
 from embedsvc.mining.margin import DIRECTION_NAMES, CandidatePairs
 from embedsvc.mining.mine import DEFAULT_THRESHOLDS
+from embedsvc.mining.neighbour_stage import find_neighbours
 from embedsvc.mining.options import MiningOptions
 from embedsvc.mining.outputs import OutputInfo, output_kind, write_pairs
 from embedsvc.mining.pair_report import FilteredPairs, filter_pairs
@@ -27,9 +30,8 @@ from embedsvc.mining.records import Pair, PairSide
 from embedsvc.mining.side_vectors import SideTexts, SideVectors, encode_side, given_vectors
 from embedsvc.mining.work_folder import check_job, work_folder
 from embedsvc.textfiles import write_json
-from indexing import BothWays, neighbours_of_shards
+from indexing import BothWays
 from indexing.durable import file_sha256
-from indexing.tiled import NeighbourPlan
 
 
 @dataclass(frozen=True)
@@ -118,22 +120,45 @@ class _Run:
         self._options, self._encoder, self._report = options, encoder, report
 
     def mine(self) -> MiningSummary:
+        options = self._options
         source, target = self._sides()
-        both = self._neighbours(source, target)
-        threshold = self._threshold()
-        found = mined_pairs(both, self._options.margin, self._options.retrieval, threshold=threshold)
+        neighbours = find_neighbours(
+            source.vectors, target.vectors, self._folder / "neighbours", options, self._report
+        )
+        calibration = self._calibration(source, target, neighbours.both)
+        threshold = options.threshold
+        if threshold is None:
+            threshold = (
+                DEFAULT_THRESHOLDS[options.margin] if calibration is None else calibration.threshold.value
+            )
+        found = mined_pairs(neighbours.both, options.margin, options.retrieval, threshold=threshold)
         filtered = self._filtered(found, source, target)
-        count = self._write(filtered.kept, source, target)
+        count = self._write(filtered.kept, source, target, calibration)
         manifest = {
             "embedsvc": embedsvc.__version__,
             "out": {"name": self._out.name, "sha256": file_sha256(self._out), "pairs": count},
-            "options": asdict(self._options),
+            "options": asdict(options),
             "threshold": threshold,
             **self._input_facts(source, target),
+            "neighbours": neighbours.facts,
+            "calibration": calibration and calibration.to_json(),
             "pair_filters": filtered.to_json(),
         }
         write_json(self._out.with_name(f"{self._out.name}.manifest.json"), manifest)
         return MiningSummary(self._out, count, threshold, manifest)
+
+    def _calibration(self, source: _Side, target: _Side, both: BothWays) -> Calibration | None:
+        if self._inputs.dev is None:
+            return None
+        if source.texts is None or target.texts is None or self._encoder is None:
+            raise InvalidInputError(
+                "dev pairs are sentences: mining vectors alone cannot use them", param="dev"
+            )
+        sides = CalibratedSides((source.texts, target.texts), (source.vectors, target.vectors), both)
+        folder = self._folder / "calibration"
+        return calibrate_with_known_pairs(
+            sides, self._inputs.dev, self._encoder, folder, self._options, self._report
+        )
 
     def _filtered(self, found: CandidatePairs, source: _Side, target: _Side) -> FilteredPairs:
         if source.texts is None or target.texts is None:
@@ -185,29 +210,14 @@ class _Run:
             self._encoder = load_encoder()
         return encode_side(texts, self._encoder, folder, self._options, self._report)
 
-    def _neighbours(self, source: _Side, target: _Side) -> BothWays:
-        x, y = source.vectors.shards, target.vectors.shards
-        options = self._options
-        plan = NeighbourPlan("exact")
-
-        def progress(done: int, total: int) -> None:
-            self._report(Step("neighbours", done, total, "tiles"))
-
-        both = neighbours_of_shards(
-            x, y, options.k, self._folder / "neighbours", plan=plan, progress=progress
-        )
-        return without_rows(both, source.vectors.unknown, target.vectors.unknown)
-
-    def _threshold(self) -> float:
-        given = self._options.threshold
-        return DEFAULT_THRESHOLDS[self._options.margin] if given is None else given
-
-    def _write(self, found: CandidatePairs, source: _Side, target: _Side) -> int:
+    def _write(
+        self, found: CandidatePairs, source: _Side, target: _Side, calibration: Calibration | None
+    ) -> int:
         total = len(found)
         info = OutputInfo(self._options.src_lang, self._options.tgt_lang)
 
         def pairs() -> Iterator[Pair]:
-            for number, pair in enumerate(self._pairs(found, source, target)):
+            for number, pair in enumerate(self._pairs(found, source, target, calibration)):
                 if number % 1000 == 0:
                     self._report(Step("write", number, total, "pairs"))
                 yield pair
@@ -216,9 +226,15 @@ class _Run:
         self._report(Step("write", total, total, "pairs"))
         return count
 
-    def _pairs(self, found: CandidatePairs, source: _Side, target: _Side) -> Iterator[Pair]:
+    def _pairs(
+        self, found: CandidatePairs, source: _Side, target: _Side, calibration: Calibration | None
+    ) -> Iterator[Pair]:
+        probabilities: Iterable[float | None] = repeat(None, len(found))
+        if calibration is not None:
+            probabilities = calibration.probabilities(found.scores).tolist()
         columns = (found.scores, found.cosines, found.source_rows, found.target_rows, found.directions)
-        for score, cosine, i, j, direction in zip(*(column.tolist() for column in columns), strict=True):
+        rows = zip(*(column.tolist() for column in columns), probabilities, strict=True)
+        for score, cosine, i, j, direction, probability in rows:
             yield Pair(
                 score,
                 cosine,
@@ -226,6 +242,7 @@ class _Run:
                 target.pair_side(j),
                 self._options.margin,
                 DIRECTION_NAMES[direction],
+                probability,
             )
 
     def _input_facts(self, source: _Side, target: _Side) -> dict[str, Any]:

@@ -74,8 +74,7 @@ def encode_side(
         for start, stop in _steps(writer.next_row, len(texts.store)):
             report(Step(stage, start, len(texts.store)))
             vectors = _encoded(texts, start, stop, encoder, encoding, options.batch_tokens)
-            vectors[~vectors.any(axis=1)] = stand_in(width)
-            writer.write(vectors)
+            writer.write(with_stand_ins(vectors))
         shards = writer.close()
     except IndexFileError as error:
         raise StorageError(f"{error}; remove {folder} to encode anew") from error
@@ -154,6 +153,12 @@ def stand_in(dimension: int) -> NDArray[np.float32]:
     values: NDArray[np.float32] = np.full(dimension, 1 / np.sqrt(dimension), np.float32)
     values[1::2] *= -1
     return values
+
+
+def with_stand_ins(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the vectors with `stand_in` for every row of zeros, in place."""
+    vectors[~vectors.any(axis=1)] = stand_in(vectors.shape[1])
+    return vectors
 
 
 def _unknown_rows(shards: VectorShards) -> NDArray[np.int64]:

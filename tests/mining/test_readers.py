@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedsvc.errors import InvalidInputError
@@ -153,6 +153,7 @@ CELLS = st.text(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(CELLS, CELLS.filter(bool)), max_size=6))
 def test_cells_are_read_as_written(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]

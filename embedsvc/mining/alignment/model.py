@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsvc.mining.alignment.band import Band, band_cells
+from embedsvc.mining.alignment.band import Band, Ints, band_cells
 from embedsvc.mining.alignment.blocks import Blocks
 from embedsvc.mining.alignment.path import Skips
 from embedsvc.mining.alignment.scoring import Chance, Floats, Shape, above_chance, band_scores
@@ -144,14 +144,14 @@ class BeadScores:
         scores *= np.float32(model.slope)
         scores += (prior - model.slope * model.mean / 2).astype(np.float32)[:, None]
         if model.lengths is not None:
-            scores += self._length_scores(model.lengths, band, begin, end)
+            rows, columns = band_cells(band, begin, end)
+            ends = np.maximum(rows - 1, 0), np.maximum(columns - 1, 0)
+            scores += self._length_scores(model.lengths, *ends)
         return scores
 
-    def _length_scores(self, lengths: Lengths, band: Band, begin: int, end: int) -> Floats:
-        rows, columns = band_cells(band, begin, end)
-        i, j = np.maximum(rows - 1, 0), np.maximum(columns - 1, 0)
+    def _length_scores(self, lengths: Lengths, i: Ints, j: Ints) -> Floats:
         logs = _log_lengths(self.source), _log_lengths(self.target) - np.float32(lengths.mean)
-        found = np.empty((len(self.shapes), len(rows)), np.float32)
+        found = np.empty((len(self.shapes), len(i)), np.float32)
         for position, (a, b) in enumerate(self.shapes):
             np.subtract(logs[1][b - 1, j], logs[0][a - 1, i], out=found[position])
         np.square(found, out=found)

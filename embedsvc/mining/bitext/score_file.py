@@ -64,7 +64,7 @@ class ScoringOptions:
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """What came out: pairs read, written, without a score, by reason; the columns whose old values are gone."""
+    """What came out: pairs read, written, without a score, by reason; columns whose old values are gone."""
 
     out: Path
     read: int
@@ -112,7 +112,7 @@ def score_file(
 
 
 def _reasons(texts: Sequence[tuple[str, str]], filters: tuple[str, ...]) -> list[str | None]:
-    """Return the first filter that would drop each pair; None for one that none does, or with a blank side."""
+    """Return the first filter that would drop each pair; None where none would, or a side is blank."""
     normal = [(duplicate_key(source), duplicate_key(target)) for source, target in texts]
     factor = length_factor(pair for pair in normal if all(pair))
     return [pair_reason(*pair, filters, length_factor=factor) if all(pair) else None for pair in normal]

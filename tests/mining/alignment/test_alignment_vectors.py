@@ -178,6 +178,19 @@ def test_one_line_repeated_many_times_is_no_trouble() -> None:
     assert [j for bead in found for j in bead.target] == list(range(1400))
 
 
+def test_separators_do_not_outweigh_the_sections_between_them() -> None:
+    """Every second line is "* * *", and of the target three passages are gone."""
+    generator = np.random.default_rng(8)
+    rows = generator.standard_normal((120, 48)).astype(np.float32)
+    kept = [i for i in range(120) if i not in (10, 11, 50, 51, 52, 90)]
+    other = rows[kept] + 0.8 * generator.standard_normal((len(kept), 48)).astype(np.float32)
+    star = 5 * np.eye(48, dtype=np.float32)[0]
+    sides = [np.insert(side, range(1, len(side) + 1), star, axis=0) for side in (rows, other)]
+    found = align_vectors(*(mean_blocks(side, np.ones(len(side)), 5) for side in sides))
+    right = {((2 * i,), (2 * j,)) for j, i in enumerate(kept)}
+    assert len(right & set(indices(found))) > 0.95 * len(right)
+
+
 GOOD = documents(5).source
 
 
