@@ -292,11 +292,11 @@ def test_no_more_jobs_wait_than_may(server):
 def test_a_killed_server_takes_its_jobs_along_and_the_next_goes_on(data):
     server = JobServer(data)
     expected = server.result(server.wait(server.submit(), "done")["id"])
-    job_id, waiting = server.submit(pause_s=0.5), server.submit()
+    job_id, waiting = server.submit(pause_s=1.5), server.submit()
     pid = server.pid(job_id)
-    until(lambda: (server.jobs / job_id / "work" / "1").exists())
+    until(lambda: (server.jobs / job_id / "work" / "0").exists())
     server.kill()
-    until(lambda: is_gone(pid), seconds=5)
+    until(lambda: is_gone(pid), seconds=3)  # it would take longer to end by itself
     server = JobServer(data)
     assert server.wait(job_id, "done")["summary"]["starts"] == 2
     assert server.result(job_id) == expected
