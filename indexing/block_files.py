@@ -38,11 +38,8 @@ def write_block(path: Path, content: bytes) -> None:
         OSError: the file cannot be written; there is none then.
     """
     temporary = path.with_suffix(".tmp")
-    try:
-        with durable_file(temporary) as file:
-            file.write(content)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    with durable_file(temporary) as file:
+        file.write(content)
     move_into_place(temporary, path)
 
 

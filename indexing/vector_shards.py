@@ -230,4 +230,6 @@ def _npy(path: Path, normalize: bool) -> _NpyFile:
 
 def _check_form(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
     """Raise what `check_vectors` does for an array of this shape and type."""
-    check_vectors(np.empty((0, *shape[1:]), dtype) if shape else np.empty((), dtype), name=name)
+    if len(shape) != 2:
+        raise VectorError(f"{name} have shape {shape}; expected two dimensions (n, dim)")
+    check_vectors(np.empty((0, shape[1]), dtype), name=name)

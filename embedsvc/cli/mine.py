@@ -131,7 +131,8 @@ def mine(
     from embedsvc.cli.progress import TerminalProgress
     from embedsvc.encoder import load_encoder
     from embedsvc.mining.options import MiningOptions
-    from embedsvc.mining.pipeline import MiningInputs, mine_files
+    from embedsvc.mining.pipeline import mine_files
+    from embedsvc.mining.sides import MiningInputs
 
     if target is None and source is not None:
         raise click.UsageError("give SOURCE and TARGET, or --src-vectors and --tgt-vectors")

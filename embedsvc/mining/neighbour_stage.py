@@ -33,9 +33,14 @@ class FoundNeighbours:
 
 
 def find_neighbours(
-    source: SideVectors, target: SideVectors, folder: Path, options: MiningOptions, report: Report
+    source: SideVectors,
+    target: SideVectors,
+    k: int,
+    folder: Path,
+    options: MiningOptions,
+    report: Report,
 ) -> FoundNeighbours:
-    """Return the neighbours of both sides; ``folder`` keeps them, and what is there is not computed again.
+    """Return the k neighbours of every row of both sides; what ``folder`` has of them is not computed again.
 
     Raises InvalidInputError for a method or a limit of memory that does not work here, or a Ray cluster that
     cannot be used; MissingExtraError without Ray.
@@ -50,13 +55,13 @@ def find_neighbours(
             len(x),
             len(y),
             x.dimension,
-            options.k,
+            k,
             method=options.neighbours,
             memory_bytes=options.memory,
             threads=options.threads,
         )
         with open_engine(options.engine, options.ray_address, options.threads) as engine:
-            both = neighbours_of_shards(x, y, options.k, folder, plan=plan, engine=engine, progress=progress)
+            both = neighbours_of_shards(x, y, k, folder, plan=plan, engine=engine, progress=progress)
     except IndexingError as error:
         raise InvalidInputError(f"neighbours: {error}", param="neighbours") from error
     facts = {"method": plan.method, "parameters": dict(plan.parameters), **_quality(x, y, both, plan)}

@@ -223,17 +223,19 @@ def parsed_fields(fields: Mapping[str, str]) -> dict[str, Any]:
 
 def check_inputs(kind: JobKind, files: Mapping[str, Sequence[Path]]) -> None:
     """Raise InvalidInputError unless a kind has the files that it needs and no others."""
-    for known in kind.inputs:
-        if known.required and not files.get(known.name):
-            raise InvalidInputError(f"{known.name} is missing: {known.about}", param=known.name)
-        if not known.many and len(files.get(known.name, ())) > 1:
-            raise InvalidInputError(
-                f"{known.name} is one file; {len(files[known.name])} came", param=known.name
-            )
+    for group in kind.needs:
+        if not any(files.get(name) for name in group):
+            known = kind.input(group[0])
+            about = f": {known.about}" if known else ""
+            raise InvalidInputError(f"{' or '.join(group)} is missing{about}", param=group[0])
     for name in files:
-        if kind.input(name) is None:
+        known = kind.input(name)
+        count = len(files[name])
+        if known is None:
             takes = ", ".join(known.name for known in kind.inputs)
             raise InvalidInputError(f"this kind of job takes no {name}; it takes {takes}", param=name)
+        if count > 1 and not known.many:
+            raise InvalidInputError(f"{name} is one file; {count} came", param=name)
 
 
 def ray_cluster(options: Mapping[str, Any], address: str | None) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def test_the_same_command_writes_the_same_bytes(files: tuple[Path, Path, Path], 
     ("content", "options", "code", "message"),
     [
         ("", (), 1, "embedsvc: {target} has no sentence: it is empty, or all lines are blank"),
-        (None, ("--gold", "{source}"), 1, "embedsvc: {source} line 1 is 'Die Katze schläft im Haus.'; expected such"),
+        (None, ("--gold", "{source}"), 1, "embedsvc: {source} line 1 is 'Die Katze"),
         (None, ("--tgt-lang", "xx-yy-zz"), 1, "embedsvc: 'xx-yy-zz' is not a language code"),
         (None, ("--max-bead", "0"), 2, "Error: Invalid value for '--max-bead': 0 is not in the range"),
         (None, ("--model", "./no-such-folder"), 1, "embedsvc: no model folder at no-such-folder"),

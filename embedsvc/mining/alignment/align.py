@@ -76,15 +76,22 @@ def align_sentences(
         raise InvalidInputError(
             f"block_vectors {options.block_vectors!r} is unknown; choose {known}", param="block_vectors"
         )
-    sides = _encoded(source, "source", encoder, options), _encoded(target, "target", encoder, options)
-    beads = _aligned(*sides, encoder, options)
+    sides = [
+        encoded_document(side, name, encoder, options)
+        for name, side in (("source", source), ("target", target))
+    ]
+    return align_encoded(sides[0], sides[1], encoder, options)
+
+
+def align_encoded(source: TextSide, target: TextSide, encoder: Encoder, options: AlignOptions) -> list[Bead]:
+    """As `align`, for documents from `encoded_document` with the same encoder and options."""
     return [
         replace(
             bead,
-            source_text=joined(source[i] for i in bead.source),
-            target_text=joined(target[j] for j in bead.target),
+            source_text=joined(source.sentences[i] for i in bead.source),
+            target_text=joined(target.sentences[j] for j in bead.target),
         )
-        for bead in beads
+        for bead in _aligned(source, target, encoder, options)
     ]
 
 
@@ -112,7 +119,10 @@ def sentences_of(document: str | Sequence[str], language: str | None, name: str)
     return document_of_text(document, language).sentences
 
 
-def _encoded(sentences: Sequence[str], name: str, encoder: Encoder, options: AlignOptions) -> TextSide:
+def encoded_document(
+    sentences: Sequence[str], name: str, encoder: Encoder, options: AlignOptions
+) -> TextSide:
+    """Return a document with its vectors. Raises InvalidInputError naming it and the sentence."""
     check_texts(sentences, name=name)
     if not sentences:
         raise InvalidInputError(f"{name} has no sentence; both documents need one", param=name)

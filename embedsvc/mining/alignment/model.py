@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsvc.mining.alignment.band import Band, band_cells
+from embedsvc.mining.alignment.band import Band, Ints, band_cells
 from embedsvc.mining.alignment.blocks import Blocks
 from embedsvc.mining.alignment.path import Skips
 from embedsvc.mining.alignment.scoring import Chance, Floats, Shape, above_chance, band_scores
@@ -59,22 +59,25 @@ class Model:
 
 def first_model(source: Blocks, target: Blocks, chance: Chance) -> Model:
     """Return what is known before any alignment, from random pairs of sentences."""
-    generator = np.random.default_rng(1)
-    ends = (
-        generator.integers(0, source.sentences, _SAMPLES),
-        generator.integers(0, target.sentences, _SAMPLES),
-    )
+    ends = _distant_pairs(source.sentences, target.sentences)
     _, above = above_chance(source, target, chance, (1, 1), ends)
-    # The lower half: where documents are short, many random pairs are translations.
+    # The lower half: a few of the pairs may be alike for all that.
     lower = float(np.median(above) - np.quantile(above, 0.1587))
-    pairs = source.sentences * target.sentences
-    spread = _weighed(lower, _CHANCE, pairs)
+    spread = _weighed(lower, _CHANCE, min(source.sentences, target.sentences) - 1)
     lengths = None
     if source.lengths is not None and target.lengths is not None:
         ratios = _length_ratios(source, target, ends)
         mean = float(np.log(target.lengths[0].sum() / source.lengths[0].sum()))
         lengths = Lengths(mean, _TYPICAL_LENGTHS, max(float(ratios.std()), 2 * _TYPICAL_LENGTHS))
     return Model(_TYPICAL[0] * spread, _TYPICAL[1] * spread, spread, lengths)
+
+
+def _distant_pairs(n: int, m: int) -> tuple[Ints, Ints]:
+    """Return random pairs of sentences that are no translations: a quarter of the documents or more apart."""
+    generator = np.random.default_rng(1)
+    i = generator.integers(0, n, _SAMPLES)
+    places = ((i + 0.5) / n + generator.uniform(0.25, 0.75, _SAMPLES)) % 1
+    return i, np.minimum((places * m).astype(np.int64), m - 1)
 
 
 def fitted_model(
@@ -144,14 +147,14 @@ class BeadScores:
         scores *= np.float32(model.slope)
         scores += (prior - model.slope * model.mean / 2).astype(np.float32)[:, None]
         if model.lengths is not None:
-            scores += self._length_scores(model.lengths, band, begin, end)
+            rows, columns = band_cells(band, begin, end)
+            ends = np.maximum(rows - 1, 0), np.maximum(columns - 1, 0)
+            scores += self._length_scores(model.lengths, *ends)
         return scores
 
-    def _length_scores(self, lengths: Lengths, band: Band, begin: int, end: int) -> Floats:
-        rows, columns = band_cells(band, begin, end)
-        i, j = np.maximum(rows - 1, 0), np.maximum(columns - 1, 0)
+    def _length_scores(self, lengths: Lengths, i: Ints, j: Ints) -> Floats:
         logs = _log_lengths(self.source), _log_lengths(self.target) - np.float32(lengths.mean)
-        found = np.empty((len(self.shapes), len(rows)), np.float32)
+        found = np.empty((len(self.shapes), len(i)), np.float32)
         for position, (a, b) in enumerate(self.shapes):
             np.subtract(logs[1][b - 1, j], logs[0][a - 1, i], out=found[position])
         np.square(found, out=found)

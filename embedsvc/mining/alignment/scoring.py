@@ -39,10 +39,14 @@ class Chance:
 
 def _half_mean_cosines(blocks: Blocks, other: Blocks) -> Floats:
     rows = np.random.default_rng(0).permutation(other.sentences)[:_SAMPLES]
-    centre = other.vectors[0, np.sort(rows)].mean(axis=0)
-    # The fewer sentences there are, the more of the mean is that of a sentence with its own translation.
-    mean: Floats = blocks.vectors @ (centre * np.float32(0.5 * (1 - 1 / other.sentences)))
-    return mean
+    sample = other.vectors[0, np.sort(rows)] / 2
+    if other.sentences > _SAMPLES:
+        mean: Floats = blocks.vectors @ sample.mean(axis=0)
+        return mean
+    # Of a few sentences the translation itself is a large part: the nearest one is left out.
+    cosines: Floats = blocks.vectors @ sample.T
+    without_nearest: Floats = (cosines.sum(axis=2) - cosines.max(axis=2)) / max(len(rows) - 1, 1)
+    return without_nearest
 
 
 def above_chance(

@@ -91,7 +91,7 @@ def reading(encoder: Encoder, max_tokens: int | None = None) -> tuple[Encoder, R
 
 
 def test_other_models_read_joined_texts_only_where_there_is_doubt(encoder: Encoder) -> None:
-    clear = [f"{text} {k}" for k in range(30) for text in ENGLISH]
+    clear = [f"{text} {k}" for k in range(12) for text in ENGLISH]
     numbers = {}
     for name in ("mean", "auto", "exact"):
         model, runtime = reading(encoder)
@@ -102,7 +102,7 @@ def test_other_models_read_joined_texts_only_where_there_is_doubt(encoder: Encod
         numbers[name] = len(runtime.read)
     sentences = 2 * len(clear) + len(GERMAN) + len(ENGLISH)
     assert numbers["mean"] == sentences
-    assert sentences < numbers["auto"] < 1.3 * sentences
+    assert sentences < numbers["auto"] < 1.5 * sentences
     assert numbers["exact"] > 4 * sentences
 
 
@@ -128,14 +128,6 @@ def test_doubtful_blocks_lie_around_beads_that_are_no_clear_pairs(encoder: Encod
 
 def test_a_single_sentence_on_each_side_is_one_bead(encoder: Encoder) -> None:
     assert indices(align(GERMAN[:1], ENGLISH[:1], encoder=encoder)) == [((0,), (0,))]
-
-
-def test_separators_between_sections_are_no_trouble(encoder: Encoder) -> None:
-    source = [line for text in GERMAN for line in (text, "* * *")]
-    target = [line for text in ENGLISH for line in (text, "* * *")]
-    beads = align(source, target, encoder=encoder)
-    assert [i for bead in beads for i in bead.source] == list(range(len(source)))
-    assert {((0,), (0,)), ((1,), (1,)), ((4,), (6,))} <= set(indices(beads))
 
 
 @pytest.mark.parametrize(

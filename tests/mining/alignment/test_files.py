@@ -66,6 +66,6 @@ def test_a_line_that_is_no_bead_is_named(tmp_path: Path, line: str) -> None:
 
 
 def test_an_unknown_suffix_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="unknown kind of file '.doc'"):
+    with pytest.raises(InvalidInputError, match=r"unknown kind of file '\.doc'"):
         write_beads(tmp_path / "a.doc", BEADS, DOCUMENTS, FILES)
     assert not list(tmp_path.iterdir())
