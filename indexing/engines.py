@@ -1,7 +1,7 @@
 """Where blocks are computed and merged: in this process, or (`ray_engine`) on many machines.
 
-An engine only computes. What it returns goes into files by the caller's hand, in `tiled`: there is one journal,
-and whatever happens to an engine, what it had finished is there.
+An engine only computes. `tiled` writes what it returns, so that there is one journal: whatever happens to an
+engine, what it had finished is there.
 """
 
 from __future__ import annotations

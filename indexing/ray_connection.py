@@ -15,6 +15,8 @@ from indexing.errors import IndexingError
 
 _SECONDS = 10.0  # for a server to answer
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_EXAMPLE = "10.0.0.1:6379"
+_HINT = "; a cluster that was started with a token is closed without RAY_AUTH_MODE=token"
 _SETTINGS = 4  # the type of the first frame that an HTTP/2 server sends
 
 
@@ -61,9 +63,6 @@ def check_cluster(address: str) -> None:
         raise IndexingError(f"ray address {address}: cannot be reached: {reason}") from error
 
 
-_EXAMPLE = "10.0.0.1:6379"
-
-
 def _speaks_http2(connection: socket.socket) -> bool:
     """Whether a server greets as every gRPC server does; the client of Ray would wait minutes for it."""
     connection.sendall(_HTTP2_PREFACE)
@@ -83,7 +82,8 @@ def _connect(address: str | None) -> None:
         except (ConnectionError, RuntimeError, ValueError) as error:
             where = f"at {address}" if address else "of this machine"
             reason = " ".join(str(error).split())
-            raise IndexingError(f"no connection to the Ray cluster {where}: {reason}") from error
+            hint = "" if "RAY_AUTH_MODE" in os.environ else _HINT
+            raise IndexingError(f"no connection to the Ray cluster {where}: {reason}{hint}") from error
 
 
 @contextlib.contextmanager
