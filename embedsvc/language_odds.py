@@ -91,7 +91,8 @@ class _Model:
         scores /= np.sqrt([[max(len(text), 1)] for text in data])
         np.exp(scores - scores.max(axis=1, keepdims=True), out=scores)
         chances: Floats = scores @ self.label_is_of
-        return chances / chances.sum(axis=1, keepdims=True)
+        chances /= chances.sum(axis=1, keepdims=True)
+        return chances
 
     def _counted_features(
         self, data: Sequence[bytes]

@@ -145,6 +145,10 @@ class Settings(BaseSettings):
     job_threads: int | None = Field(
         None, ge=1, description="Threads of each job; none is one for every other processor."
     )
+    ray_address: str | None = Field(
+        None,
+        description="HOST:PORT of the Ray cluster for jobs with engine ray; none: jobs compute here only.",
+    )
     job_niceness: int = Field(
         19,
         ge=0,

@@ -18,24 +18,28 @@ VERSION = 1
 _DIGEST = hashlib.sha256().digest_size
 
 
-def write_block(path: Path, lists: BlockLists) -> None:
-    """Write the lists of a block, durably.
-
-    Raises:
-        OSError: the file cannot be written; there is none then.
-    """
-    content = io.BytesIO()
+def block_content(lists: BlockLists) -> bytes:
+    """Return what the file of a block holds."""
+    content = io.BytesIO(bytes(_DIGEST))
+    content.seek(_DIGEST)
     for side in (lists.x, lists.y):
         np.save(content, side.neighbours.scores)
         np.save(content, side.neighbours.rows.astype(np.int32))
         np.save(content, side.ceilings)
+    content.seek(0)
+    content.write(hashlib.sha256(content.getbuffer()[_DIGEST:]).digest())
+    return content.getvalue()
+
+
+def write_block(path: Path, content: bytes) -> None:
+    """Write the file of a block, durably.
+
+    Raises:
+        OSError: the file cannot be written; there is none then.
+    """
     temporary = path.with_suffix(".tmp")
-    try:
-        with durable_file(temporary) as file:
-            file.write(hashlib.sha256(content.getbuffer()).digest())
-            file.write(content.getbuffer())
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    with durable_file(temporary) as file:
+        file.write(content)
     move_into_place(temporary, path)
 
 

@@ -12,14 +12,16 @@ from typing import IO
 
 @contextmanager
 def durable_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for writing that is on disk, whole, when the block ends."""
+    """Open a file for writing that is on disk, whole, when the block ends; an error of the disk names it."""
     try:
         with path.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-    except OSError:
+    except OSError as error:
         path.unlink(missing_ok=True)
+        if error.filename is None:
+            error.filename = str(path)
         raise
 
 

@@ -104,6 +104,9 @@ def _take_columns(
             take_tile(scores(start, stop), rows.part(start, stop), own, (start, left))
 
     stripes = list(_stripes(len(rows.keys), options))
+    if len(stripes) == 1:
+        take(*stripes[0], columns)
+        return
     lists = [None if columns is None else columns.copy() for _ in stripes]  # all before any is merged
     jobs = [pool.submit(take, *bounds, own) for bounds, own in zip(stripes, lists, strict=True)]
     for job, own in zip(jobs, lists, strict=True):

@@ -170,7 +170,7 @@ def check_bytes() -> None:
 
 def gpus() -> int:
     """Return how many graphics cards FAISS can use."""
-    return int(faiss.get_num_gpus()) if hasattr(faiss, "get_num_gpus") else 0
+    return int(faiss.get_num_gpus())
 
 
 def _lists(product: Product, method: Method, work: Work) -> tuple[BestLists, BestLists]:

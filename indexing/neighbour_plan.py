@@ -71,7 +71,7 @@ def plan_neighbours(
     chosen, reason = (method, "chosen by the caller") if method != "auto" else _choose(size, max_seconds)
     needed = _memory_bytes(size, chosen)
     if needed > memory_bytes:
-        most = size.shard_rows * (memory_bytes - _PROCESS_BYTES) // max(1, needed - _PROCESS_BYTES)
+        most = (memory_bytes - _fixed_bytes(size)) // (2 * _row_bytes(size, chosen))
         advice = f"write shards of at most {most} rows" if most > 0 else "that is too low for any"
         raise IndexingError(
             f"two shards of {size.shard_rows} rows take {needed >> 20} MiB; "
@@ -162,13 +162,19 @@ def _product(kind: str, rows: NDArray[np.float32], others: NDArray[np.float32]) 
 
 
 def _memory_bytes(size: _Size, method: str) -> int:
-    """Two shards as float32 and, for bytes, twice as these; the lists while they are ranked; tiles."""
     rows = min(size.n, size.shard_rows) + min(size.m, size.shard_rows)
+    return _fixed_bytes(size) + rows * _row_bytes(size, method)
+
+
+def _fixed_bytes(size: _Size) -> int:
+    """The process, and per thread a tile and what is opened of it."""
+    return _PROCESS_BYTES + size.threads * 4 * 4 * max(height * width for height, width in TILES.values())
+
+
+def _row_bytes(size: _Size, method: str) -> int:
+    """A row as float32 and, for bytes, twice as these; its list while it is ranked."""
     per_value = {"exact": 4, "int8": 4 + 2, "truncated": 4 + 4 + 2, "ivf": 4 + 4, "gpu": 4 + 4}[method]
-    keep = Method(method).keep(size.k)
-    tiles = size.threads * 4 * max(height * width for height, width in TILES.values()) * 4
-    lists = rows * keep * 8 * 4
-    return _PROCESS_BYTES + rows * size.dimension * per_value + lists + tiles
+    return size.dimension * per_value + Method(method).keep(size.k) * 8 * 4
 
 
 def _disk_bytes(size: _Size) -> int:

@@ -11,7 +11,6 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 ZERO = 128
@@ -28,6 +27,8 @@ def byte_product(right: NDArray[np.int8]) -> Multiply:
 
     ``right`` is int8 ``(dim, m)``. The function works on the thread that calls it, and on several at once.
     """
+    import onnxruntime  # here, as most processes that import this package never need it
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

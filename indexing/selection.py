@@ -39,6 +39,10 @@ class BestLists:
         self.empty = _keys(np.full(1, _least(np.dtype(dtype))), np.array([_LAST_ROW]))[0]
         self.keys = np.full((n, k), self.empty)
 
+    def full(self) -> bool:
+        """Whether no list has room left."""
+        return bool((self.floors > _least(self.floors.dtype)).all())
+
     def part(self, start: int, stop: int) -> BestLists:
         """Return the lists of some owners, in the same memory."""
         lists = object.__new__(BestLists)
@@ -53,13 +57,15 @@ class BestLists:
 
     def add(self, owners: NDArray[np.int64], keys: NDArray[np.int64]) -> None:
         """Let new entries, ``(candidates,)`` each, compete for the lists of their owners."""
+        if not len(owners):
+            return
         n, k = self.keys.shape
         order = np.argsort(owners.astype(np.uint16) if n <= 1 << 16 else owners, kind="stable")
         counts = np.bincount(owners, minlength=n)
         touched = np.flatnonzero(counts)
         counts = counts[touched]
         # One line per touched list: its entries, then the new ones, then nothing.
-        width = k + int(counts.max(initial=0))
+        width = k + int(counts.max())
         lines = np.full((len(touched), width), self.empty)
         lines[:, :k] = self.keys[touched]
         places = np.arange(len(touched)) * width + k - (np.cumsum(counts) - counts)
@@ -93,7 +99,8 @@ def take_tile(tile: Tile, rows: BestLists, columns: BestLists | None, first: tup
     """
     height = len(tile) - len(tile) % CHUNK
     if height:
-        _take(tile[:height], CHUNK, rows.part(0, height), columns, first)
+        chunk = CHUNK if rows.full() and (columns is None or columns.full()) else 1
+        _take(tile[:height], chunk, rows.part(0, height), columns, first)
     if height < len(tile):
         _take(tile[height:], 1, rows.part(height, len(tile)), columns, (first[0] + height, first[1]))
 
@@ -102,38 +109,45 @@ def _take(tile: Tile, chunk: int, rows: BestLists, columns: BestLists | None, fi
     width = tile.shape[1]
     row_floors = _floors(tile, rows).reshape(-1, chunk)
     column_floors = None if columns is None else _floors(tile.T, columns)
-    opened = tile.reshape(-1, chunk, width).max(axis=1) if chunk > 1 else tile
-    above = opened > row_floors.min(axis=1)[:, None]
+    maxima = tile.reshape(-1, chunk, width).max(axis=1) if chunk > 1 else tile
+    above = maxima > row_floors.min(axis=1)[:, None]
     if column_floors is not None:
-        above |= opened > column_floors
-    flat = np.flatnonzero(above)
-    if chunk > 1 and len(flat) * _MOST_OPENED > above.size:
+        above |= maxima > column_floors
+    opened = np.flatnonzero(above)
+    if chunk > 1 and len(opened) * _MOST_OPENED > above.size:
         _take(tile, 1, rows, columns, first)
         return
     room = rows.keys.size + (0 if columns is None else columns.keys.size)
-    if chunk == 1 and len(flat) > _MOST_ENTERING * room:
+    if chunk == 1 and len(opened) > _MOST_ENTERING * room:
         _take_halves(tile, rows, columns, first)
         return
-    group, column = np.divmod(flat, width)
-    row = group * chunk + np.arange(chunk)[:, None]
-    values = tile.reshape(-1)[row * width + column]
-    _enter(rows, values > row_floors[group].T, values, (row, column), first[1])
+    scores = _Opened(tile, chunk, opened)
+    row, column, keys = scores.better(row_floors.T.take(scores.group, axis=1), of_rows=True, first=first)
+    rows.add(row, keys)
     if columns is not None and column_floors is not None:
-        _enter(columns, values > column_floors[column], values, (column, row), first[0])
+        row, column, keys = scores.better(column_floors[scores.column], of_rows=False, first=first)
+        columns.add(column, keys)
 
 
-def _enter(
-    lists: BestLists,
-    better: NDArray[np.bool_],
-    values: NDArray[Any],
-    places: tuple[NDArray[np.int64], NDArray[np.int64]],
-    first: int,
-) -> None:
-    """Add the values that are better; ``places`` are their owners and their rows, broadcast to them."""
-    chosen = np.nonzero(better)
-    own, other = (np.broadcast_to(place, values.shape)[chosen] for place in places)
-    if len(own):
-        lists.add(own, _keys(values[chosen], other + first))
+class _Opened:
+    """The scores of the chunks that were opened: ``values`` ``(chunk, opened)``."""
+
+    def __init__(self, tile: Tile, chunk: int, opened: NDArray[np.int64]) -> None:
+        width = tile.shape[1]
+        self.chunk = chunk
+        self.group, self.column = np.divmod(opened, width)
+        places = opened + self.group * ((chunk - 1) * width)
+        self.values = tile.reshape(-1)[places + (np.arange(chunk) * width)[:, None]]
+
+    def better(
+        self, floors: NDArray[Any], *, of_rows: bool, first: tuple[int, int]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Row, column and key, for the list of its row or of its column, of every score above its floor."""
+        chosen = np.flatnonzero(self.values > floors)
+        inside, place = np.divmod(chosen, self.values.shape[1]) if len(chosen) else (chosen, chosen)
+        row, column = self.group[place] * self.chunk + inside, self.column[place]
+        others = column + first[1] if of_rows else row + first[0]
+        return row, column, _keys(self.values.reshape(-1)[chosen], others)
 
 
 def _take_halves(tile: Tile, rows: BestLists, columns: BestLists | None, first: tuple[int, int]) -> None:
@@ -157,7 +171,7 @@ def _floors(tile: Tile, lists: BestLists) -> NDArray[Any]:
     Where lists are not full yet, at least ``k`` scores of the tile do exceed it.
     """
     k = lists.keys.shape[1]
-    if tile.shape[1] < k or lists.floors.min() > _least(lists.floors.dtype):
+    if tile.shape[1] < k or lists.full():
         return lists.floors
     bound = _low_bound(tile, k)
     below = np.nextafter(bound, np.float32(-np.inf)) if bound.dtype.kind == "f" else bound - 1

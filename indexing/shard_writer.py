@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -51,7 +53,7 @@ class ShardWriter:
 
         Raises:
             IndexFileError: the folder was begun with other arguments.
-            IndexingError: an argument is out of range.
+            IndexingError: an argument is out of range, or ``extra`` is not JSON.
             OSError: the folder cannot be written.
         """
         if rows < 0 or dimension < 1 or shard_rows < 1:
@@ -61,7 +63,7 @@ class ShardWriter:
         if dtype not in DTYPES:
             raise IndexingError(f"dtype is {dtype!r}; expected {' or '.join(DTYPES)}")
         self.folder = Path(folder)
-        self._files = VectorFiles(rows, dimension, dtype, shard_rows, dict(extra))
+        self._files = VectorFiles(rows, dimension, dtype, shard_rows, _as_json(extra))
         self._bounds = self._files.bounds()
         self._begin()
         self._hashes = self._whole_shards()
@@ -99,7 +101,6 @@ class ShardWriter:
             OSError: the folder cannot be written.
         """
         if self.next_row < self._files.rows:
-            self.abandon()
             raise IndexingError(f"{self.next_row} rows were written; {self._files.rows} were promised")
         write_vector_files(self.folder, replace(self._files, files=self._hashes))
         return open_vector_shards(self.folder, verify=False)
@@ -107,7 +108,8 @@ class ShardWriter:
     def abandon(self) -> None:
         """Close the file of the unfinished shard; its rows have to be written again."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # a disk that is full, for what is still to be written
+                self._file.close()
             self._file = None
             self._temporary.unlink(missing_ok=True)
             self.next_row = len(self._hashes) * self._files.shard_rows
@@ -136,7 +138,9 @@ class ShardWriter:
                     f"{self.folder / VECTORS}: {name} is {getattr(found, name)!r}; "
                     f"expected {getattr(self._files, name)!r}"
                 )
-        check_extra(found.extra, self._files.extra, self.folder / VECTORS)
+        # A value that is there but not wanted is a difference, too.
+        wanted = dict.fromkeys(found.extra) | self._files.extra
+        check_extra(found.extra, wanted, self.folder / VECTORS)
 
     def _whole_shards(self) -> list[str]:
         """The hashes of the first shards that are on disk, whole."""
@@ -181,3 +185,12 @@ class ShardWriter:
         """Remove a file that has the number of this shard but was not whole."""
         for path in self.folder.glob(f"{shard:05}-*.npy"):
             path.unlink()
+
+
+def _as_json(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as they will be read again: lists for tuples, and so on."""
+    try:
+        values: dict[str, Any] = json.loads(json.dumps(dict(extra)))
+    except (TypeError, ValueError) as error:
+        raise IndexingError(f"extra cannot be written as JSON: {error}") from error
+    return values

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,6 +39,9 @@ class RowSource(Protocol):
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return some rows of one shard, in the type they are stored in."""
+
+    def elsewhere(self) -> RowSource | None:
+        """Return what another process may read the same files with, if there are files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +162,9 @@ class _Folder:
         path = shard_path(self.folder, shard, (self.files.files or [])[shard])
         return read_rows(path, offset, (stop - start, self.files.dimension), dtype)
 
+    def elsewhere(self) -> RowSource:
+        return replace(self, folder=self.folder.absolute())
+
 
 @dataclass(frozen=True, eq=False)
 class _Matrix:
@@ -182,6 +188,9 @@ class _Matrix:
         rows = self.array[start:stop]
         return normalize_rows(rows, name=self.name, first_row=start) if self.normalize else rows
 
+    def elsewhere(self) -> None:
+        return None
+
 
 @dataclass(frozen=True, eq=False)
 class _NpyFile:
@@ -199,6 +208,9 @@ class _NpyFile:
         offset = self.offset + start * self.shape[1] * self.dtype.itemsize
         rows = read_rows(self.path, offset, (stop - start, self.shape[1]), self.dtype)
         return normalize_rows(rows, name=self.name, first_row=start) if self.normalize else rows
+
+    def elsewhere(self) -> RowSource:
+        return replace(self, path=self.path.absolute())
 
 
 def _npy(path: Path, normalize: bool) -> _NpyFile:
@@ -218,4 +230,6 @@ def _npy(path: Path, normalize: bool) -> _NpyFile:
 
 def _check_form(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
     """Raise what `check_vectors` does for an array of this shape and type."""
-    check_vectors(np.empty((0, *shape[1:]), dtype) if shape else np.empty((), dtype), name=name)
+    if len(shape) != 2:
+        raise VectorError(f"{name} have shape {shape}; expected two dimensions (n, dim)")
+    check_vectors(np.empty((0, shape[1]), dtype), name=name)

@@ -44,7 +44,7 @@ def test_odds_agree_with_the_detector_text_by_text(language: str) -> None:
     np.testing.assert_allclose(language_odds(TEXTS, language), expected, rtol=2e-3)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(max_size=60), max_size=5))
 def test_odds_of_any_text_agree(texts: list[str]) -> None:
     expected = [detectors_odds(text, GROUPS["en"]) for text in texts]

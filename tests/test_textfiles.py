@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedsvc import load_encoder
@@ -133,6 +133,7 @@ def test_packed_lines_read_like_plain_ones(tmp_path: Path, suffix: str, pack: An
         list(iterate_lines(path))
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.text(

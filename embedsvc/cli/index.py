@@ -53,7 +53,7 @@ def index(
     device: str | None,
     **given: Any,
 ) -> None:
-    """Add the documents of FILE (.jsonl, .ndjson, .tsv, .txt, also .gz or .xz; .parquet) to a collection.
+    """Add the documents of FILE (.jsonl, .ndjson, .tsv, .txt, also .gz, .xz, .zst; .parquet) to a collection.
 
     A line of a .txt file is a document; its id is the file's name and the line number. A document with
     an id that is already in the collection takes its place. Languages are detected where FILE does not

@@ -89,6 +89,17 @@ from embedsvc.cli.options import (
 )
 @click.option("--memory", type=ByteCount(), default="2GiB", show_default=True, help="Memory of that search.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of that search.  [default: all]")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where that search runs: in this process, or as tasks of a Ray cluster, each on --threads.",
+)
+@click.option(
+    "--ray-address",
+    help="HOST:PORT of the cluster's head.  [default: the cluster of this machine, else one is started]",
+)
 @click.option("--all-candidates", is_flag=True, help="Write every candidate, whatever its score.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of samples and bootstrap.")
 @model_options_but_precision
@@ -120,7 +131,8 @@ def mine(
     from embedsvc.cli.progress import TerminalProgress
     from embedsvc.encoder import load_encoder
     from embedsvc.mining.options import MiningOptions
-    from embedsvc.mining.pipeline import MiningInputs, mine_files
+    from embedsvc.mining.pipeline import mine_files
+    from embedsvc.mining.sides import MiningInputs
 
     if target is None and source is not None:
         raise click.UsageError("give SOURCE and TARGET, or --src-vectors and --tgt-vectors")

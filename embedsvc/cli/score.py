@@ -48,6 +48,15 @@ from embedsvc.cli.options import (
 @click.option("--k", type=click.IntRange(min=1), default=4, show_default=True, help="Neighbours per text.")
 @click.option("--threshold", type=float, help="Leave out pairs that score less, or have no score.")
 @click.option(
+    "--filters",
+    help="Add a column reason: the first of these filters that would drop a pair: ratio,copy,numbers.",
+)
+@click.option(
+    "--calibration",
+    type=INPUT_FILE,
+    help="Add a column probability, by the calibration of a run of mine: its OUT.manifest.json.",
+)
+@click.option(
     "--src-pool", "source_pool", type=INPUT_FILE, help="Lines that count as neighbours of targets, too."
 )
 @click.option(
@@ -85,7 +94,7 @@ def score(
     from embedsvc.mining.bitext import Bitext, BitextFields, ScoringOptions, score_file
 
     path, target_path = _inputs(pairs, src_file, tgt_file)
-    given = (path, target_path, options["source_pool"], options["target_pool"])
+    given = (path, target_path, *(options[name] for name in ("source_pool", "target_pool", "calibration")))
     refuse_overwriting(out, *(file for file in given if file is not None))
     fields = BitextFields(*_sides(src_field, tgt_field, src_column, tgt_column), header)
     bitext = Bitext(path, target_path, fields, src_lang, tgt_lang)

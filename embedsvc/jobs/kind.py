@@ -17,7 +17,6 @@ class Input:
 
     name: str
     about: str
-    required: bool = True
     many: bool = False
 
 
@@ -37,16 +36,24 @@ class JobTask:
     report: Report
     threads: int
 
+    def file(self, name: str) -> Path | None:
+        """Return the one file of an input, None without it."""
+        return next(iter(self.inputs.get(name, ())), None)
+
 
 @dataclass(frozen=True)
 class JobKind:
-    """A kind of job. ``options`` is a dataclass; ``run`` returns what is told of the result."""
+    """A kind of job. ``options`` is a dataclass; ``run`` returns what is told of the result.
+
+    Of each group of inputs in ``needs`` one must be there.
+    """
 
     about: str
     inputs: tuple[Input, ...]
+    needs: tuple[tuple[str, ...], ...]
     options: type
     run: Callable[[JobTask], dict[str, Any]]
-    best_first: bool = True  # the lines of the result
+    best_first: bool = True  # the lines of the result; others are in the order of the input
     formats: tuple[str, ...] = ("jsonl",)  # of the result; others than jsonl if its lines are pairs
 
     def input(self, name: str) -> Input | None:

@@ -11,10 +11,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from embedsvc.errors import InvalidInputError
+from embedsvc.jobs.aligning import ALIGN
 from embedsvc.jobs.kind import JobKind
 from embedsvc.jobs.mining import MINE
+from embedsvc.jobs.scoring import SCORE
 
-KINDS: dict[str, JobKind] = {"mine": MINE}
+KINDS: dict[str, JobKind] = {"mine": MINE, "score": SCORE, "align": ALIGN}
 
 
 def kind_of(name: str) -> JobKind:

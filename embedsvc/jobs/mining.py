@@ -10,25 +10,23 @@ from embedsvc.mining.options import MiningOptions
 
 
 def _mine(task: JobTask) -> dict[str, Any]:
-    from embedsvc.mining.pipeline import MiningInputs, mine_files  # only in the job's own process
+    from embedsvc.mining.pipeline import mine_files  # only in the job's own process
+    from embedsvc.mining.sides import MiningInputs
 
-    vectors = {name: _one(task, f"{name}_vectors") for name in ("source", "target")}
+    vectors = {name: task.file(f"{name}_vectors") for name in ("source", "target")}
     inputs = MiningInputs(
         source=task.inputs.get("source", ()),
         target=task.inputs.get("target", ()),
         source_vectors=vectors["source"],
         target_vectors=vectors["target"],
-        dev=_one(task, "dev"),
+        dev=task.file("dev"),
     )
     encoder = None if all(vectors.values()) else task.open_encoder()
-    wanted = task.options.threads or task.threads
-    options = replace(task.options, threads=min(wanted, task.threads))
+    options = task.options
+    if options.engine == "local":
+        options = replace(options, threads=min(options.threads or task.threads, task.threads))
     found = mine_files(inputs, task.out, options, work=task.work, encoder=encoder, report=task.report)
     return {"pairs": found.pairs, "threshold": found.threshold}
-
-
-def _one(task: JobTask, name: str) -> Any:
-    return next(iter(task.inputs.get(name, ())), None)
 
 
 MINE = JobKind(
@@ -36,10 +34,11 @@ MINE = JobKind(
     inputs=(
         Input("source", "files of sentences of one language", many=True),
         Input("target", "files of sentences of the other language", many=True),
-        Input("source_vectors", "a .npy file with a vector for each source record", required=False),
-        Input("target_vectors", "a .npy file with a vector for each target record", required=False),
-        Input("dev", "a .tsv file of pairs known to be right, for calibration", required=False),
+        Input("source_vectors", "a .npy file with a vector for each source record"),
+        Input("target_vectors", "a .npy file with a vector for each target record"),
+        Input("dev", "a .tsv file of pairs known to be right, for calibration"),
     ),
+    needs=(("source", "source_vectors"), ("target", "target_vectors")),
     options=MiningOptions,
     run=_mine,
     formats=("jsonl", "tsv", "parquet", "tmx", "xliff"),

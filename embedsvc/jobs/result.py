@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,5 +68,5 @@ def _place(cursor: str | None, path: Path) -> int:
 
 
 def _score(line: bytes) -> float:
-    score: float = orjson.loads(line)["score"]
-    return score
+    score: float | None = orjson.loads(line)["score"]
+    return -math.inf if score is None else score

@@ -5,7 +5,7 @@ record.json     how it stands; replaced whole at each change, by the one server 
 inputs/         what was uploaded
 work/           what the job needs to go on after an end at any moment
 result/         what it found
-progress.json, log
+progress.json, log, lock (held by the process of the job)
 """
 
 from __future__ import annotations
@@ -144,8 +144,11 @@ class JobStore:
         return taken
 
     def reset(self, job_id: str) -> None:
-        """Forget the progress of an attempt before the next."""
+        """Forget the progress of an attempt before the next, and put by again what the last one needed."""
         (self.path(job_id) / PROGRESS).unlink(missing_ok=True)
+        reserve = self.path(job_id) / _RESERVE
+        if not reserve.exists():
+            reserve.write_bytes(bytes(_RESERVE_BYTES))
 
     def empty(self, job_id: str) -> None:
         """Delete all that a job holds but what was asked for and how it ended."""

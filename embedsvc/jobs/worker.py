@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from dataclasses import replace
+from itertools import chain
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -54,13 +55,16 @@ def _outcome(spec: JobSpec) -> Outcome:
         return _done(spec)
     except EmbedsvcError as error:
         traceback.print_exc()
+        error.message = _without_paths(error.message, spec)
         return Outcome(failure=_failure(error))
     except MemoryError:
         traceback.print_exc()
         return Outcome(failure=_failure(StorageError("there is not enough memory for this job")))
     except OSError as error:
         traceback.print_exc()
-        return Outcome(failure=_failure(_storage_error(error)))
+        told = _storage_error(error)
+        told.message = _without_paths(told.message, spec)
+        return Outcome(failure=_failure(told))
     except Exception:
         traceback.print_exc()
         return Outcome(failure=Failure(status=500, code="internal_error", message="an internal error"))
@@ -113,6 +117,14 @@ def _encoder(spec: JobSpec) -> Encoder:
     folder = open_model_folder(Path(spec.model.folder))
     options = replace(spec.model.options, threads=spec.threads)
     return Encoder(folder, open_runtime(folder, options))
+
+
+def _without_paths(message: str, spec: JobSpec) -> str:
+    """Return a message that calls files by the names that the client gave them."""
+    for path in chain.from_iterable(spec.request.inputs.values()):
+        whole = Path(spec.folder) / path
+        message = message.replace(str(whole), whole.name)
+    return message.replace(f"{spec.folder}/", "")
 
 
 def _storage_error(error: OSError) -> StorageError:

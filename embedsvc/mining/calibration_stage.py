@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from embedsvc.encoder import Encoder
 from embedsvc.errors import InvalidInputError
-from embedsvc.mining.calibrate import CalibrationOptions, calibrate
+from embedsvc.mining.calibrate import calibrate
 from embedsvc.mining.calibration import Calibration
+from embedsvc.mining.curves import CalibrationOptions
 from embedsvc.mining.known_pairs import read_known_pairs
 from embedsvc.mining.options import MiningOptions
 from embedsvc.mining.plants import PlantedNeighbours, plan_plants

@@ -147,8 +147,7 @@ class _Side:
         numbers = self._numbers(file, [(records[filled[i]], texts[filled[i]]) for i in first.tolist()])
         kept = first[numbers >= 0]
         self._writer.add_texts([encoded[i] for i in kept.tolist()])
-        order = new.argsort(kind="stable")
-        self._seen.add(new[order], numbers[order])
+        self._seen.add(new, numbers)
         rows[rows == ABSENT] = numbers[inverse]
         self._count(rows, len(kept))
         all_rows = np.full(len(records), ABSENT)

@@ -25,7 +25,7 @@ def read_known_pairs(
         if not {"src", "tgt"} <= set(columns):
             if len(columns) != 2:
                 raise InvalidInputError(
-                    f"{path} line 1: {len(columns)} columns; expected a source and its translation, or a header "
+                    f"{path} line 1: {len(columns)} columns; expected source and target, or a header "
                     "with the columns src and tgt",
                     param="dev",
                 )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from embedsvc.errors import InvalidInputError
 from embedsvc.mining.margin import Margin
 
 Counts = NDArray[np.float64]
@@ -26,35 +27,56 @@ _FIRST_GUESS = (-4.0, 2.0)  # few true pairs, and a higher score is better
 
 @dataclass(frozen=True, eq=False)
 class ScoreBins:
-    """Bins of scores: ``edges`` ascending between them, ``feature`` z of each ``(bins,)``."""
+    """Bins of the scores of a corpus; all arrays but ``edges`` (between the bins, ascending) are ``(bins,)``.
+
+    ``centres`` are scores, ``feature`` the same as z; ``weights`` is how many of the scores are in each.
+    """
 
     edges: NDArray[np.float64]
+    centres: NDArray[np.float64]
     feature: NDArray[np.float64]
+    weights: Counts
+    lowest: float
 
     def __len__(self) -> int:
-        return len(self.feature)
+        return len(self.centres)
 
     def counts(self, scores: NDArray[np.floating]) -> Counts:
         """Return how many scores fall into each bin ``(bins,)``."""
         return np.bincount(self.of(scores), minlength=len(self)).astype(np.float64)
 
     def of(self, scores: NDArray[np.floating]) -> NDArray[np.intp]:
-        """Return the bin of each score."""
-        return np.searchsorted(self.edges, scores, side="right")
+        """Return the bin of each score; one that is on an edge belongs above it."""
+        bins: NDArray[np.intp] = np.searchsorted(self.edges, scores, side="right")
+        return bins
 
 
 def score_bins(scores: NDArray[np.floating], kind: Margin) -> ScoreBins:
-    """Return bins that hold equally many scores each, finer at the top, where it matters."""
+    """Return bins that hold equally many scores each, finer at the top, where it matters.
+
+    Raises InvalidInputError if there are no scores.
+    """
+    if not len(scores):
+        raise InvalidInputError("the corpus has no pairs: there is nothing to calibrate")
     ordered = np.sort(scores.astype(np.float64))
-    shares = np.concatenate(
-        [np.linspace(0, 1, _BINS + 1)[1:-1], 1 - np.geomspace(0.25, 1 / len(scores), _BINS)]
-    )
-    edges = np.unique(np.quantile(ordered, shares))
-    centres = np.concatenate([ordered[:1], (edges[1:] + edges[:-1]) / 2, [(edges[-1] + ordered[-1]) / 2]])
-    middle, high = np.quantile(ordered, [0.5, 0.9])
-    if kind == "ratio":  # a ratio is a product of effects
-        centres, middle, high = (np.log(np.maximum(value, 0.1)) for value in (centres, middle, high))
-    return ScoreBins(edges, (centres - middle) / max(high - middle, 1e-6))
+    even, top = np.linspace(0, 1, _BINS + 1)[1:-1], 1 - np.geomspace(0.25, 1 / len(scores), _BINS)
+    edges = np.unique(np.quantile(ordered, np.concatenate([even, np.maximum(top, 0)])))
+    limits = np.concatenate([ordered[:1], edges, ordered[-1:]])
+    centres = (limits[1:] + limits[:-1]) / 2
+    weights = np.bincount(np.searchsorted(edges, ordered, side="right"), minlength=len(centres))
+    feature = _feature(centres, np.quantile(ordered, [0.5, 0.9]), kind)
+    return ScoreBins(edges, centres, feature, weights.astype(np.float64), float(ordered[0]))
+
+
+def _feature(
+    scores: NDArray[np.float64], median_and_ninth: NDArray[np.float64], kind: Margin
+) -> NDArray[np.float64]:
+    """Return z: 0 for the median score, 1 for the 90th percentile; for ratios in the logarithm."""
+    if kind == "ratio":
+        scores, median_and_ninth = (np.log(np.maximum(values, 0.1)) for values in (scores, median_and_ninth))
+    median, ninth = median_and_ninth
+    feature: NDArray[np.float64] = (scores - median) / max(ninth - median, 1e-6)
+    return feature
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +101,7 @@ def fit_mixture(bins: ScoreBins, counts: ScoreCounts, *, start: Mixture | None =
     design = np.stack([np.ones(len(bins)), bins.feature], axis=1)
     coefficients = np.array(_FIRST_GUESS) if start is None else start.coefficients
     for _ in range(_ROUNDS):
-        p = _logistic(design @ coefficients)
+        p = logistic(design @ coefficients)
         true, false = counts.corpus * p, counts.corpus * (1 - p)
         updated = _newton_step(design, coefficients, true + counts.true, false + counts.false)
         # The regression sees the known pairs too; the odds of the corpus are those of its own.
@@ -89,7 +111,7 @@ def fit_mixture(bins: ScoreBins, counts: ScoreCounts, *, start: Mixture | None =
         coefficients = updated
         if done:
             break
-    return Mixture(_logistic(design @ coefficients), coefficients)
+    return Mixture(logistic(design @ coefficients), coefficients)
 
 
 def _newton_step(
@@ -100,12 +122,17 @@ def _newton_step(
     penalty = np.array([1e-6, _RIDGE])
     weights = ones + zeros
     for _ in range(3):
-        p = _logistic(design @ found)
+        p = logistic(design @ found)
         gradient = design.T @ (ones - weights * p) - penalty * found
         curvature = (design * (weights * p * (1 - p))[:, None]).T @ design + np.diag(penalty)
-        found = found + np.linalg.solve(curvature, gradient)
+        step = np.linalg.solve(curvature, gradient)
+        found = found + step / max(
+            1.0, float(np.abs(step).max())
+        )  # a full step may leap to where p is 0 or 1
     return found
 
 
-def _logistic(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 1 / (1 + np.exp(-np.clip(values, -30, 30)))
+def logistic(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 1 / (1 + exp(-value))."""
+    odds: NDArray[np.float64] = np.exp(np.clip(values, -30, 30))
+    return odds / (1 + odds)

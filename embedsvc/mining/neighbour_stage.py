@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from embedsvc.errors import InvalidInputError
+from embedsvc.mining.engine import open_engine
 from embedsvc.mining.options import MiningOptions
 from embedsvc.mining.plants import without_rows
 from embedsvc.mining.progress import Report, Step
@@ -32,11 +33,17 @@ class FoundNeighbours:
 
 
 def find_neighbours(
-    source: SideVectors, target: SideVectors, folder: Path, options: MiningOptions, report: Report
+    source: SideVectors,
+    target: SideVectors,
+    k: int,
+    folder: Path,
+    options: MiningOptions,
+    report: Report,
 ) -> FoundNeighbours:
-    """Return the neighbours of both sides; ``folder`` keeps them, and what is there is not computed again.
+    """Return the k neighbours of every row of both sides; what ``folder`` has of them is not computed again.
 
-    Raises InvalidInputError for a method or a limit of memory that does not work here.
+    Raises InvalidInputError for a method or a limit of memory that does not work here, or a Ray cluster that
+    cannot be used; MissingExtraError without Ray.
     """
 
     def progress(done: int, total: int) -> None:
@@ -48,12 +55,13 @@ def find_neighbours(
             len(x),
             len(y),
             x.dimension,
-            options.k,
+            k,
             method=options.neighbours,
             memory_bytes=options.memory,
             threads=options.threads,
         )
-        both = neighbours_of_shards(x, y, options.k, folder, plan=plan, progress=progress)
+        with open_engine(options.engine, options.ray_address, options.threads) as engine:
+            both = neighbours_of_shards(x, y, k, folder, plan=plan, engine=engine, progress=progress)
     except IndexingError as error:
         raise InvalidInputError(f"neighbours: {error}", param="neighbours") from error
     facts = {"method": plan.method, "parameters": dict(plan.parameters), **_quality(x, y, both, plan)}

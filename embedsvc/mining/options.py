@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from embedsvc.errors import InvalidInputError
 from embedsvc.languages import normalize_language
+from embedsvc.mining.engine import ENGINES, EngineName
 from embedsvc.mining.extract import RETRIEVALS, Retrieval
 from embedsvc.mining.filters import resolve_filters
 from embedsvc.mining.ingest_options import MAX_LINE_BYTES, EncodingErrors
@@ -29,7 +30,8 @@ class MiningOptions:
                         how files are read (`IngestOptions`)
     neighbours          "auto", or how neighbours are found (`indexing`)
     memory              bytes that the search for neighbours may take
-    threads             None: all that the process may use
+    threads             None: all that the process may use; with Ray, those of one task
+    engine, ray_address where neighbours are found: "local" or on a cluster, "ray" (see `engine`)
     prompt_name … batch_tokens   see `Encoder.encode`
     all_candidates      write every candidate of every sentence, whatever its score
     seed                of what is drawn at random: samples and bootstrap
@@ -55,6 +57,8 @@ class MiningOptions:
     neighbours: str = "auto"
     memory: int = 2 << 30
     threads: int | None = None
+    engine: EngineName = "local"
+    ray_address: str | None = None
     prompt_name: str | None = None
     prompt: str | None = None
     dimensions: int | None = None
@@ -67,6 +71,9 @@ class MiningOptions:
         """Raise InvalidInputError for a value that no input can make right."""
         check_choice("margin", self.margin, MARGINS)
         check_choice("retrieval", self.retrieval, RETRIEVALS)
+        check_choice("engine", self.engine, ENGINES)
+        if self.ray_address is not None and self.engine != "ray":
+            raise InvalidInputError("ray_address is for engine ray", param="ray_address")
         object.__setattr__(self, "filters", resolve_filters(self.filters))
         for name in ("src_lang", "tgt_lang"):
             code = getattr(self, name)

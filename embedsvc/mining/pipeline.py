@@ -5,60 +5,34 @@ files → sentence stores → vector shards → neighbours → calibration → p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from itertools import repeat
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import embedsvc
 from embedsvc.encoder import Encoder, load_encoder
-from embedsvc.errors import DimensionMismatchError, InvalidInputError
 from embedsvc.mining.calibration import Calibration
 from embedsvc.mining.calibration_stage import CalibratedSides, calibrate_with_known_pairs
+from embedsvc.mining.curves import CalibrationOptions
 from embedsvc.mining.extract import mined_pairs
-from embedsvc.mining.ingest import ingest, input_files
-from embedsvc.mining.ingest_options import IngestOptions
-from embedsvc.mining.margin import DIRECTION_NAMES, CandidatePairs
+from embedsvc.mining.ingest import input_files
+from embedsvc.mining.margin import CandidatePairs, all_candidates
 from embedsvc.mining.mine import DEFAULT_THRESHOLDS
 from embedsvc.mining.neighbour_stage import find_neighbours
 from embedsvc.mining.options import MiningOptions
-from embedsvc.mining.outputs import OutputInfo, output_kind, write_pairs
+from embedsvc.mining.outputs import output_kind
 from embedsvc.mining.pair_report import FilteredPairs, filter_pairs
+from embedsvc.mining.plants import nearest_of
 from embedsvc.mining.progress import Report, Step, ignore
-from embedsvc.mining.records import Pair, PairSide
-from embedsvc.mining.side_vectors import SideTexts, SideVectors, encode_side, given_vectors
+from embedsvc.mining.results import MiningSummary, write_manifest, write_report, write_result
+from embedsvc.mining.sides import MiningInputs, Side, open_sides
+from embedsvc.mining.unlabelled import SPARE_NEIGHBOURS, calibrate_unlabelled
 from embedsvc.mining.work_folder import check_job, work_folder
-from embedsvc.textfiles import write_json
 from indexing import BothWays
 from indexing.durable import file_sha256
 
-
-@dataclass(frozen=True)
-class MiningInputs:
-    """What is mined: files of sentences, vectors (.npy, a row per record), or both; and known pairs."""
-
-    source: Sequence[Path] = ()
-    target: Sequence[Path] = ()
-    source_vectors: Path | None = None
-    target_vectors: Path | None = None
-    dev: Path | None = None
-
-
-@dataclass(frozen=True)
-class MiningSummary:
-    """What came out: the file, its pairs, the least score kept and all that the manifest says."""
-
-    out: Path
-    pairs: int
-    threshold: float
-    manifest: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def text(self) -> str:
-        """What was done, for people."""
-        margin = self.manifest["options"]["margin"]
-        return f"wrote {self.out}: {self.pairs} pairs with {margin} >= {self.threshold:g}"
+LEAST_SENTENCES = 1_000
+"""With fewer on a side scores alone say too little about a threshold."""
 
 
 def mine_files(
@@ -72,36 +46,22 @@ def mine_files(
 ) -> MiningSummary:
     """Write the pairs of two sides that are probably translations, best first, to ``out``.
 
-    The format goes by the name of ``out``. Beside it stands ``OUT.manifest.json``: options, inputs, model,
-    counts, calibration. The same inputs and options give the same bytes. ``work`` keeps what a later run,
-    after a kill or with another threshold, need not compute again; None uses a folder beside ``out`` that
-    is gone at the end. ``report`` is called often with how far it is; what it raises ends the work.
+    The format goes by the name of ``out``. Beside it stand ``OUT.manifest.json`` (options, inputs, model,
+    counts, calibration) and, of texts, ``OUT.report.txt`` (scores, samples, suspicious pairs). The same
+    inputs and options give the same bytes. ``work`` keeps what a later run, after a kill or with another
+    threshold, need not compute again; None uses a folder beside ``out`` that is gone at the end. ``report``
+    is called often with how far it is; what it raises ends the work.
     Raises InvalidInputError and others of `embedsvc.errors` naming file and line, and OSError for a full
     disk: with ``work`` the next run goes on.
     """
     options = options or MiningOptions()
-    _check_inputs(inputs)
+    inputs.check()
     output_kind(out)
+    if encoder is None and inputs.need_encoder:
+        encoder = load_encoder()
     with work_folder(work, out) as folder:
         check_job(folder, {"kind": "mine"})
         return _Run(folder, inputs, out, options, encoder, report).mine()
-
-
-def _check_inputs(inputs: MiningInputs) -> None:
-    for name in ("source", "target"):
-        if not getattr(inputs, name) and getattr(inputs, f"{name}_vectors") is None:
-            raise InvalidInputError(f"nothing to mine: give a {name} file or {name} vectors", param=name)
-
-
-@dataclass(frozen=True, eq=False)
-class _Side:
-    """A side: its sentences, if there are texts, and its vectors, a row each."""
-
-    texts: SideTexts | None
-    vectors: SideVectors
-
-    def pair_side(self, row: int) -> PairSide:
-        return PairSide(str(row)) if self.texts is None else self.texts.store.side(row)
 
 
 class _Run:
@@ -121,137 +81,100 @@ class _Run:
 
     def mine(self) -> MiningSummary:
         options = self._options
-        source, target = self._sides()
+        sides = open_sides(self._inputs, self._folder, options, self._encoder, self._report)
+        alone = self._calibrates_alone(sides)
         neighbours = find_neighbours(
-            source.vectors, target.vectors, self._folder / "neighbours", options, self._report
+            sides[0].vectors,
+            sides[1].vectors,
+            options.k + SPARE_NEIGHBOURS * alone,
+            self._folder / "neighbours",
+            options,
+            self._report,
         )
-        calibration = self._calibration(source, target, neighbours.both)
-        threshold = options.threshold
-        if threshold is None:
-            threshold = (
-                DEFAULT_THRESHOLDS[options.margin] if calibration is None else calibration.threshold.value
-            )
-        found = mined_pairs(neighbours.both, options.margin, options.retrieval, threshold=threshold)
-        filtered = self._filtered(found, source, target)
-        count = self._write(filtered.kept, source, target, calibration)
+        both = nearest_of(neighbours.both, options.k)
+        calibration = self._calibrated_alone(neighbours.both) if alone else self._calibrated(sides, both)
+        threshold = self._threshold(calibration)
+        everything = mined_pairs(both, options.margin, options.retrieval)
+        report = write_report(self._out, everything, sides, threshold)
+        filtered = self._filtered(self._found(both, everything, threshold), sides)
+        count = write_result(self._out, filtered.kept, sides, calibration, options, self._report)
         manifest = {
             "embedsvc": embedsvc.__version__,
             "out": {"name": self._out.name, "sha256": file_sha256(self._out), "pairs": count},
             "options": asdict(options),
             "threshold": threshold,
-            **self._input_facts(source, target),
+            **self._input_facts(sides),
             "neighbours": neighbours.facts,
             "calibration": calibration and calibration.to_json(),
             "pair_filters": filtered.to_json(),
+            "report": report and report.to_json(),
         }
-        write_json(self._out.with_name(f"{self._out.name}.manifest.json"), manifest)
+        write_manifest(self._out, manifest)
         return MiningSummary(self._out, count, threshold, manifest)
 
-    def _calibration(self, source: _Side, target: _Side, both: BothWays) -> Calibration | None:
-        if self._inputs.dev is None:
-            return None
-        if source.texts is None or target.texts is None or self._encoder is None:
-            raise InvalidInputError(
-                "dev pairs are sentences: mining vectors alone cannot use them", param="dev"
-            )
-        sides = CalibratedSides((source.texts, target.texts), (source.vectors, target.vectors), both)
-        folder = self._folder / "calibration"
-        return calibrate_with_known_pairs(
-            sides, self._inputs.dev, self._encoder, folder, self._options, self._report
-        )
+    def _calibrates_alone(self, sides: tuple[Side, Side]) -> bool:
+        """Say whether the threshold is to be found from the scores alone."""
+        if self._inputs.dev is not None or self._options.threshold is not None:
+            return False
+        return min(len(side.vectors.shards) for side in sides) >= LEAST_SENTENCES
 
-    def _filtered(self, found: CandidatePairs, source: _Side, target: _Side) -> FilteredPairs:
-        if source.texts is None or target.texts is None:
-            return FilteredPairs(found)
-        return filter_pairs(found, source.texts.store, target.texts.store, self._options.filters)
-
-    def _sides(self) -> tuple[_Side, _Side]:
-        names = ("source", "target")
-        texts = [self._texts(name) for name in names]
-        sides = [_Side(found, self._vectors(name, found)) for name, found in zip(names, texts, strict=True)]
-        widths = [side.vectors.shards.dimension for side in sides]
-        if widths[0] != widths[1]:
-            raise DimensionMismatchError(
-                f"source vectors have {widths[0]} dimensions, target vectors {widths[1]}"
-            )
-        return sides[0], sides[1]
-
-    def _texts(self, name: str) -> SideTexts | None:
-        paths: Sequence[Path] = getattr(self._inputs, name)
-        if not paths:
-            return None
+    def _calibrated_alone(self, both: BothWays) -> Calibration:
+        self._report(Step("calibrate", 0, 1, "calibrations"))
         options = self._options
-        reading = IngestOptions(
-            language=options.src_lang if name == "source" else options.tgt_lang,
-            filters=options.filters,
-            encoding_errors=options.encoding_errors,
-            kind=options.kind,
-            columns=options.columns,
-            text_field=options.text_field,
-            id_field=options.id_field,
-            document_field=options.document_field,
-            min_characters=options.min_characters,
-            max_characters=options.max_characters,
-            max_line_bytes=options.max_line_bytes,
+        found = calibrate_unlabelled(
+            both,
+            options.k,
+            CalibrationOptions(options.margin, options.retrieval, options.precision, seed=options.seed),
+        )
+        self._report(Step("calibrate", 1, 1, "calibrations"))
+        return found
+
+    def _calibrated(self, sides: tuple[Side, Side], both: BothWays) -> Calibration | None:
+        texts = [side.texts for side in sides]
+        if self._inputs.dev is None or texts[0] is None or texts[1] is None or self._encoder is None:
+            return None
+        vectors = sides[0].vectors, sides[1].vectors
+        return calibrate_with_known_pairs(
+            CalibratedSides((texts[0], texts[1]), vectors, both),
+            self._inputs.dev,
+            self._encoder,
+            self._folder / "calibration",
+            self._options,
+            self._report,
         )
 
-        def progress(step: Step) -> None:
-            self._report(replace(step, stage=f"read {name}"))
+    def _threshold(self, calibration: Calibration | None) -> float:
+        if self._options.threshold is not None:
+            return self._options.threshold
+        return (
+            DEFAULT_THRESHOLDS[self._options.margin] if calibration is None else calibration.threshold.value
+        )
 
-        return SideTexts(name, ingest(paths, self._folder / name, reading, progress=progress))
+    def _found(self, both: BothWays, everything: CandidatePairs, threshold: float) -> CandidatePairs:
+        options = self._options
+        if options.all_candidates:
+            candidates = all_candidates(both, options.margin)
+            least = float("-inf") if options.threshold is None else threshold
+            return candidates.take(candidates.scores >= least)
+        if options.retrieval == "optimal":  # the choice depends on the threshold
+            return mined_pairs(both, options.margin, options.retrieval, threshold=threshold)
+        return everything.take(everything.scores >= threshold)
 
-    def _vectors(self, name: str, texts: SideTexts | None) -> SideVectors:
-        path: Path | None = getattr(self._inputs, f"{name}_vectors")
-        folder = self._folder / f"{name}-vectors"
-        if path is not None:
-            return given_vectors(path, texts, folder, name)
-        assert texts is not None
-        if self._encoder is None:
-            self._encoder = load_encoder()
-        return encode_side(texts, self._encoder, folder, self._options, self._report)
+    def _filtered(self, found: CandidatePairs, sides: tuple[Side, Side]) -> FilteredPairs:
+        source, target = (side.texts for side in sides)
+        if source is None or target is None or self._options.all_candidates:
+            return FilteredPairs(found)
+        return filter_pairs(found, source.store, target.store, self._options.filters)
 
-    def _write(
-        self, found: CandidatePairs, source: _Side, target: _Side, calibration: Calibration | None
-    ) -> int:
-        total = len(found)
-        info = OutputInfo(self._options.src_lang, self._options.tgt_lang)
-
-        def pairs() -> Iterator[Pair]:
-            for number, pair in enumerate(self._pairs(found, source, target, calibration)):
-                if number % 1000 == 0:
-                    self._report(Step("write", number, total, "pairs"))
-                yield pair
-
-        count = write_pairs(self._out, pairs(), info)
-        self._report(Step("write", total, total, "pairs"))
-        return count
-
-    def _pairs(
-        self, found: CandidatePairs, source: _Side, target: _Side, calibration: Calibration | None
-    ) -> Iterator[Pair]:
-        probabilities: Iterable[float | None] = repeat(None, len(found))
-        if calibration is not None:
-            probabilities = calibration.probabilities(found.scores).tolist()
-        columns = (found.scores, found.cosines, found.source_rows, found.target_rows, found.directions)
-        rows = zip(*(column.tolist() for column in columns), probabilities, strict=True)
-        for score, cosine, i, j, direction, probability in rows:
-            yield Pair(
-                score,
-                cosine,
-                source.pair_side(i),
-                target.pair_side(j),
-                self._options.margin,
-                DIRECTION_NAMES[direction],
-                probability,
-            )
-
-    def _input_facts(self, source: _Side, target: _Side) -> dict[str, Any]:
+    def _input_facts(self, sides: tuple[Side, Side]) -> dict[str, Any]:
         given = (self._inputs.source_vectors, self._inputs.target_vectors)
         vectors = [path for path in given if path is not None]
         encoder = self._encoder
+        source, target = (side.texts and side.texts.store.report.to_json() for side in sides)
         return {
             "model": encoder and {"name": encoder.name, "fingerprint": encoder.fingerprint},
             "vectors": [asdict(file) for file in input_files(vectors)] if vectors else [],
-            "source": source.texts and source.texts.store.report.to_json(),
-            "target": target.texts and target.texts.store.report.to_json(),
+            "dev": self._inputs.dev and asdict(input_files([self._inputs.dev])[0]),
+            "source": source,
+            "target": target,
         }

@@ -119,6 +119,14 @@ def _widened(lists: Neighbours, k: int) -> Neighbours:
     )
 
 
+def nearest_of(both: BothWays, k: int) -> BothWays:
+    """Return the first ``k`` neighbours of every row."""
+    x_to_y, y_to_x = (
+        Neighbours(lists.scores[:, :k], lists.rows[:, :k]) for lists in (both.x_to_y, both.y_to_x)
+    )
+    return BothWays(x_to_y, y_to_x)
+
+
 def without_rows(both: BothWays, source_rows: Rows, target_rows: Rows) -> BothWays:
     """Return the neighbours as if these rows of the two sides were not there."""
     gone_x = _mask(source_rows, len(both.x_to_y.rows))

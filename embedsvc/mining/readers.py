@@ -63,7 +63,7 @@ def read_records(path: Path, options: IngestOptions, on_bad_bytes: BadBytes | No
 def _sentences(path: Path, lines: Lines, *, sure: bool) -> Iterator[Record]:
     number, line = 0, ""
     for number, line in lines:
-        if number == 1 and "\t" in line and not sure:
+        if number == 1 and "\t" in line.strip() and not sure:
             raise InvalidInputError(
                 f"{path} line 1 has a tab: for a table give kind tsv, and columns where its first line does "
                 "not name them (id,text); for sentences with tabs give kind txt",

@@ -16,6 +16,7 @@ from embedsvc.mining.duplicates import duplicate_key
 from embedsvc.mining.encoded_lists import EncodingOptions, check_shape, encoded_rows, in_memory_neighbours
 from embedsvc.mining.margin import MARGINS, Margin, margin_scores, neighbourhood_means
 from embedsvc.tokens import Truncate, check_unicode
+from indexing import VectorError, check_vectors
 
 _PAIRS_AT_ONCE = 65_536  # whose vectors are copied side by side
 
@@ -108,6 +109,7 @@ class _Work:
     ) -> _Side:
         if vectors is not None:
             check_shape(vectors, len(texts), name)
+            _check_lengths(vectors, f"{name}_vectors")
         rows, own, others = _folded(name, texts, pool)
         parts = [self._encoded(name, texts, own) if vectors is None else vectors[own]]
         if len(others):
@@ -125,6 +127,18 @@ class _Work:
         if not len(rows):
             return np.empty((0, self._options["dimensions"] or self._encoder.dimension), np.float32)
         return encoded_rows(self._encoder, name, texts, rows, self._options, self._progress)
+
+
+def _check_lengths(vectors: NDArray[Any], name: str) -> None:
+    """Raise InvalidInputError for a row that is neither of length 1 nor zero, as of an unknown text."""
+    unknown = ~vectors.any(axis=1)
+    if unknown.any():
+        vectors = vectors.copy()
+        vectors[unknown, 0] = 1
+    try:
+        check_vectors(vectors, name=name)
+    except VectorError as error:
+        raise InvalidInputError(str(error), param=name) from error
 
 
 def _folded(

@@ -17,7 +17,7 @@ _MARKUP = InlineMarkup(
 )
 _UNITS = ("trans-unit", "segment")  # of 1.x, of 2.x
 _TEXTS = ("source", "seg-source", "target")
-_NO_TRANSLATIONS = ("alt-trans", "ignorable", FOREIGN)  # their sources and targets are not the unit's
+_NO_TRANSLATIONS = ("alt-trans", FOREIGN)  # their sources and targets are not the unit's
 
 
 def read_xliff(path: Path, language: str) -> Iterator[Record]:

@@ -90,6 +90,7 @@ class Jobs:
         """Return the request for a job; raise InvalidInputError or ModelNotFoundError."""
         name = fields.get("kind") or "mine"
         options = checked_options(kind_of(name), fields.get("options") or {})
+        options = options | ray_cluster(options, self._settings.ray_address)
         return NewJob(name, self._models.find(fields.get("model") or None).name, options, client)
 
     def admit(self, draft: Path, new: NewJob, files: Mapping[str, Sequence[Path]]) -> Job:
@@ -222,14 +223,36 @@ def parsed_fields(fields: Mapping[str, str]) -> dict[str, Any]:
 
 def check_inputs(kind: JobKind, files: Mapping[str, Sequence[Path]]) -> None:
     """Raise InvalidInputError unless a kind has the files that it needs and no others."""
-    for known in kind.inputs:
-        if known.required and not files.get(known.name):
-            raise InvalidInputError(f"{known.name} is missing: {known.about}", param=known.name)
-        if not known.many and len(files.get(known.name, ())) > 1:
-            raise InvalidInputError(
-                f"{known.name} is one file; {len(files[known.name])} came", param=known.name
-            )
+    for group in kind.needs:
+        if not any(files.get(name) for name in group):
+            known = kind.input(group[0])
+            about = f": {known.about}" if known else ""
+            raise InvalidInputError(f"{' or '.join(group)} is missing{about}", param=group[0])
     for name in files:
-        if kind.input(name) is None:
+        known = kind.input(name)
+        count = len(files[name])
+        if known is None:
             takes = ", ".join(known.name for known in kind.inputs)
             raise InvalidInputError(f"this kind of job takes no {name}; it takes {takes}", param=name)
+        if count > 1 and not known.many:
+            raise InvalidInputError(f"{name} is one file; {count} came", param=name)
+
+
+def ray_cluster(options: Mapping[str, Any], address: str | None) -> dict[str, Any]:
+    """Return the cluster of a job that asks for one: the server's own.
+
+    Who is in a cluster can run any code in it and in what connects to it, so clients do not choose it.
+    Raises InvalidInputError when the server has none, or the client names another.
+    """
+    if options.get("engine") != "ray":
+        return {}
+    if address is None:
+        raise InvalidInputError(
+            "options: engine is 'ray': this server has no ray_address; jobs compute on its machine only",
+            param="options",
+        )
+    if options["ray_address"] not in (None, address):
+        raise InvalidInputError(
+            "options: ray_address is not that of this server; leave it out", param="options"
+        )
+    return {"ray_address": address}

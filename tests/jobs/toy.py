@@ -74,7 +74,8 @@ def misbehave(options: ToyOptions, work: Path, starts: int) -> None:
 
 KINDS["toy"] = JobKind(
     about="count the words of lines",
-    inputs=(Input("source", "lines", many=True), Input("dev", "nothing", required=False)),
+    inputs=(Input("source", "lines", many=True),),
+    needs=(("source",),),
     options=ToyOptions,
     run=run,
 )

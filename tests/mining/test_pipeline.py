@@ -16,7 +16,8 @@ from embedsvc.errors import DimensionMismatchError, EmbedsvcError, InvalidInputE
 from embedsvc.mining.mine import mine
 from embedsvc.mining.options import MiningOptions
 from embedsvc.mining.outputs import read_pairs
-from embedsvc.mining.pipeline import MiningInputs, mine_files
+from embedsvc.mining.pipeline import mine_files
+from embedsvc.mining.sides import MiningInputs
 from embedsvc.mining.progress import Step
 from embedsvc.mining.records import Origin, Pair
 from indexing import nearest_both_ways, normalize_rows

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedsvc.errors import InvalidInputError
@@ -153,6 +153,7 @@ CELLS = st.text(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(CELLS, CELLS.filter(bool)), max_size=6))
 def test_cells_are_read_as_written(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]
@@ -163,3 +164,12 @@ def test_cells_are_read_as_written(
     lines = written(folder, "cells.jsonl", "".join(json.dumps({"text": t, "id": i}) + "\n" for t, i in rows))
     assert [(record.text, record.id) for record in records(table)] == expected
     assert [(record.text, record.id) for record in records(lines)] == expected
+
+
+def test_a_tab_in_the_first_line_of_a_text_is_asked_about(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.txt", "id-1\teins\nzwei\tdrei\n")
+    with pytest.raises(InvalidInputError, match="line 1 has a tab: for a table give kind tsv"):
+        records(path)
+    assert records(path, IngestOptions(kind="txt"))[0] == Record(1, "id-1\teins")
+    assert records(path, IngestOptions(kind="tsv", columns=("id", "text")))[0] == Record(1, "eins", "id-1")
+    assert len(records(written(tmp_path, "b.txt", "\teins\nzwei\tdrei\n"))) == 2  # indented

@@ -30,3 +30,10 @@ def test_table_agrees_with_a_dict(batches: list[list[int]]) -> None:
     order = sorted(expected, key=lambda number: number.to_bytes(16, "little"))
     assert numbers.tolist() == [expected[number] for number in order]
     assert keys.tolist() == every[order].tolist()
+
+
+def test_searched_runs_stay_few() -> None:
+    table = KeyTable()
+    for number in range(500):
+        table.add(sentence_keys([str(number).encode()]), np.array([number]))
+    assert len(table._runs) <= 9  # each more than twice the next

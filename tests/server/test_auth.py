@@ -53,6 +53,7 @@ def keyed(make_client, tmp_path, keys_file, secrets):  # noqa: ARG001 - they are
         ("POST", "/", "read"),
         ("POST", "/v1/embeddings", "read"),
         ("POST", "/v1/bitext/mine", "read"),
+        ("POST", "/v1/bitext/score", "read"),
         ("POST", "/rerank", "read"),
         ("POST", "/v2/rerank", "read"),
         ("POST", "/v1/collections/a/search", "read"),

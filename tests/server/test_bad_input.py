@@ -127,6 +127,7 @@ def test_what_is_long_is_quoted_in_part(server):
         ("/v2/rerank", b'"query": "a", "documents": %s', b"{}"),
         ("/v2/embed", b'"model": "m", "embedding_types": %s', b'"x"'),
         ("/v1/bitext/mine", b'"source": %s', b"{}"),
+        ("/v1/bitext/score", b'"target_pool": %s', b"{}"),
     ],
 )
 def test_many_wrong_items_cost_no_more_than_one(server, path, field, item):

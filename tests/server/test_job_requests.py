@@ -80,11 +80,16 @@ def test_an_upload_and_paths_make_the_same_job(client, texts):
         (
             {"source": SIDES["source"]},
             {},
-            "target is missing: files of sentences",
+            "target or target_vectors is missing: files of sentences",
             "target",
         ),
-        ({}, {"kind": "mine"}, "source is missing: files of sentences of one language", "source"),
-        (SIDES, {"kind": "mime"}, "kind is 'mime'; known: mine", "kind"),
+        (
+            {},
+            {"kind": "mine"},
+            "source or source_vectors is missing: files of",
+            "source",
+        ),
+        (SIDES, {"kind": "mime"}, "kind is 'mime'; known: mine, score, align", "kind"),
         (SIDES, {"options": "{"}, "options is not valid JSON: ", "options"),
         (SIDES, {"options": "[]"}, "options is not a JSON object", "options"),
         (
@@ -128,7 +133,7 @@ def test_one_file_where_one_is_wanted(client):
         ({"source": "link", "target": "en.txt"}, "source is 'link', which leads out of the jobs_root"),
         ({"source": "de.txt", "target": ["en.txt", "/etc/passwd"]}, "target is '/etc/passwd'; a path below"),
         ({"source": "de.txt", "target": "."}, "target is '.', which is not a file"),
-        ({"source": "de.txt"}, "target is missing"),
+        ({"source": "de.txt"}, "target or target_vectors is missing"),
         ({"source": [], "target": "en.txt"}, "source"),
         (
             {"source": "de.txt", "target": "en.txt", "option": {}},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import random
 import resource
 import signal
 import threading
@@ -70,6 +72,103 @@ def test_a_job_from_its_upload_to_its_result(server):
     assert server.http.delete(f"/v1/jobs/{job_id}").json() == {"id": job_id, "outcome": "deleted"}
     assert not (server.jobs / job_id).exists()
     error_of(server.http.get(f"/v1/jobs/{job_id}"), 404, "not_found")
+
+
+SOURCE = ["The cat sleeps.", "It is raining.", "The library opens at nine.", "We went to the market."]
+TARGET = ["Es regnet.", "Die Katze schläft.", "Wir gingen zum Markt.", "Die Bibliothek öffnet um neun."]
+
+
+@pytest.mark.slow
+def test_sentences_are_mined_as_the_library_does(server, tmp_path):
+    from embedsvc import load_encoder
+    from embedsvc.mining.options import MiningOptions
+    from embedsvc.mining.pipeline import mine_files
+    from embedsvc.mining.sides import MiningInputs
+
+    files = {
+        "source": ("en.txt", "\n".join(SOURCE)),
+        "target": ("de.txt.gz", gzip.compress("\n".join(TARGET).encode())),
+    }
+    options = {"k": 2, "threshold": 0.9, "src_lang": "en", "tgt_lang": "de"}
+    answer = server.http.post("/v1/jobs", files=files, data={"options": json.dumps(options)})
+    job_id = answer.json()["id"]
+    card = server.wait(job_id, "done", "failed")
+    assert card["state"] == "done", card
+    assert {stage["stage"] for stage in card["stages"]} >= {"encode source", "neighbours", "write"}
+    for name, content in ("en.txt", "\n".join(SOURCE).encode()), ("de.txt.gz", files["target"][1]):
+        (tmp_path / name).write_bytes(content)
+    inputs = MiningInputs(source=[tmp_path / "en.txt"], target=[tmp_path / "de.txt.gz"])
+    for name in ("jsonl", "tsv"):
+        out = tmp_path / f"pairs.{name}"
+        mine_files(inputs, out, MiningOptions(**options), encoder=load_encoder())
+        assert out.read_bytes() == server.http.get(card["links"]["result"], params={"format": name}).content
+    rows = server.http.get(card["links"]["result"]).json()["rows"]
+    assert {(row["src_line"], row["tgt_line"]) for row in rows} == {(1, 2), (2, 1), (3, 4), (4, 3)}
+    tmx = server.http.get(card["links"]["result"], headers={"Accept": "application/x-tmx+xml"})
+    assert tmx.content.count(b"<tu ") == 4
+    assert b'srclang="en"' in tmx.content
+    assert tmx.headers["content-disposition"] == f'attachment; filename="{job_id}.tmx"'
+
+
+def sentences(count: int, seed: int) -> bytes:
+    rng = random.Random(seed)
+    words = [word for text in (*SOURCE, *TARGET) for word in text.split()]
+    return "\n".join(" ".join(rng.choices(words, k=rng.randint(3, 12))) for _ in range(count)).encode()
+
+
+@pytest.mark.slow
+def test_mining_killed_at_several_stages_gives_the_same_bytes(server):
+    files = {"source": ("a.txt", sentences(8_000, 1)), "target": ("b.txt", sentences(8_000, 2))}
+    form = {"options": '{"threshold": 1.0}'}
+    expected = server.result(
+        server.wait(server.http.post("/v1/jobs", files=files, data=form).json()["id"], "done")["id"]
+    )
+    assert expected.count(b"\n") > 1000
+    job_id = server.http.post("/v1/jobs", files=files, data=form).json()["id"]
+    killed = []
+    for stage in ("read source", "neighbours"):
+        until(lambda: server.job(job_id)["stage"] == stage, seconds=60)  # noqa: B023
+        (pid,) = server.model_pids()
+        os.kill(pid, signal.SIGKILL)
+        killed.append(server.job(job_id)["stages"])
+        until(lambda: server.job(job_id)["retries"] == len(killed))
+    assert server.result(server.wait(job_id, "done")["id"]) == expected
+
+
+@pytest.mark.slow
+def test_pairs_are_scored_and_documents_aligned(server):
+    right = [TARGET[1], TARGET[0], TARGET[3], TARGET[2]]
+    pairs = "src\ttgt\n" + "".join(f"{a}\t{b}\n" for a, b in zip(SOURCE, right, strict=True)) + "x\t \n"
+    form = {"kind": "score", "options": '{"k": 2}'}
+    answer = server.http.post("/v1/jobs", files={"pairs": ("p.tsv", pairs)}, data=form)
+    card = server.wait(answer.json()["id"], "done", "failed")
+    assert card["summary"] == {"read": 5, "written": 5, "without_score": 1, "reasons": {}}, card
+    link = card["links"]["result"]
+    rows = server.http.get(link).json()["rows"]
+    assert [row["src"] for row in rows] == [*SOURCE, "x"]
+    assert [row["score"] is None for row in rows] == [False] * 4 + [True]
+    assert len(server.http.get(link, params={"min_score": -9}).json()["rows"]) == 4
+
+    files = {"source": ("en.txt", "\n".join(SOURCE)), "target": ("de.txt", "\n".join(right))}
+    answer = server.http.post("/v1/jobs", files=files, data={"kind": "align", "options": '{"max_bead": 2}'})
+    card = server.wait(answer.json()["id"], "done", "failed")
+    assert card["summary"] == {"beads": 4}, card
+    rows = server.http.get(card["links"]["result"]).json()["rows"]
+    assert [(row["src_id"], row["tgt_id"]) for row in rows] == [
+        ("0", "0"),
+        ("1", "1"),
+        ("2", "2"),
+        ("3", "3"),
+    ]
+
+
+@pytest.mark.slow
+def test_a_bad_byte_is_told_with_its_file_and_line(server):
+    files = {"source": ("en.txt", b"good\nb\xffd\n"), "target": ("de.txt", b"gut\n")}
+    answer = server.http.post("/v1/jobs", files=files)
+    card = server.wait(answer.json()["id"], "failed")
+    assert card["error"]["message"] == "en.txt line 2: byte 0xff at position 1 is not UTF-8"
+    assert card["error"]["code"] == "invalid_input"
 
 
 @pytest.mark.slow
@@ -193,11 +292,11 @@ def test_no_more_jobs_wait_than_may(server):
 def test_a_killed_server_takes_its_jobs_along_and_the_next_goes_on(data):
     server = JobServer(data)
     expected = server.result(server.wait(server.submit(), "done")["id"])
-    job_id, waiting = server.submit(pause_s=0.5), server.submit()
+    job_id, waiting = server.submit(pause_s=1.5), server.submit()
     pid = server.pid(job_id)
-    until(lambda: (server.jobs / job_id / "work" / "1").exists())
+    until(lambda: (server.jobs / job_id / "work" / "0").exists())
     server.kill()
-    until(lambda: is_gone(pid), seconds=5)
+    until(lambda: is_gone(pid), seconds=3)  # it would take longer to end by itself
     server = JobServer(data)
     assert server.wait(job_id, "done")["summary"]["starts"] == 2
     assert server.result(job_id) == expected

@@ -137,7 +137,7 @@ def _write_parquet(file: IO[bytes], bitext: Bitext, added: AddedColumns) -> None
 
 
 def _extended(schema: Any, added: AddedColumns, pa: Any) -> Any:
-    for name, values in added.values.items():
+    for name in added.values:
         kind = pa.string() if name == "reason" else pa.float64()
         field = pa.field(name, kind)
         at = schema.get_field_index(name)

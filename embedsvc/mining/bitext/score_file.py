@@ -18,6 +18,7 @@ from embedsvc.encoder import Encoder
 from embedsvc.errors import InvalidInputError
 from embedsvc.mining.bitext.rewrite import AddedColumns, numbers, rewrite
 from embedsvc.mining.bitext.source import Bitext
+from embedsvc.mining.calibration_file import read_calibration
 from embedsvc.mining.duplicates import duplicate_key
 from embedsvc.mining.filters import PAIR_FILTERS
 from embedsvc.mining.margin import Margin
@@ -32,16 +33,20 @@ from embedsvc.tokens import Truncate
 class ScoringOptions:
     """How to score a file.
 
-    threshold: pairs below it, and those without a score, are left out; None keeps all. source_pool and
-    target_pool: files of lines that count as neighbours besides the bitext's own. filters: names of filters
-    of pairs (`PAIR_FILTERS`); their verdict goes into a column "reason" and leaves nothing out. The others
-    as for `score_pairs`.
+    threshold: pairs below it, and those without a score, are left out; None keeps all.
+    filters: names of filters of pairs (`PAIR_FILTERS`); the first that would drop a pair is said in a column
+    "reason"; none leaves anything out.
+    calibration: a file of `read_calibration`, for a column "probability"; it is right as far as the bitext is
+    like what was calibrated on.
+    source_pool, target_pool: files of lines that count as neighbours besides the bitext's own.
+    The others as for `score_pairs`.
     """
 
     margin: Margin = "ratio"
     k: int = 4
     threshold: float | None = None
     filters: tuple[str, ...] = ()
+    calibration: Path | None = None
     source_pool: Path | None = None
     target_pool: Path | None = None
     prompt_name: str | None = None
@@ -64,7 +69,7 @@ class ScoringOptions:
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """What came out: pairs read, written, without a score, by reason; the columns whose old values are gone."""
+    """What came out: pairs read, written, without a score, by reason; columns whose old values are gone."""
 
     out: Path
     read: int
@@ -90,11 +95,17 @@ def score_file(
     """
     options = options or ScoringOptions()
     output_kind(out)
+    calibration = (
+        None if options.calibration is None else read_calibration(options.calibration, options.margin)
+    )
     texts = list(bitext.texts())
     if not texts:
         raise InvalidInputError(f"{bitext.path} has no pair")
     found = _scores(bitext, texts, options, encoder, progress)
-    columns: dict[str, list[Any]] = {"score": numbers(found.scores), "cosine": numbers(found.cosines)}
+    columns: dict[str, list[Any]] = {"score": numbers(found.scores)}
+    if calibration is not None:
+        columns["probability"] = numbers(calibration.probabilities(found.scores))
+    columns["cosine"] = numbers(found.cosines)
     if options.filters:
         columns["reason"] = _reasons(texts, options.filters)
     added = AddedColumns(
@@ -112,7 +123,7 @@ def score_file(
 
 
 def _reasons(texts: Sequence[tuple[str, str]], filters: tuple[str, ...]) -> list[str | None]:
-    """Return the first filter that would drop each pair; None for one that none does, or with a blank side."""
+    """Return the first filter that would drop each pair; None where none would, or a side is blank."""
     normal = [(duplicate_key(source), duplicate_key(target)) for source, target in texts]
     factor = length_factor(pair for pair in normal if all(pair))
     return [pair_reason(*pair, filters, length_factor=factor) if all(pair) else None for pair in normal]

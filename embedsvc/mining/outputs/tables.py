@@ -1,8 +1,8 @@
 """Pairs as lines of text: tab-separated with a header, or JSON objects.
 
-TSV quotes and escapes nothing, so that cut, awk and every line-based tool read it: a tab, line feed or
-carriage return within a value is written as a space. (Readers that take quotes for markup must be told not
-to: pandas ``quoting=3``.) JSON Lines and Parquet keep every character.
+TSV quotes and escapes nothing, so that cut, awk and every line-based tool read it: a tab, line feed,
+carriage return or NUL within a value is written as a space. (Readers that take quotes for markup must be
+told not to: pandas ``quoting=3``.) JSON Lines and Parquet keep every character.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import orjson
 from embedsvc.mining.outputs.columns import COLUMNS, DECIMALS, ORIGIN_COLUMNS, origins_of, values_of
 from embedsvc.mining.records import Pair
 
-_BREAKS = str.maketrans("\t\n\r", "   ")
+_BREAKS = str.maketrans("\t\n\r\0", "    ")
 
 
 def decimals(value: Any) -> str:
@@ -29,7 +29,7 @@ def tsv_line(values: Sequence[Any]) -> bytes:
     """Return the values as a line, with no break within a value."""
     cells = list(map(decimals, values))
     line = "\t".join(cells)
-    if line.count("\t") >= len(cells) or "\n" in line or "\r" in line:
+    if line.count("\t") >= len(cells) or "\n" in line or "\r" in line or "\0" in line:
         line = "\t".join(cell.translate(_BREAKS) for cell in cells)
     return (line + "\n").encode()
 

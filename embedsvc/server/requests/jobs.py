@@ -26,6 +26,8 @@ class JobBody(StrictRequest):
     source_vectors: str | Paths | None = Field(None, description=_ABOUT_PATHS)
     target_vectors: str | Paths | None = Field(None, description=_ABOUT_PATHS)
     dev: str | Paths | None = Field(None, description=_ABOUT_PATHS)
+    source_pool: str | Paths | None = Field(None, description=_ABOUT_PATHS)
+    target_pool: str | Paths | None = Field(None, description=_ABOUT_PATHS)
     pairs: str | Paths | None = Field(None, description=_ABOUT_PATHS)
     options: dict[str, Any] = Field({}, description="Named as the options of the command of this kind.")
 
@@ -121,7 +123,7 @@ def form_schema() -> dict[str, Any]:
         "kind": {"type": "string", "enum": list(KINDS), "default": "mine"},
         "model": {"type": "string", "description": "The name from GET /v1/models; may be left out."},
     }
-    about = {known.name: known for kind in KINDS.values() for known in kind.inputs}
+    about = {known.name: known for kind in reversed(KINDS.values()) for known in kind.inputs}
     for name, known in about.items():
         file = {"type": "string", "format": "binary"}
         schema = {"type": "array", "items": file, "minItems": 1} if known.many else file

@@ -1,0 +1,132 @@
+"""What a run leaves: the file of pairs, a manifest that says all about it, and a report to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+from embedsvc.languages import UNDECIDED, detect_language
+from embedsvc.mining.calibration import Calibration
+from embedsvc.mining.margin import DIRECTION_NAMES, CandidatePairs
+from embedsvc.mining.options import MiningOptions
+from embedsvc.mining.outputs import OutputInfo, write_pairs
+from embedsvc.mining.progress import Report, Step
+from embedsvc.mining.records import Pair
+from embedsvc.mining.report import MiningReport, mining_report
+from embedsvc.mining.sides import Side
+from embedsvc.textfiles import atomic_write, write_json
+
+
+@dataclass(frozen=True)
+class MiningSummary:
+    """What came out: the file, its pairs, the least score kept and all that the manifest says."""
+
+    out: Path
+    pairs: int
+    threshold: float
+    manifest: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """What was done, for people: a line for the file, one for each side, one for the calibration."""
+        margin = self.manifest["options"]["margin"]
+        lines = [f"wrote {self.out}: {self.pairs} pairs with {margin} >= {self.threshold:.6g}"]
+        for name in ("source", "target"):
+            if (read := self.manifest[name]) is not None:
+                lines.append(f"{name}: {_counts(read)}")
+        if dropped := self.manifest["pair_filters"]["dropped"]:
+            lines.append("pairs dropped: " + ", ".join(f"{name} {n}" for name, n in dropped.items()))
+        lines.append(_calibration_line(self.manifest["calibration"]))
+        return "\n".join(lines)
+
+
+def _counts(read: dict[str, Any]) -> str:
+    counts = {"duplicates folded": read["duplicates"], "blank": read["blank"], **read["dropped"]}
+    told = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    return f"{read['sentences']} sentences of {read['records']} lines" + (f" ({told})" if told else "")
+
+
+def _calibration_line(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "not calibrated: the least score is a guess that suits the bundled model; --dev calibrates it"
+    estimates = ", ".join(
+        f"{name} {found[name]['value']:.3f} [{found[name]['low']:.3f}, {found[name]['high']:.3f}]"
+        for name in ("precision", "recall", "f1")
+    )
+    source = "known pairs" if found["made_by"] == "development" else "the scores alone (--dev is better)"
+    notes = "".join(f"; {note}" for note in found["notes"])
+    return f"expected, from {source}: {estimates}{notes}"
+
+
+def write_result(
+    out: Path,
+    found: CandidatePairs,
+    sides: tuple[Side, Side],
+    calibration: Calibration | None,
+    options: MiningOptions,
+    report: Report,
+) -> int:
+    """Write the pairs, best first, and return how many."""
+
+    def pairs() -> Iterator[Pair]:
+        for number, pair in enumerate(_pairs(found, sides, calibration, options)):
+            if number % 1000 == 0:
+                report(Step("write", number, len(found), "pairs"))
+            yield pair
+
+    count = write_pairs(out, pairs(), OutputInfo(options.src_lang, options.tgt_lang))
+    report(Step("write", len(found), len(found), "pairs"))
+    return count
+
+
+def _pairs(
+    found: CandidatePairs,
+    sides: tuple[Side, Side],
+    calibration: Calibration | None,
+    options: MiningOptions,
+) -> Iterator[Pair]:
+    source, target = sides
+    probabilities: Iterable[float | None] = repeat(None, len(found))
+    if calibration is not None:
+        probabilities = calibration.probabilities(found.scores).tolist()
+    columns = (found.scores, found.cosines, found.source_rows, found.target_rows, found.directions)
+    rows = zip(*(column.tolist() for column in columns), probabilities, strict=True)
+    for score, cosine, i, j, direction, probability in rows:
+        yield Pair(
+            score,
+            cosine,
+            source.pair_side(i),
+            target.pair_side(j),
+            options.margin,
+            DIRECTION_NAMES[direction],
+            probability,
+        )
+
+
+def write_manifest(out: Path, manifest: dict[str, Any]) -> None:
+    """Write ``OUT.manifest.json``."""
+    write_json(out.with_name(f"{out.name}.manifest.json"), manifest)
+
+
+def write_report(
+    out: Path, found: CandidatePairs, sides: tuple[Side, Side], threshold: float
+) -> MiningReport | None:
+    """Write ``OUT.report.txt`` about the pairs before the threshold; None where there are no texts."""
+    texts = [side.texts for side in sides]
+    if texts[0] is None or texts[1] is None:
+        return None
+    stores = texts[0].store, texts[1].store
+    report = mining_report(
+        found, (stores[0].text, stores[1].text), threshold=threshold, language_of=_language_of
+    )
+    with atomic_write(out.with_name(f"{out.name}.report.txt")) as file:
+        file.write(report.text().encode())
+    return report
+
+
+def _language_of(text: str) -> str | None:
+    language = detect_language(text)
+    return None if language == UNDECIDED else language
