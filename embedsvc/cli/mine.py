@@ -32,6 +32,12 @@ from embedsvc.cli.options import (
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of all that is computed on the way: killed, the same command goes on.",
 )
+@click.option(
+    "--docs",
+    is_flag=True,
+    help='SOURCE and TARGET are .jsonl files of documents, {"id", "text" or "sentences"}: find those that '
+    "are translations, align each two, mine the rest.",
+)
 @click.option("--src-lang", help="Language of SOURCE, such as de; sentences in another one are dropped.")
 @click.option("--tgt-lang", help="Language of TARGET.")
 @click.option(
