@@ -18,7 +18,7 @@ from indexing.recall import measure_recall, recall_at_k
 from indexing.sampled_recall import SampledRecall, sampled_recall
 from indexing.shard_folder import OpenedShards, open_shards, save_shards, saved_recall
 from indexing.shard_options import GraphStep, ShardOptions
-from indexing.shard_writer import ShardWriter
+from indexing.shard_writer import ShardWriter, grow_shards
 from indexing.shards import Allowed, Found, Group, Plan, ShardedIndex, best_of
 from indexing.tiled import TiledNeighbours, neighbours_of_shards
 from indexing.vector_shards import VectorShards, open_vector_shards, shards_of_array
@@ -64,6 +64,7 @@ __all__ = [
     "choose",
     "choose_together",
     "fit_debias",
+    "grow_shards",
     "kind_from",
     "measure_recall",
     "nearest",

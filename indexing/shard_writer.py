@@ -194,3 +194,20 @@ def _as_json(extra: Mapping[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise IndexingError(f"extra cannot be written as JSON: {error}") from error
     return values
+
+
+def grow_shards(folder: StrPath, *, rows: int, extra: Mapping[str, Any]) -> None:
+    """Make a folder of vectors, finished or not, one that a `ShardWriter` goes on with up to ``rows`` rows.
+
+    Its full shards stay; a last one that is not full has to be written again. That the rows there are the
+    first of those to come is for the caller to know.
+
+    Raises:
+        IndexFileError: it is no folder of vectors.
+        IndexingError: it has more rows.
+        OSError: the folder cannot be written.
+    """
+    found = read_vector_files(Path(folder))
+    if rows < found.rows:
+        raise IndexingError(f"{folder} has {found.rows} rows; it cannot grow to {rows}")
+    write_vector_files(Path(folder), replace(found, rows=rows, extra=dict(extra), files=None))

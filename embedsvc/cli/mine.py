@@ -22,6 +22,13 @@ from embedsvc.cli.options import (
 @click.argument("source", type=INPUT_FILE, required=False)
 @click.argument("target", type=INPUT_FILE, required=False)
 @click.option(
+    "--add-source",
+    type=INPUT_FILE,
+    multiple=True,
+    help="One more file of SOURCE's side. Added later, with the --work of before, it costs what is new.",
+)
+@click.option("--add-target", type=INPUT_FILE, multiple=True, help="The same for TARGET.")
+@click.option(
     "--out",
     type=OUTPUT_FILE,
     required=True,
@@ -114,6 +121,8 @@ from embedsvc.cli.options import (
 def mine(
     source: Path | None,
     target: Path | None,
+    add_source: tuple[Path, ...],
+    add_target: tuple[Path, ...],
     out: Path,
     work: Path | None,
     dev: Path | None,
@@ -142,11 +151,11 @@ def mine(
 
     if target is None and source is not None:
         raise click.UsageError("give SOURCE and TARGET, or --src-vectors and --tgt-vectors")
-    given = [file for file in (source, target, dev, src_vectors, tgt_vectors) if file is not None]
-    refuse_overwriting(out, *given)
+    given = [source, target, *add_source, *add_target, dev, src_vectors, tgt_vectors]
+    refuse_overwriting(out, *(file for file in given if file is not None))
     inputs = MiningInputs(
-        source=[source] if source else [],
-        target=[target] if target else [],
+        source=[*([source] if source else []), *add_source],
+        target=[*([target] if target else []), *add_target],
         source_vectors=src_vectors,
         target_vectors=tgt_vectors,
         dev=dev,

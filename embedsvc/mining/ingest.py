@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ from embedsvc.textfiles import check_file
 from indexing.durable import file_sha256
 
 STAGE = "ingest"
+_HASHED_BYTES = 1 << 20
 _BATCH = 8_192  # records at once
 _BATCH_CHARACTERS = 16 << 20  # or this much text
 
@@ -39,14 +41,15 @@ def ingest(
 
     Equal sentences (but for whitespace and Unicode composition) become one row with all their origins.
     A finished store of the same files and options is opened, not made again; a damaged or unfinished one is
-    made anew; the same files and options give the same bytes.
+    made anew, and so is that of fewer files or of the beginnings of these, whose rows keep their numbers. The
+    same files and options give the same bytes.
     Raises InvalidInputError: a bad option; a file that cannot be read, naming file and line; no sentence
     left; ``folder`` holds the store of other files or options. NotFoundError; MissingExtraError for Parquet.
     """
     options = checked_options(options or IngestOptions())
     files = input_files(paths)
     made_of = json.loads(json.dumps({"options": asdict(options), "inputs": [_facts(file) for file in files]}))
-    if (store := _reopened(folder, made_of)) is not None:
+    if (store := _reopened(folder, made_of, paths)) is not None:
         return store
     with StoreWriter(folder) as writer:
         side = _Side(writer, options, progress)
@@ -83,11 +86,15 @@ def _facts(file: InputFile) -> dict[str, Any]:
     return {"name": file.name, "size_bytes": file.size_bytes, "sha256": file.sha256}
 
 
-def _reopened(folder: Path, made_of: dict[str, Any]) -> SentenceStore | None:
+def _reopened(folder: Path, made_of: dict[str, Any], paths: Sequence[Path]) -> SentenceStore | None:
     """Return the finished store of the same files and options, if it is there."""
     try:
         manifest = read_store_manifest(folder)
     except StorageError:
+        return None
+    if manifest.get("options") == made_of["options"] and _grown(
+        manifest.get("inputs", []), made_of["inputs"], paths
+    ):
         return None
     for part, wanted in made_of.items():
         if manifest.get(part) != wanted:
@@ -98,6 +105,29 @@ def _reopened(folder: Path, made_of: dict[str, Any]) -> SentenceStore | None:
     with contextlib.suppress(StorageError):
         return open_sentence_store(folder)
     return None
+
+
+def _grown(stored: list[dict[str, Any]], wanted: list[dict[str, Any]], paths: Sequence[Path]) -> bool:
+    """Return whether files came after those stored, or lines after what was the end of a file."""
+    return (
+        stored != wanted
+        and len(stored) <= len(wanted)
+        and all(
+            old == new or (old["name"] == new["name"] and _begins_with(Path(path), new, old))
+            for old, new, path in zip(stored, wanted, paths, strict=False)
+        )
+    )
+
+
+def _begins_with(path: Path, new: dict[str, Any], old: dict[str, Any]) -> bool:
+    if new["size_bytes"] <= old["size_bytes"]:
+        return False
+    digest, left = hashlib.sha256(), int(old["size_bytes"])
+    with path.open("rb") as file:
+        while left and (content := file.read(min(left, _HASHED_BYTES))):
+            digest.update(content)
+            left -= len(content)
+    return bool(digest.hexdigest() == old["sha256"])
 
 
 def _difference(stored: Any, wanted: Any) -> str:

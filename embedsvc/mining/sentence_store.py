@@ -14,6 +14,7 @@ The manifest is written last: a folder without one is unfinished.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 from pathlib import Path
@@ -30,6 +31,7 @@ from embedsvc.mining.sentence_keys import KEY_BYTES, sentence_keys
 from indexing.durable import file_sha256
 
 FORMAT_VERSION = 1
+_HASHED_BYTES = 1 << 20
 MANIFEST = "manifest.json"
 FILES = (
     "texts.txt",
@@ -84,6 +86,14 @@ class SentenceStore:
             return []
         begin = int(self._ends[start - 1]) if start else 0
         return self._texts[begin : int(self._ends[stop - 1]) - 1].decode().split("\n")
+
+    def sha256_of_first(self, rows: int) -> str:
+        """Return what ``sha256`` is of a store of the first rows only."""
+        digest = hashlib.sha256()
+        end = int(self._ends[rows - 1]) if rows else 0
+        for start in range(0, end, _HASHED_BYTES):
+            digest.update(self._texts[start : min(start + _HASHED_BYTES, end)])
+        return digest.hexdigest()
 
     def side(self, row: int) -> PairSide:
         """Return the sentence of a row with every place where it was found, the first one first."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,15 @@ from embedsvc.mining.options import MiningOptions
 from embedsvc.mining.progress import Report, Step
 from embedsvc.mining.sentence_store import SentenceStore
 from embedsvc.options import EncodeOptions
-from indexing import IndexFileError, ShardWriter, VectorError, VectorShards, shards_of_array
+from indexing import (
+    IndexFileError,
+    ShardWriter,
+    VectorError,
+    VectorShards,
+    grow_shards,
+    shards_of_array,
+)
+from indexing.vector_files import VECTORS, VectorFiles, read_vector_files
 
 _ENCODE_TEXTS = 8_192
 
@@ -57,7 +67,8 @@ def encode_side(
 ) -> SideVectors:
     """Encode what is not on disk yet; raise InvalidInputError naming file and line of a text refused.
 
-    A text without any known token has no direction: it gets `stand_in`, and its row is named.
+    Full shards of an earlier, smaller store stay where its texts are the first of this one. A text without
+    any known token has no direction: it gets `stand_in`, and its row is named.
     """
     encoding = encode_options(options)
     extra = {
@@ -70,6 +81,7 @@ def encode_side(
     width = options.dimensions or encoder.dimension
     stage = f"encode {texts.name}"
     try:
+        _keep_first(folder, texts.store, extra)
         writer = ShardWriter(folder, rows=len(texts.store), dimension=width, extra=extra)
         for start, stop in _steps(writer.next_row, len(texts.store)):
             report(Step(stage, start, len(texts.store)))
@@ -80,6 +92,24 @@ def encode_side(
         raise StorageError(f"{error}; remove {folder} to encode anew") from error
     report(Step(stage, len(texts.store), len(texts.store)))
     return SideVectors(shards, _unknown_rows(shards))
+
+
+def _keep_first(folder: Path, store: SentenceStore, extra: Mapping[str, Any]) -> None:
+    """Let the vectors of the store's first texts be those of the store; remove those of other texts.
+
+    Vectors that were made in another way stay, and are refused.
+    """
+    found = _begun(folder)
+    if found is None or {**found.extra, "texts": None} != {**extra, "texts": None}:
+        return
+    if found.rows <= len(store) and found.extra["texts"] == store.sha256_of_first(found.rows):
+        grow_shards(folder, rows=len(store), extra=extra)
+    else:
+        shutil.rmtree(folder)
+
+
+def _begun(folder: Path) -> VectorFiles | None:
+    return read_vector_files(folder) if (folder / VECTORS).exists() else None
 
 
 def _steps(start: int, total: int) -> Iterator[tuple[int, int]]:
@@ -137,6 +167,9 @@ def given_vectors(path: Path, texts: SideTexts | None, folder: Path, name: str) 
 def _chosen(given: VectorShards, texts: SideTexts, folder: Path) -> VectorShards:
     """Copy the vectors of the sentences that are kept, each that of its first record."""
     extra = {"vectors": given.fingerprints(), "texts": texts.store.sha256}
+    found = _begun(folder)
+    if found is not None and found.extra != extra:
+        shutil.rmtree(folder)  # no more than a copy
     writer = ShardWriter(
         folder, rows=len(texts.store), dimension=given.dimension, dtype=given.dtype.name, extra=extra
     )

@@ -232,14 +232,33 @@ def test_a_store_of_other_files_or_options_is_not_touched(tmp_path: Path) -> Non
     ):
         ingest([path], store, replace(UNFILTERED, language="de", min_characters=2))
     other = written(tmp_path, "b.txt", "drei\n")
-    with pytest.raises(InvalidInputError, match=r"other inputs: it was a\.txt, now a\.txt, b\.txt"):
-        ingest([path, other], store, UNFILTERED)
+    with pytest.raises(InvalidInputError, match=r"other inputs: it was a\.txt, now b\.txt, a\.txt"):
+        ingest([other, path], store, UNFILTERED)
     written(tmp_path, "a.txt", "eins\nZwei\n")
     with pytest.raises(
         InvalidInputError, match=r"other inputs: a\.txt changed; give another folder or remove it"
     ):
         ingest([path], store, UNFILTERED)
     assert contents(store) == before
+
+
+@pytest.mark.parametrize("further", ["file", "lines"])
+def test_a_store_that_grows_is_that_from_scratch_with_the_old_rows_first(
+    tmp_path: Path, further: str
+) -> None:
+    path = written(tmp_path, "a.txt", "eins\nzwei\n")
+    before = ingest([path], tmp_path / "store", UNFILTERED)
+    paths = [path]
+    if further == "file":
+        paths.append(written(tmp_path, "b.txt", "drei\neins\n"))
+    else:
+        written(tmp_path, "a.txt", "eins\nzwei\ndrei\neins\n")
+    grown = ingest(paths, tmp_path / "store", UNFILTERED)
+    assert grown.texts(0, 3) == ["eins", "zwei", "drei"]
+    assert [origin.line for origin in grown.side(0).origins] == ([1, 2] if further == "file" else [1, 4])
+    assert (grown.sha256_of_first(2), grown.sha256_of_first(3)) == (before.sha256, grown.sha256)
+    ingest(paths, tmp_path / "anew", UNFILTERED)
+    assert contents(tmp_path / "store") == contents(tmp_path / "anew")
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "no manifest"])
