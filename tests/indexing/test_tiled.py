@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from indexing_reference import assert_same, brute_force, clustered_rows, unit_rows
 
-import indexing.methods
 import indexing.engines
+import indexing.methods
 from indexing import (
     IndexFileError,
     IndexingError,
