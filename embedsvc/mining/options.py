@@ -53,7 +53,7 @@ class MiningOptions:
     text_field: str = "text"
     id_field: str | None = None
     document_field: str | None = None
-    min_characters: int = 1
+    min_characters: int = 5
     max_characters: int = 1000
     max_line_bytes: int = MAX_LINE_BYTES
     neighbours: str = "auto"
