@@ -34,6 +34,10 @@ _BATCH = 8_192  # records at once
 _BATCH_CHARACTERS = 16 << 20  # or this much text
 
 
+class NoSentenceError(InvalidInputError):
+    """A side has no sentence, or none that the filters keep."""
+
+
 def ingest(
     paths: Sequence[Path], folder: Path, options: IngestOptions | None = None, *, progress: Report = ignore
 ) -> SentenceStore:
@@ -43,8 +47,8 @@ def ingest(
     A finished store of the same files and options is opened, not made again; a damaged or unfinished one is
     made anew, and so is that of fewer files or of the beginnings of these, whose rows keep their numbers. The
     same files and options give the same bytes.
-    Raises InvalidInputError: a bad option; a file that cannot be read, naming file and line; no sentence
-    left; ``folder`` holds the store of other files or options. NotFoundError; MissingExtraError for Parquet.
+    Raises InvalidInputError: a bad option; a file that cannot be read, naming file and line; ``folder``
+    holds the store of other files or options. NoSentenceError; NotFoundError; MissingExtraError for Parquet.
     """
     options = checked_options(options or IngestOptions())
     files = input_files(paths)
@@ -226,7 +230,7 @@ class _Side:
             notes=self._filters.notes,
         )
         if not report.sentences:
-            raise InvalidInputError(no_sentence(report))
+            raise NoSentenceError(no_sentence(report))
         return report
 
 

@@ -45,6 +45,8 @@ def _document_lines(out: Path, pairs: int, manifest: dict[str, Any]) -> str:
     ]
     if manifest["rest"] is not None:
         lines.append(_lines("mined from the rest", manifest["rest"]))
+    if manifest["rest_without_sentences"] is not None:
+        lines.append(f"nothing mined from the rest: {manifest['rest_without_sentences']}")
     return "\n".join(lines)
 
 
