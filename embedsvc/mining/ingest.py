@@ -65,18 +65,27 @@ def ingest(
 
 
 def input_files(paths: Sequence[Path]) -> list[InputFile]:
-    """Return name, size and sha256 of each file; the name without folders unless two files share it.
+    """Return name, size and sha256 of each file; the name with as many folders as tell it from the others'.
 
     Raises InvalidInputError or NotFoundError: no file, one named twice, a folder, a pipe.
     """
     paths = [Path(path) for path in paths]
     if not paths:
         raise InvalidInputError("no file to read")
-    names = Counter(path.name for path in paths)
-    for path, count in Counter(path.resolve() for path in paths).items():
+    whole = [path.resolve() for path in paths]
+    for path, count in Counter(whole).items():
         if count > 1:
             raise InvalidInputError(f"{path} is given {count} times")
-    return [_input_file(path, path.name if names[path.name] == 1 else str(path)) for path in paths]
+    # Where the files lie is none of the output's business: it shall be the same wherever that is.
+    named = [path.absolute() for path in paths]
+    return [_input_file(path, _own_name(name, named)) for path, name in zip(paths, named, strict=True)]
+
+
+def _own_name(path: Path, all_paths: Sequence[Path]) -> str:
+    """Return the shortest end of a path that no other one has."""
+    ends = (path.parts[-length:] for length in range(1, len(path.parts) + 1))
+    own = next(end for end in ends if sum(other.parts[-len(end) :] == end for other in all_paths) == 1)
+    return str(Path(*own))
 
 
 def _input_file(path: Path, name: str) -> InputFile:

@@ -292,3 +292,17 @@ def test_a_refused_text_is_named_by_file_and_line(
         file.write("Wort " * 40 + "\n")
     with pytest.raises(InvalidInputError, match=r"^de\.txt line 11 has "):
         mine_files(inputs, tmp_path / "a.tsv", BARE, encoder=encoder)
+
+
+def test_in_one_work_folder_vectors_that_are_given_and_made_do_not_meet(
+    inputs: MiningInputs, tmp_path: Path, encoder: Encoder
+) -> None:
+    lines = (tmp_path / "de.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    np.save(tmp_path / "de.npy", encoder.encode([line or "-" for line in lines]))
+    given = replace(inputs, source_vectors=tmp_path / "de.npy")
+    counting, job = _Counting(encoder), tmp_path / "job"
+    for number, now in enumerate((inputs, given, inputs, given)):
+        mine_files(now, tmp_path / f"{number}.tsv", BARE, work=job, encoder=counting)
+    assert counting.texts == 16
+    outputs = [(tmp_path / f"{number}.tsv").read_bytes() for number in range(4)]
+    assert outputs[:2] == outputs[2:]
