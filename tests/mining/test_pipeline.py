@@ -254,7 +254,7 @@ def test_given_vectors_are_those_of_the_records(
 @pytest.mark.parametrize(
     ("vectors", "message"),
     [
-        (np.full((10, 16), np.nan, np.float32), r"x\.npy.*\[0\] holds NaN"),
+        (np.full((10, 16), np.nan, np.float32), r"^[^ ]*x\.npy\[0\] holds NaN"),
         (np.full((10, 16), 2, np.float32), r"\[0\] has length 8"),
         (np.ones((10, 16), np.int32), "int32"),
         (np.ones(10, np.float32), "shape"),
@@ -306,3 +306,25 @@ def test_in_one_work_folder_vectors_that_are_given_and_made_do_not_meet(
     assert counting.texts == 16
     outputs = [(tmp_path / f"{number}.tsv").read_bytes() for number in range(4)]
     assert outputs[:2] == outputs[2:]
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'"])
+def test_a_file_that_holds_no_vectors_is_bad_input(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.npy").write_bytes(content)
+    inputs = MiningInputs(source_vectors=tmp_path / "x.npy", target_vectors=tmp_path / "x.npy")
+    with pytest.raises(InvalidInputError, match=r"^[^ ]*x\.npy: not a"):
+        mine_files(inputs, tmp_path / "a.tsv", BARE)
+
+
+@pytest.mark.parametrize("retrieval", ["optimal", "max"])
+def test_sides_of_which_nothing_is_better_than_its_neighbourhood_give_an_empty_file(
+    tmp_path: Path, retrieval: Any
+) -> None:
+    """Calibration has nothing to go by; that is no error."""
+    x = np.zeros((1_000, 4), np.float32)
+    x[:, 0] = 1
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", -x)
+    inputs = MiningInputs(source_vectors=tmp_path / "x.npy", target_vectors=tmp_path / "y.npy")
+    summary = mine_files(inputs, tmp_path / "a.tsv", MiningOptions(retrieval=retrieval, neighbours="exact"))
+    assert summary.pairs == (0 if retrieval == "optimal" else 1)
