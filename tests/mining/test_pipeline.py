@@ -328,3 +328,11 @@ def test_sides_of_which_nothing_is_better_than_its_neighbourhood_give_an_empty_f
     inputs = MiningInputs(source_vectors=tmp_path / "x.npy", target_vectors=tmp_path / "y.npy")
     summary = mine_files(inputs, tmp_path / "a.tsv", MiningOptions(retrieval=retrieval, neighbours="exact"))
     assert summary.pairs == (0 if retrieval == "optimal" else 1)
+
+
+def test_a_precision_that_nothing_is_known_of_is_not_passed_over(
+    inputs: MiningInputs, tmp_path: Path, encoder: Encoder
+) -> None:
+    wanted = replace(BARE, threshold=None, precision=0.95)
+    summary = mine_files(inputs, tmp_path / "a.tsv", wanted, encoder=encoder)
+    assert "not calibrated, so nothing is known of precision 0.95: give --dev" in summary.text
