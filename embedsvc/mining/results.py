@@ -12,12 +12,13 @@ from embedsvc.languages import UNDECIDED, detect_language
 from embedsvc.mining.calibration import Calibration
 from embedsvc.mining.margin import DIRECTION_NAMES, CandidatePairs
 from embedsvc.mining.options import MiningOptions
-from embedsvc.mining.outputs import OutputInfo, write_pairs
+from embedsvc.mining.outputs import OutputInfo, output_files, write_pairs
 from embedsvc.mining.progress import Report, Step
 from embedsvc.mining.records import Pair
 from embedsvc.mining.report import MiningReport, mining_report
 from embedsvc.mining.sides import Side
 from embedsvc.textfiles import atomic_write, write_json
+from indexing.durable import file_sha256
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def write_result(
                 report(Step("write", number, len(found), "pairs"))
             yield pair
 
-    count = write_pairs(out, pairs(), OutputInfo(options.src_lang, options.tgt_lang))
+    count = write_pairs(out, pairs(), output_info(options))
     report(Step("write", len(found), len(found), "pairs"))
     return count
 
@@ -124,6 +125,17 @@ def _pairs(
             DIRECTION_NAMES[direction],
             probability,
         )
+
+
+def output_info(options: MiningOptions) -> OutputInfo:
+    """Return what the file of pairs says of its two sides."""
+    return OutputInfo(options.src_lang, options.tgt_lang)
+
+
+def output_facts(out: Path, options: MiningOptions, pairs: int) -> dict[str, Any]:
+    """Return what the manifest says of the result: its name, the sha256 of its one file or two, its size."""
+    hashes = [file_sha256(file) for file in output_files(out, output_info(options))]
+    return {"name": out.name, "sha256": hashes, "pairs": pairs}
 
 
 def write_manifest(out: Path, manifest: dict[str, Any]) -> None:

@@ -34,6 +34,11 @@ class MiningInputs:
         if self.dev is not None and not (self.source and self.target):
             raise InvalidInputError("dev pairs are sentences: vectors alone cannot use them", param="dev")
 
+    def files(self) -> list[Path]:
+        """Return all files that are read."""
+        others = (self.source_vectors, self.target_vectors, self.dev)
+        return [*self.source, *self.target, *(path for path in others if path is not None)]
+
     @property
     def need_encoder(self) -> bool:
         """Whether anything has to be encoded."""

@@ -336,3 +336,18 @@ def test_a_precision_that_nothing_is_known_of_is_not_passed_over(
     wanted = replace(BARE, threshold=None, precision=0.95)
     summary = mine_files(inputs, tmp_path / "a.tsv", wanted, encoder=encoder)
     assert "not calibrated, so nothing is known of precision 0.95: give --dev" in summary.text
+
+
+def test_a_moses_pair_is_two_files_and_may_not_be_the_inputs(tmp_path: Path, encoder: Encoder) -> None:
+    files = [tmp_path / "news.de", tmp_path / "news.en"]
+    write_lines(files[0], ALIGNED["deu"])
+    write_lines(files[1], ALIGNED["eng"])
+    inputs, options = MiningInputs(files[:1], files[1:]), replace(BARE, src_lang="de", tgt_lang="en")
+    before = [file.read_bytes() for file in files]
+    with pytest.raises(InvalidInputError, match=r"news\.de is one of the input files"):
+        mine_files(inputs, tmp_path / "news.moses", options, encoder=encoder)
+    assert [file.read_bytes() for file in files] == before
+    summary = mine_files(inputs, tmp_path / "p.moses", options, encoder=encoder)
+    lines = [(tmp_path / name).read_text(encoding="utf-8").splitlines() for name in ("p.de", "p.en")]
+    assert len(lines[0]) == len(lines[1]) == summary.pairs > 0
+    assert len(summary.manifest["out"]["sha256"]) == 2
