@@ -235,14 +235,17 @@ def main() -> None:
     aligners: dict[str, Aligner] = {"embedsvc": ours}
     if given.vecalign:
         aligners["vecalign"] = vecalign(given.vecalign)
-    print(*synthetic_table(aligners, given.lengths, given.noise), sep="\n", flush=True)
+    for line in synthetic_table(aligners, given.lengths, given.noise):
+        print(line, flush=True)
     encoder = load_encoder()
     cases = text_berg(given.gold, encoder) if given.gold else {}
     if given.ntrex:
         for language in LANGUAGES:
             cases[f"NTREX {language}-eng"] = [encoded(encoder, *merged_lines(given.ntrex, language))]
     if cases:
-        print("", *accuracy_table(aligners, cases), sep="\n")
+        print()
+        for line in accuracy_table(aligners, cases):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

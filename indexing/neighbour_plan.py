@@ -21,7 +21,7 @@ from indexing.onnx_matmul import byte_product_is_exact
 from indexing.selection import BestLists, take_tile
 from indexing.vector_shards import SHARD_ROWS
 
-_EXACT_SECONDS = 60.0  # what is exact within this time is not worth a certificate
+_EXACT_SCORES = 5_000_000_000  # 70,000 x 70,000: up to here exact search is quick enough
 _PROCESS_BYTES = 250 << 20  # the interpreter, numpy, FAISS and ONNX Runtime
 _ENTRY_SECONDS = 0.3e-6  # to let one score enter a list
 _RESCORE_SECONDS = 0.5e-9  # per value of a candidate's vector
@@ -58,8 +58,8 @@ def plan_neighbours(
 ) -> NeighbourPlan:
     """Return how to find the ``k`` nearest of ``n`` and of ``m`` vectors among the others, both ways.
 
-    ``auto`` takes exact search where that is a matter of a minute, else bytes with exact scores; and
-    inverted lists, which miss some neighbours, only where ``max_seconds`` leave no other way. Seconds come
+    ``auto`` takes exact search of up to 5 billion scores, above it bytes with exact scores; and inverted
+    lists, which miss some neighbours, only where ``max_seconds`` leave no other way. Seconds come
     from a short timing of this machine, memory is that of the whole process, disk that of the lists.
 
     Raises:
@@ -102,19 +102,21 @@ class _Size:
 
 
 def _choose(size: _Size, max_seconds: float | None) -> tuple[str, str]:
-    limit = math.inf if max_seconds is None else max_seconds
-    exact = _seconds(size, "exact")
+    """Choose by the sizes alone, unless time is limited: the same input gets the same method every time."""
+    scores = size.n * size.m
     if gpus():
-        return "gpu", f"{gpus()} graphics card(s)"
-    if exact <= min(_EXACT_SECONDS, limit):
-        return "exact", f"exact takes {exact:.0f} s"
-    if byte_product_is_exact() and (int8 := _seconds(size, "int8")) < exact:
-        if int8 <= limit:
-            return "int8", f"exact takes {exact:.0f} s, bytes with exact scores {int8:.0f} s"
-        exact = int8
-    elif exact <= limit:
-        return "exact", f"exact takes {exact:.0f} s, and bytes are no faster here"
-    return "ivf", f"a full search takes {exact:.0f} s; {limit:.0f} s are allowed"
+        ways = [("gpu", f"{gpus()} graphics card(s)")]
+    else:
+        bytes_first = ("int8", f"{scores:.3g} scores: bytes first, then exact scores")
+        ways = [bytes_first] if byte_product_is_exact() else []
+        if scores <= _EXACT_SCORES or not ways:
+            ways.insert(0, ("exact", f"{scores:.3g} scores"))
+    if max_seconds is None:
+        return ways[0]
+    needed = [_seconds(size, method) for method, _ in ways]
+    affordable = [way for way, seconds in zip(ways, needed, strict=True) if seconds <= max_seconds]
+    slow = f"a full search takes {min(needed):.0f} s; {max_seconds:.0f} s are allowed"
+    return affordable[0] if affordable else ("ivf", slow)
 
 
 def _seconds(size: _Size, method: str) -> float:

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -36,8 +37,8 @@ def test_a_command_of_the_readme_parses(line: str, tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     words = shlex.split(line)[1:]
     (tmp_path / "DIR").mkdir()
-    for word in words:
-        if re.fullmatch(r"[\w/]+\.(txt|jsonl|toml)", word):
+    for before, word in pairwise(words):
+        if before != "--out" and re.fullmatch(r"[\w/.]+\.(txt|jsonl|toml|tsv|npy|json|gz|zst)", word):
             path = tmp_path / word
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()

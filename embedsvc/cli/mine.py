@@ -39,6 +39,12 @@ from embedsvc.cli.options import (
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of all that is computed on the way: killed, the same command goes on.",
 )
+@click.option(
+    "--docs",
+    is_flag=True,
+    help='SOURCE and TARGET are .jsonl files of documents, {"id", "text" or "sentences"}: find those that '
+    "are translations, align each two, mine the rest.",
+)
 @click.option("--src-lang", help="Language of SOURCE, such as de; sentences in another one are dropped.")
 @click.option("--tgt-lang", help="Language of TARGET.")
 @click.option(
@@ -80,9 +86,27 @@ from embedsvc.cli.options import (
 @click.option("--text-field", default="text", show_default=True, help="Column or key of the sentence.")
 @click.option("--id-field", help="Column or key of its id.  [default: id, where there is one]")
 @click.option("--document-field", help="That of its document.  [default: document, where there is one]")
-@click.option("--min-characters", type=click.IntRange(min=0), default=1, show_default=True)
-@click.option("--max-characters", type=click.IntRange(min=1), default=1000, show_default=True)
-@click.option("--max-line-bytes", type=click.IntRange(min=1), default=16 << 20, show_default=True)
+@click.option(
+    "--min-characters",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="For the filter short; a Chinese, Japanese or Korean character counts as three.",
+)
+@click.option(
+    "--max-characters",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="For the filter long.",
+)
+@click.option(
+    "--max-line-bytes",
+    type=click.IntRange(min=1),
+    default=16 << 20,
+    show_default=True,
+    help="A longer line is an error.",
+)
 @click.option(
     "--src-vectors", type=INPUT_FILE, help=".npy of unit rows, one per record of SOURCE or without SOURCE."
 )
@@ -92,7 +116,8 @@ from embedsvc.cli.options import (
     type=click.Choice(["auto", "exact", "int8", "ivf", "truncated", "gpu"]),
     default="auto",
     show_default=True,
-    help="How the nearest vectors are found; auto is exact as long as time allows.",
+    help="How the nearest vectors are found; auto is exact, for 5 billion scores and more with a first pass "
+    "in bytes.",
 )
 @click.option("--memory", type=ByteCount(), default="2GiB", show_default=True, help="Memory of that search.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of that search.  [default: all]")
@@ -135,7 +160,9 @@ def mine(
 
     Both are files of any size: .txt (a sentence per line), .tsv, .jsonl, .parquet, .tmx, .xliff; text also
     with .gz, .xz, .zst. Equal sentences are mined once and keep all their places. Beside OUT stands
-    OUT.manifest.json: options, inputs, counts, calibration.
+    OUT.manifest.json (options, inputs, counts, calibration) and OUT.report.txt (scores, suspicious pairs).
+
+    Without --dev and --threshold the threshold is estimated from the scores alone.
     """
     from embedsvc.cli.progress import TerminalProgress
     from embedsvc.encoder import load_encoder

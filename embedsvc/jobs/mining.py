@@ -21,12 +21,12 @@ def _mine(task: JobTask) -> dict[str, Any]:
         target_vectors=vectors["target"],
         dev=task.file("dev"),
     )
-    encoder = None if all(vectors.values()) else task.open_encoder()
+    encoder = task.open_encoder() if inputs.need_encoder else None
     options = task.options
     if options.engine == "local":
         options = replace(options, threads=min(options.threads or task.threads, task.threads))
     found = mine_files(inputs, task.out, options, work=task.work, encoder=encoder, report=task.report)
-    return {"pairs": found.pairs, "threshold": found.threshold}
+    return {"pairs": found.pairs, "threshold": found.manifest.get("threshold")}
 
 
 MINE = JobKind(

@@ -20,6 +20,7 @@ from embedsvc.tokens import Truncate
 class MiningOptions:
     """How to mine files. All values are JSON; every field is an option of `embedsvc mine`.
 
+    docs                the files are of documents (.jsonl): pair them, align each pair, mine the rest
     src_lang, tgt_lang  the languages of the two sides; for filters, calibration and output
     margin, k, retrieval  see `margin` and `extract`
     threshold           the least score kept; None is found by calibration
@@ -37,6 +38,7 @@ class MiningOptions:
     seed                of what is drawn at random: samples and bootstrap
     """
 
+    docs: bool = False
     src_lang: str | None = None
     tgt_lang: str | None = None
     margin: Margin = "ratio"
@@ -51,7 +53,7 @@ class MiningOptions:
     text_field: str = "text"
     id_field: str | None = None
     document_field: str | None = None
-    min_characters: int = 1
+    min_characters: int = 5
     max_characters: int = 1000
     max_line_bytes: int = MAX_LINE_BYTES
     neighbours: str = "auto"

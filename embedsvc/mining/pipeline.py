@@ -14,6 +14,7 @@ from embedsvc.encoder import Encoder, load_encoder
 from embedsvc.mining.calibration import Calibration
 from embedsvc.mining.calibration_stage import CalibratedSides, calibrate_with_known_pairs
 from embedsvc.mining.curves import CalibrationOptions
+from embedsvc.mining.document_files import mine_document_files, read_document_files
 from embedsvc.mining.extract import mined_pairs
 from embedsvc.mining.ingest import input_files
 from embedsvc.mining.margin import CandidatePairs, all_candidates
@@ -60,8 +61,31 @@ def mine_files(
     if encoder is None and inputs.need_encoder:
         encoder = load_encoder()
     with work_folder(work, out) as folder:
-        check_job(folder, {"kind": "mine"})
+        check_job(folder, {"kind": "mine documents" if options.docs else "mine"})
+        if options.docs:
+            return _mine_documents(folder, inputs, out, options, encoder or load_encoder(), report)
         return _Run(folder, inputs, out, options, encoder, report).mine()
+
+
+def _mine_documents(
+    folder: Path, inputs: MiningInputs, out: Path, options: MiningOptions, encoder: Encoder, report: Report
+) -> MiningSummary:
+    files = read_document_files(inputs, options)
+
+    def mine_rest(rest: MiningInputs, rest_out: Path, sentences: MiningOptions) -> dict[str, Any]:
+        return _Run(folder / "rest", rest, rest_out, sentences, encoder, report).mine().manifest
+
+    count, facts = mine_document_files(files, out, folder, options, encoder, mine_rest, inputs.dev, report)
+    manifest = {
+        "embedsvc": embedsvc.__version__,
+        "out": {"name": out.name, "sha256": file_sha256(out), "pairs": count},
+        "options": asdict(options),
+        "model": {"name": encoder.name, "fingerprint": encoder.fingerprint},
+        "inputs": [asdict(file) for file in input_files(files.paths)],
+        **facts,
+    }
+    write_manifest(out, manifest)
+    return MiningSummary(out, count, manifest)
 
 
 class _Run:
@@ -110,7 +134,7 @@ class _Run:
             "report": report and report.to_json(),
         }
         write_manifest(self._out, manifest)
-        return MiningSummary(self._out, count, threshold, manifest)
+        return MiningSummary(self._out, count, manifest)
 
     def _calibrates_alone(self, sides: tuple[Side, Side]) -> bool:
         """Say whether the threshold is to be found from the scores alone."""

@@ -22,25 +22,42 @@ from embedsvc.textfiles import atomic_write, write_json
 
 @dataclass(frozen=True)
 class MiningSummary:
-    """What came out: the file, its pairs, the least score kept and all that the manifest says."""
+    """What came out: the file, its pairs, and all that the manifest says."""
 
     out: Path
     pairs: int
-    threshold: float
     manifest: dict[str, Any]
 
     @property
     def text(self) -> str:
-        """What was done, for people: a line for the file, one for each side, one for the calibration."""
-        margin = self.manifest["options"]["margin"]
-        lines = [f"wrote {self.out}: {self.pairs} pairs with {margin} >= {self.threshold:.6g}"]
-        for name in ("source", "target"):
-            if (read := self.manifest[name]) is not None:
-                lines.append(f"{name}: {_counts(read)}")
-        if dropped := self.manifest["pair_filters"]["dropped"]:
-            lines.append("pairs dropped: " + ", ".join(f"{name} {n}" for name, n in dropped.items()))
-        lines.append(_calibration_line(self.manifest["calibration"]))
-        return "\n".join(lines)
+        """What was done, for people: a line for the file and one for each thing that was counted."""
+        if "documents" in self.manifest:
+            return _document_lines(self.out, self.pairs, self.manifest)
+        return _lines(f"wrote {self.out}", self.manifest)
+
+
+def _document_lines(out: Path, pairs: int, manifest: dict[str, Any]) -> str:
+    found = manifest["documents"]
+    lines = [
+        f"wrote {out}: {pairs} pairs",
+        f"{len(found['pairs'])} document pairs of {found['source']} x {found['target']}, "
+        f"{found['aligned']} pairs aligned in them",
+    ]
+    if manifest["rest"] is not None:
+        lines.append(_lines("mined from the rest", manifest["rest"]))
+    return "\n".join(lines)
+
+
+def _lines(what: str, manifest: dict[str, Any]) -> str:
+    margin, threshold = manifest["options"]["margin"], manifest["threshold"]
+    lines = [f"{what}: {manifest['out']['pairs']} pairs with {margin} >= {threshold:.6g}"]
+    for name in ("source", "target"):
+        if (read := manifest[name]) is not None:
+            lines.append(f"{name}: {_counts(read)}")
+    if dropped := manifest["pair_filters"]["dropped"]:
+        lines.append("pairs dropped: " + ", ".join(f"{name} {n}" for name, n in dropped.items()))
+    lines.append(_calibration_line(manifest["calibration"]))
+    return "\n".join(lines)
 
 
 def _counts(read: dict[str, Any]) -> str:
@@ -51,7 +68,7 @@ def _counts(read: dict[str, Any]) -> str:
 
 def _calibration_line(found: dict[str, Any] | None) -> str:
     if found is None:
-        return "not calibrated: the least score is a guess that suits the bundled model; --dev calibrates it"
+        return "not calibrated: give --dev, a file of pairs known to be translations"
     estimates = ", ".join(
         f"{name} {found[name]['value']:.3f} [{found[name]['low']:.3f}, {found[name]['high']:.3f}]"
         for name in ("precision", "recall", "f1")

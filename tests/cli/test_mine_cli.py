@@ -132,8 +132,8 @@ def test_output_is_the_same_bytes_under_any_hash_seed(files: tuple[Path, Path, P
         (b"ok\n\xe9t\xe9\n", 1, "embedsvc: {target} line 2: byte 0xe9 at position 0 is not UTF-8"),
         (b"\x7fELF\x00", 1, "embedsvc: {target} line 1: a NUL byte; this is not a UTF-8 text file"),
         (b"en-1\tHello\n", 1, "embedsvc: {target} line 1 has a tab: for a table give kind tsv, and columns "
-                              "where its first line does not name them (id,text); for sentences with tabs give "
-                              "kind txt"),
+                              "where its first line does not name them (id,text); for sentences with tabs "
+                              "give kind txt"),
     ],
 )  # fmt: skip
 def test_bad_file_is_one_clear_line(

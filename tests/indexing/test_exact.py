@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from indexing_reference import assert_same, brute_force, clustered_rows, unit_rows
 
+import indexing.exact
 from indexing import IndexingError, VectorError, nearest, nearest_both_ways
+from indexing.first_pass import FloatProduct
 
 # Unit vectors whose products are exact in float32, so that equal scores are equal to the last bit.
 EXACT = np.array(
@@ -43,6 +45,21 @@ def test_both_ways_are_brute_force_for_any_tile(block_bytes, k):
     both = nearest_both_ways(x, y, k, block_bytes=block_bytes)
     assert_same(both.x_to_y, brute_force(x, y, k))
     assert_same(both.y_to_x, brute_force(y, x, k))
+
+
+def test_rounding_of_the_product_does_not_order_equal_scores(monkeypatch):
+    """A product may give two equal rows scores that differ in the last bits, as its tiles end differently."""
+
+    class Rounding(FloatProduct):
+        def columns(self, start, stop):
+            scores = super().columns(start, stop)
+            noise = np.random.default_rng(1).uniform(-1e-7, 1e-7, stop - start).astype(np.float32)
+            return lambda top, bottom: scores(top, bottom) + noise
+
+    monkeypatch.setattr(indexing.exact, "FloatProduct", Rounding)
+    vectors = np.repeat(unit_rows(20, seed=7), 5, axis=0)
+    found = nearest(unit_rows(30), vectors, 2)
+    assert_same(found, brute_force(unit_rows(30), vectors, 2))
 
 
 def test_one_way_is_the_same_as_both():

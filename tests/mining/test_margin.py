@@ -8,11 +8,15 @@ from numpy.typing import NDArray
 
 from embedsvc.errors import InvalidInputError
 from embedsvc.mining.margin import (
+    BACKWARD,
+    FORWARD,
     MARGINS,
     RATIO_FLOOR,
     Margin,
+    all_candidates,
     best_candidates,
     candidate_margins,
+    listed_candidates,
     margin_scores,
     neighbourhood_means,
 )
@@ -157,3 +161,66 @@ def test_unknown_margin_is_refused_by_name() -> None:
         InvalidInputError, match="margin 'cosine' is unknown; choose ratio, distance, absolute"
     ):
         best_candidates(both_ways(COSINES, 2), "cosine")  # type: ignore[arg-type]
+
+
+def test_all_candidates_are_every_listed_pair_once_best_first_with_who_lists_it_by_hand() -> None:
+    found = all_candidates(both_ways(COSINES, 2), "distance")
+    columns = (found.scores, found.cosines, found.source_rows, found.target_rows, found.directions)
+    rows = list(zip(*(column.tolist() for column in columns), strict=True))
+    # Means .70 .80 .45 and .75 .75 .30. Only the source lists pair (2, 1), only the target (0, 2).
+    expected = [
+        (0.125, 0.9, 1, 1, FORWARD | BACKWARD),
+        (0.075, 0.8, 0, 0, FORWARD | BACKWARD),
+        (0.025, 0.4, 2, 2, FORWARD | BACKWARD),
+        (-0.075, 0.7, 1, 0, FORWARD | BACKWARD),
+        (-0.1, 0.5, 2, 1, FORWARD),
+        (-0.125, 0.6, 0, 1, FORWARD | BACKWARD),
+        (-0.3, 0.2, 0, 2, BACKWARD),
+    ]
+    assert [row[2:] for row in rows] == [row[2:] for row in expected]
+    assert np.array([row[:2] for row in rows]) == pytest.approx(
+        np.array([row[:2] for row in expected]), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("kind", MARGINS)
+def test_all_candidates_hold_the_best_ones_and_leave_out_what_is_too_low(kind: Margin) -> None:
+    random = np.random.default_rng(3)
+    x, y = (normalize_rows(random.standard_normal((n, 6)).astype(np.float32)) for n in (40, 30))
+    both = nearest_both_ways(x, y, 4)
+    everything = all_candidates(both, kind)
+    scores = {
+        (i, j): score
+        for i, j, score in zip(
+            everything.source_rows.tolist(),
+            everything.target_rows.tolist(),
+            everything.scores.tolist(),
+            strict=True,
+        )
+    }
+    assert len(scores) == len(everything)
+    for best in best_candidates(both, kind):
+        for i, j, score in zip(
+            best.source_rows.tolist(), best.target_rows.tolist(), best.scores.tolist(), strict=True
+        ):
+            assert scores[i, j] == score
+    low = float(np.median(everything.scores))
+    forward, backward = listed_candidates(both, kind, at_least=low)
+    kept = {
+        pair
+        for part in (forward, backward)
+        for pair in zip(part.source_rows.tolist(), part.target_rows.tolist(), strict=True)
+    }
+    assert kept == {pair for pair, score in scores.items() if score >= low}
+
+
+def test_lists_are_read_in_chunks_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(4)
+    x, y = (normalize_rows(random.standard_normal((n, 6)).astype(np.float32)) for n in (25, 19))
+    both = nearest_both_ways(x, y, 4)
+    whole = best_candidates(both, "ratio")
+    monkeypatch.setattr("embedsvc.mining.margin._CHUNK_ROWS", 7)
+    for mine, theirs in zip(best_candidates(both, "ratio"), whole, strict=True):
+        assert mine.source_rows.tolist() == theirs.source_rows.tolist()
+        assert mine.target_rows.tolist() == theirs.target_rows.tolist()
+        assert mine.scores.tolist() == theirs.scores.tolist()

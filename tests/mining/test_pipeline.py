@@ -17,9 +17,9 @@ from embedsvc.mining.mine import mine
 from embedsvc.mining.options import MiningOptions
 from embedsvc.mining.outputs import read_pairs
 from embedsvc.mining.pipeline import mine_files
-from embedsvc.mining.sides import MiningInputs
 from embedsvc.mining.progress import Step
 from embedsvc.mining.records import Origin, Pair
+from embedsvc.mining.sides import MiningInputs
 from indexing import nearest_both_ways, normalize_rows
 from tests.mining.test_mine import ALIGNED
 
@@ -101,6 +101,7 @@ def test_without_a_work_folder_nothing_but_the_result_is_left(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "pairs.tsv",
         "pairs.tsv.manifest.json",
+        "pairs.tsv.report.txt",
     ]
 
 

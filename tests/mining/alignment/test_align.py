@@ -82,7 +82,8 @@ class Reader:
 
     def embed(self, batch: list[PreparedText]) -> NDArray[np.float32]:
         self.read += [len(text.ids) for text in batch]
-        return self.runtime.embed(batch)
+        lengths = np.array([[len(text.ids)] for text in batch], np.float32)
+        return self.runtime.embed(batch) + 1e-4 * lengths
 
 
 def reading(encoder: Encoder, max_tokens: int | None = None) -> tuple[Encoder, Reader]:
@@ -104,6 +105,18 @@ def test_other_models_read_joined_texts_only_where_there_is_doubt(encoder: Encod
     assert numbers["mean"] == sentences
     assert sentences < numbers["auto"] < 1.5 * sentences
     assert numbers["exact"] > 4 * sentences
+
+
+def test_what_is_read_stands_in_place_of_the_means(encoder: Encoder) -> None:
+    model, _ = reading(encoder)
+    side = encoded_side(model, GERMAN, 3, RAW)
+    chosen = np.zeros((3, len(GERMAN)), bool)
+    chosen[1, 4] = True
+    read = read_blocks(model, side, chosen, RAW).vectors
+    joined = model.encode([" ".join(GERMAN[3:5])])[0]
+    np.testing.assert_allclose(read[1, 4], joined, atol=1e-6)
+    assert np.abs(side.blocks.vectors[1, 4] - joined).max() > 1e-5
+    np.testing.assert_array_equal(np.delete(read[1], 4, 0), np.delete(side.blocks.vectors[1], 4, 0))
 
 
 def test_joined_texts_longer_than_the_model_takes_keep_their_means(encoder: Encoder) -> None:

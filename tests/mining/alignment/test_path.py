@@ -105,6 +105,12 @@ def test_any_anchors_leave_a_way_from_the_first_cell_to_the_last(
     assert (sum(a for a, _ in path), sum(b for _, b in path)) == (n, m)
 
 
+def test_a_climb_between_two_rows_is_in_both() -> None:
+    """Nobody knows yet before or after which source sentence fifty target sentences were put in."""
+    band = band_around(np.array([[10.0, 10.0], [11.0, 60.0]]), 30, 80, 2)
+    assert [(band.low[i], band.high[i]) for i in (9, 10, 11, 12)] == [(6, 12), (7, 62), (8, 64), (58, 65)]
+
+
 def test_shapes_have_a_limit_on_each_side_and_together() -> None:
     assert bead_shapes(1) == [(1, 1)]
     assert bead_shapes(2) == [(1, 1), (1, 2), (2, 1)]
