@@ -62,10 +62,10 @@ def compare(
             times[name].append(
                 measured(lambda name=name, found=found: run(name, plan, files, matrices, found))
             )
+            print(f"  {name:10} cpu {times[name][-1][0]:6.1f} s", flush=True)
     for name, taken in times.items():
         cpu, wall = (statistics.median(column) for column in zip(*taken, strict=True))
         same = contents(folder / f"{name}-0") == contents(folder / "local-0")
-        print(name, [f"{cpu:.1f}" for cpu, _ in taken])
         print(f"{plan.method:6} {name:10} cpu {cpu:6.1f} s  wall {wall:6.1f} s  same bytes: {same}")
 
 
