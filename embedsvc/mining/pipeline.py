@@ -116,9 +116,11 @@ class _Run:
             self._report,
         )
         both = nearest_of(neighbours.both, options.k)
-        calibration = self._calibrated_alone(neighbours.both) if alone else self._calibrated(sides, both)
-        threshold = self._threshold(calibration)
         everything = mined_pairs(both, options.margin, options.retrieval)
+        calibration = None
+        if len(everything):  # else there is nothing to calibrate, and nothing to keep
+            calibration = self._calibrated_alone(neighbours.both) if alone else self._calibrated(sides, both)
+        threshold = self._threshold(calibration)
         report = write_report(self._out, everything, sides, threshold)
         filtered = self._filtered(self._found(both, everything, threshold), sides)
         count = write_result(self._out, filtered.kept, sides, calibration, options, self._report)

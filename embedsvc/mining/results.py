@@ -45,6 +45,8 @@ def _document_lines(out: Path, pairs: int, manifest: dict[str, Any]) -> str:
     ]
     if manifest["rest"] is not None:
         lines.append(_lines("mined from the rest", manifest["rest"]))
+    if manifest["rest_without_sentences"] is not None:
+        lines.append(f"nothing mined from the rest: {manifest['rest_without_sentences']}")
     return "\n".join(lines)
 
 
@@ -56,7 +58,7 @@ def _lines(what: str, manifest: dict[str, Any]) -> str:
             lines.append(f"{name}: {_counts(read)}")
     if dropped := manifest["pair_filters"]["dropped"]:
         lines.append("pairs dropped: " + ", ".join(f"{name} {n}" for name, n in dropped.items()))
-    lines.append(_calibration_line(manifest["calibration"]))
+    lines.append(_calibration_line(manifest["calibration"], manifest["options"]["precision"]))
     return "\n".join(lines)
 
 
@@ -66,9 +68,10 @@ def _counts(read: dict[str, Any]) -> str:
     return f"{read['sentences']} sentences of {read['records']} lines" + (f" ({told})" if told else "")
 
 
-def _calibration_line(found: dict[str, Any] | None) -> str:
+def _calibration_line(found: dict[str, Any] | None, precision: float | None) -> str:
     if found is None:
-        return "not calibrated: give --dev, a file of pairs known to be translations"
+        wanted = "" if precision is None else f", so nothing is known of precision {precision:g}"
+        return f"not calibrated{wanted}: give --dev, a file of pairs known to be translations"
     estimates = ", ".join(
         f"{name} {found[name]['value']:.3f} [{found[name]['low']:.3f}, {found[name]['high']:.3f}]"
         for name in ("precision", "recall", "f1")

@@ -67,7 +67,7 @@ def open_sides(
     for found, name in zip(texts, ("source", "target"), strict=True):
         path: Path | None = getattr(inputs, f"{name}_vectors")
         if path is not None:
-            vectors = given_vectors(path, found, folder / f"{name}-vectors", name)
+            vectors = given_vectors(path, found, folder / f"{name}-given", name)
         else:
             assert found is not None
             assert encoder is not None
