@@ -19,6 +19,7 @@ from embedsvc.mining.outputs import OutputInfo, read_pairs, write_pairs
 from embedsvc.mining.progress import Report, Step
 from embedsvc.mining.records import Origin, Pair, PairSide, Record
 from embedsvc.mining.sides import MiningInputs
+from embedsvc.mining.work_folder import remove
 from embedsvc.textfiles import atomic_write
 
 ALIGNED = "alignment"
@@ -83,7 +84,7 @@ def mine_document_files(
     if left[0] and left[1]:
         paths = folder / "source-left.jsonl", folder / "target-left.jsonl"
         for path, records in zip(paths, left, strict=True):
-            _write_left(path, records)
+            _write_left(path, records, folder / "rest")
         sentences = replace(options, docs=False, kind="jsonl", text_field="text")
         inputs = MiningInputs([paths[0]], [paths[1]], dev=dev)
         try:
@@ -125,11 +126,15 @@ def _document_facts(
     }
 
 
-def _write_left(path: Path, records: Sequence[Record]) -> None:
+def _write_left(path: Path, records: Sequence[Record], made_of_it: Path) -> None:
+    """Write what is left; remove what was made of the file of an earlier run, unless lines only came after."""
+    earlier = path.read_bytes() if path.exists() else b""
+    rows = ({"id": record.id, "text": record.text, "document": record.document} for record in records)
+    content = b"".join((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)
+    if not content.startswith(earlier):
+        remove(made_of_it)  # first: killed in between, the next run sees the difference again
     with atomic_write(path) as file:
-        for record in records:
-            row = {"id": record.id, "text": record.text, "document": record.document}
-            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+        file.write(content)
 
 
 def _aligned(pair: Pair, paths: tuple[Path, Path]) -> Pair:

@@ -118,3 +118,13 @@ def test_options_of_files_of_sentences_are_refused_not_passed_over(
     (name,) = given
     with pytest.raises(InvalidInputError, match=f"^{name} is for files of sentences"):
         mine_files(inputs, tmp_path / "p.tsv", replace(OPTIONS, **given), encoder=encoder)
+
+
+def test_in_a_work_folder_other_documents_give_what_they_give_elsewhere(
+    inputs: MiningInputs, tmp_path: Path, encoder: Encoder
+) -> None:
+    mine_files(inputs, tmp_path / "a.tsv", OPTIONS, work=tmp_path / "job", encoder=encoder)
+    write(tmp_path / "de.jsonl", {"cat": GERMAN[:4], "mixed": [GERMAN[6], *MORE_GERMAN[1:]]})
+    mine_files(inputs, tmp_path / "b.tsv", OPTIONS, work=tmp_path / "job", encoder=encoder)
+    mine_files(inputs, tmp_path / "c.tsv", OPTIONS, encoder=encoder)
+    assert (tmp_path / "b.tsv").read_bytes() == (tmp_path / "c.tsv").read_bytes()
