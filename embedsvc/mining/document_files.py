@@ -127,7 +127,7 @@ def _document_facts(
 
 
 def _write_left(path: Path, records: Sequence[Record], made_of_it: Path) -> None:
-    """Write what is left; remove what was made of the file of an earlier run, unless lines only came after."""
+    """Write what is left; remove what was made of an earlier file, unless lines only came after its own."""
     earlier = path.read_bytes() if path.exists() else b""
     rows = ({"id": record.id, "text": record.text, "document": record.document} for record in records)
     content = b"".join((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)
