@@ -158,13 +158,8 @@ def test_cancelling_ends_the_tasks(sides: Sides, engine: RayEngine, monkeypatch:
         neighbours_of_shards(
             sides.x, sides.y, 4, sides.folder / "ray", plan=EXACT, engine=engine, progress=cancel
         )
-<<<<<<< HEAD
-    deadline = time.monotonic() + 30
-    while ray.available_resources().get("CPU") != 2:
-=======
     deadline = time.monotonic() + 60
-    while workers():
->>>>>>> wt-diet
+    while ray.available_resources().get("CPU") != 2:
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
