@@ -32,11 +32,12 @@ def saved(tmp_path: Path, encoder: Encoder) -> Path:
 
 
 def opened_from_snapshot(path: Path, encoder: Encoder, texts: dict[str, str]) -> bool:
-    """Check the answers of a collection; return whether they came from the saved index."""
+    """Check the answers of a collection; return whether it began with the saved index."""
     with Collection(path, encoder) as collection:
+        with collection._index.current() as (_, state):  # before searches let another be built behind
+            is_saved = state.base.is_saved
         assert_equals_brute_force(collection, texts)
-        with collection._index.current() as (_, state):
-            return state.base.is_saved
+        return is_saved
 
 
 def index_folder(path: Path) -> Path:
