@@ -31,5 +31,5 @@ def nearest_distance_loss(rows: torch.Tensor, columns: torch.Tensor, relations: 
     counted = negative.any(dim=1)
     x = functional.normalize(rows, dim=1)[counted]
     y = functional.normalize(columns, dim=1)[nearest[counted]]
-    distance = torch.linalg.vector_norm(x - y, dim=1)
-    return -(distance + _EPSILON).log().sum() / counted.sum().clamp(min=1)
+    logs = (functional.pairwise_distance(x, y, eps=0.0) + _EPSILON).log()
+    return -logs.sum() / counted.sum().clamp(min=1)
