@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from embedsvc.errors import InvalidInputError, NotFoundError
-from training.loss_config import LossConfig, TeacherConfig, TranslationRankingConfig
+from training.loss_config import LOSS_KINDS, LossConfig, TeacherConfig, TranslationRankingConfig
 from training.section import Positive, Section, Share
 
 
@@ -142,13 +142,12 @@ def read_recipe(path: Path, *, teacher: str | None = None) -> Recipe:
 
 
 def _explain(item: Any) -> str:
-    key = ".".join(str(part) for part in item["loc"])
+    key = ".".join(str(part) for part in item["loc"] if part not in LOSS_KINDS)
     if item["type"] == "extra_forbidden":
         return f"unknown key {key!r}" + _nearest(str(item["loc"][-1]), _known_keys(Recipe))
     if item["type"] == "union_tag_invalid":
-        kinds = [kind.strip().strip("'") for kind in item["ctx"]["expected_tags"].split(",")]
-        tag = item["ctx"]["tag"]
-        return f"{key}.kind = {tag!r} is unknown" + (_nearest(tag, kinds) or f"; known: {', '.join(kinds)}")
+        tag, known = item["ctx"]["tag"], f"; known: {', '.join(LOSS_KINDS)}"
+        return f"{key}.kind = {tag!r} is unknown" + (_nearest(tag, LOSS_KINDS) or known)
     if item["type"] in ("missing", "union_tag_not_found"):
         return f"key {key if item['type'] == 'missing' else key + '.kind'!r} is missing"
     if not key:  # about the recipe as a whole
@@ -156,7 +155,7 @@ def _explain(item: Any) -> str:
     return f"{key} = {item['input']!r}: {item['msg']}"
 
 
-def _nearest(word: str, known: list[str]) -> str:
+def _nearest(word: str, known: Sequence[str]) -> str:
     nearest = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -63,10 +63,9 @@ class KoLeoConfig(LossSection):
     kind: Literal["koleo"]
 
 
-LossConfig = Annotated[
-    TranslationRankingConfig | TeacherRankingConfig | DistillationConfig | AlignmentConfig | KoLeoConfig,
-    Field(discriminator="kind"),
-]
+AnyLoss = TranslationRankingConfig | TeacherRankingConfig | DistillationConfig | AlignmentConfig | KoLeoConfig
+LossConfig = Annotated[AnyLoss, Field(discriminator="kind")]
+LOSS_KINDS = [get_args(loss.model_fields["kind"].annotation)[0] for loss in get_args(AnyLoss)]
 
 
 class TeacherConfig(Section):

@@ -1,4 +1,4 @@
-"""Cached gradients are the plain ones, to the last digits of float64, with dropout and the loss's own weights."""
+"""Cached gradients are the plain ones to the last digits, with dropout and weights of the loss's own."""
 
 import pytest
 
@@ -25,9 +25,7 @@ def test_chunks_give_the_gradients_of_the_whole_batch() -> None:
 
     def loss(vectors: "torch.Tensor") -> "torch.Tensor":
         source, target = vectors[:12], vectors[12:]
-        pairs = EmbeddedPairs(
-            source, target, relations, teacher=teacher, into_teacher=objective.into_teacher
-        )
+        pairs = EmbeddedPairs(source, target, relations, teacher=teacher, into_teacher=objective.into_teacher)
         return objective(pairs, [8, 4])[0]
 
     def gradients() -> list["torch.Tensor"]:

@@ -170,11 +170,35 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(data: 
         ("\nlog_evry = 3\n", r"unknown key 'schedule\.log_evry'; did you mean 'log_every'\?"),
         ("\nevaluate_evry = 3\n[colour]\n", "unknown key 'colour'"),
         ("\nlog_every = 1\n", "not valid TOML"),
+        ("[[losses]]\nkind = 'koleo'\n", r"one \[loss\] or several \[\[losses\]\], not both"),
+        ("[teacher]\nmodel = 'x'\n", "a teacher is given, but no loss learns from it"),
     ],
 )
 def test_a_wrong_recipe_names_the_key(tmp_path: Path, extra: str, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         read_recipe(write_recipe(tmp_path / "recipe.toml", extra=extra))
+
+
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        (
+            "kind = 'destillation'",
+            r"losses\.0\.kind = 'destillation' is unknown; did you mean 'distillation'",
+        ),
+        ("kind = 'cosine'", r"kind = 'cosine' is unknown; known: translation_ranking, .*koleo"),
+        ("weight = 2", r"key 'losses\.0\.kind' is missing"),
+        ("kind = 'koleo'\nwieght = 2", r"unknown key 'losses\.0\.wieght'; did you mean 'weight'"),
+        ("kind = 'distillation'", r"'distillation' needs a teacher: \[teacher\] .* or --teacher"),
+        ("kind = 'koleo'\n[[losses]]\nkind = 'koleo'", "koleo, koleo: each kind once"),
+    ],
+)
+def test_a_wrong_loss_is_named(tmp_path: Path, losses: str, message: str) -> None:
+    path = write_recipe(tmp_path / "recipe.toml")
+    text = path.read_text().replace("[loss]\nscale = 20.0\nmargin = 0.3\n", "")
+    path.write_text(text + "[[losses]]\n" + losses + "\n")
+    with pytest.raises(InvalidInputError, match=message):
+        read_recipe(path)
 
 
 def test_a_value_out_of_range_is_named(tmp_path: Path) -> None:
