@@ -43,9 +43,9 @@ class OneLanguageDraws:
 
 
 class GroupDraws:
-    """Each pair drawn brings other translations of its English sentence, ``translations`` in all.
+    """English sentences by the weight of their pairs, ``translations`` pairs of each.
 
-    The others are drawn by weight too, without replacement; a sentence that has fewer brings fewer.
+    Those are drawn by weight too, without replacement; a sentence that has fewer brings fewer.
     """
 
     def __init__(self, weights: NDArray[np.float64], group: NDArray[np.int64], translations: int) -> None:
@@ -58,23 +58,21 @@ class GroupDraws:
         self._starts = np.concatenate([[0], np.cumsum(np.bincount(number))])
 
     def __call__(self, size: int, generator: np.random.Generator) -> NDArray[np.int64]:
-        anchors = self._pairs(size, generator)
-        place, rows = self._members(anchors)
-        # The smallest of exponential times: a draw by weight without replacement; the anchor comes first.
+        place, rows = self._members(self._group[self._pairs(size, generator)])
+        # The smallest of exponential times: a draw by weight without replacement.
         with np.errstate(divide="ignore"):
             times = generator.exponential(size=len(rows)) / self._weights[rows]
-        times[rows == anchors[place]] = 0.0
         order = np.lexsort((times, place))
         place, rows, times = place[order], rows[order], times[order]
         rank = np.arange(len(rows)) - np.searchsorted(place, place)
         kept: NDArray[np.int64] = rows[(rank < self._translations) & np.isfinite(times)][:size]
         return kept
 
-    def _members(self, anchors: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return every pair of each anchor's group, and which anchor it came with."""
-        begins = self._starts[self._group[anchors]]
-        lengths = self._starts[self._group[anchors] + 1] - begins
-        place = np.repeat(np.arange(len(anchors)), lengths)
+    def _members(self, groups: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return every pair of the groups, and which of the groups given it belongs to."""
+        begins = self._starts[groups]
+        lengths = self._starts[groups + 1] - begins
+        place = np.repeat(np.arange(len(groups)), lengths)
         within = np.arange(len(place)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         return place, self._rows[begins[place] + within]
 

@@ -88,7 +88,7 @@ def test_a_run_that_broke_off_goes_on_to_the_same_bytes(
         assert all(torch.equal(ours[part][name], theirs[part][name]) for name in ours[part])
     metrics = [json.loads(line) for line in (whole / "run" / "metrics.jsonl").read_text().splitlines()]
     for name in ("loss.translation_ranking", "loss.distillation"):
-        assert metrics[-2][name] < metrics[0][name] / 2
+        assert metrics[-2][name] < 0.9 * metrics[0][name]
     assert metrics[-1]["held_out_accuracy"] > 0.9
 
 
