@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.cache import cache_folder
-from embedsvc.encoder import load_encoder
+from embedsvc.encoder import Encoder, load_encoder
 from embedsvc.errors import InvalidInputError
 from embedsvc.textfiles import atomic_write
 from training.loss_config import TeacherConfig
@@ -22,10 +22,9 @@ _PROJECT_TEXTS = 65_536
 
 @dataclass(frozen=True)
 class Teacher:
-    """``vectors`` (texts, dimension) float16 unit rows, on disk; ``fingerprint`` names the model."""
+    """``vectors`` (texts, dimension) float16 unit rows, on disk."""
 
     vectors: NDArray[np.float16]
-    fingerprint: str
     learnt_projection: bool  # the student is compared through a learnt matrix
 
     @property
@@ -33,17 +32,30 @@ class Teacher:
         return int(self.vectors.shape[1])
 
 
-def open_teacher(
-    config: TeacherConfig, texts: Sequence[str], run: Path, *, dimension: int, progress: bool
-) -> Teacher:
-    """Return the teacher's vectors of the texts, from ``run/teacher.npy`` when an earlier call wrote it.
+def open_teacher(config: TeacherConfig, *, dimension: int) -> Encoder:
+    """Open the teacher of a student with that dimension.
 
-    dimension: the student's. Raises InvalidInputError when the teacher's is another and no projection
-    is given, or when "pca" would have to lengthen the vectors.
+    Raises NotFoundError or ModelError when there is none, InvalidInputError when its dimension is another
+    and no projection is given, or when "pca" would have to lengthen the vectors.
     """
     encoder = load_encoder(config.model)
     check_dimension(config, encoder.dimension, dimension)
-    path = run / "teacher.npy"
+    return encoder
+
+
+def teach(
+    encoder: Encoder,
+    config: TeacherConfig,
+    texts: Sequence[str],
+    path: Path,
+    *,
+    dimension: int,
+    progress: bool,
+) -> Teacher:
+    """Return the teacher's vectors of the texts, read from ``path`` when an earlier call wrote them there.
+
+    dimension: the student's, to which "pca" cuts them.
+    """
     if not path.exists():
         cache = TeacherCache(encoder, cache_folder("teachers"), max_tokens=config.max_tokens)
         vectors = cache.vectors(texts, progress=progress)
@@ -51,7 +63,7 @@ def open_teacher(
             vectors = principal(vectors, dimension)
         with atomic_write(path) as file:
             np.save(file, vectors)
-    return Teacher(np.load(path, mmap_mode="r"), encoder.fingerprint, config.projection == "learned")
+    return Teacher(np.load(path, mmap_mode="r"), config.projection == "learned")
 
 
 def check_dimension(config: TeacherConfig, teacher: int, student: int) -> None:

@@ -4,7 +4,8 @@ A run folder is the model folder plus ``run/``:
 
     run/recipe.json     the recipe as read, checked on resume
     run/data.json       counts of pairs, languages, tokens and cut texts, checked on resume
-    run/teacher.npy     the teacher's vectors of the English sentences, where a loss needs them
+    run/teacher.npy     the teacher's vectors of the English sentences, where a loss needs them;
+                        teacher.json says whose they are
     run/tokenizer.json
     run/metrics.jsonl   one line per log, evaluation and checkpoint
     run/checkpoint.pt   everything needed to go on, replaced atomically
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
+from embedsvc.encoder import Encoder
 from embedsvc.errors import EmbedsvcError, InvalidInputError
 from embedsvc.textfiles import atomic_write, write_json
 from training.config import Recipe
@@ -38,7 +40,7 @@ from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
 from training.static_export import write_static_folder
 from training.static_model import StaticTable
 from training.stop_request import StopRequest
-from training.teacher import Teacher, open_teacher
+from training.teacher import Teacher, open_teacher, teach
 from training.tokenizer import train_tokenizer
 
 
@@ -69,6 +71,9 @@ def _train(recipe: Recipe, out: Path, run: Path, data_folder: Path, progress: bo
         raise InvalidInputError(
             f"schedule.batch = {recipe.schedule.batch} is more than the {len(pairs.other)} pairs of the data"
         )
+    encoder = None
+    if recipe.teacher is not None:
+        encoder = open_teacher(recipe.teacher, dimension=recipe.model.dimension)
     run.mkdir(parents=True, exist_ok=True)
     _keep("another recipe", recipe.model_dump(), run / "recipe.json")
     characters = np.fromiter(map(len, pairs.english), np.int64, len(pairs.english))[pairs.group]
@@ -81,7 +86,7 @@ def _train(recipe: Recipe, out: Path, run: Path, data_folder: Path, progress: bo
         tokenizer, pairs.other, max_tokens=recipe.data.max_tokens, label="translations", progress=progress
     )
     _keep("other data", _data_report(pairs, english, other, english_cut + other_cut), run / "data.json")
-    teacher = _teacher(recipe, pairs.english, run, progress)
+    teacher = _taught(recipe, encoder, pairs.english, run, progress)
 
     source = PairSource(
         english,
@@ -152,12 +157,20 @@ def _batch_shape(recipe: Recipe) -> BatchShape:
     )
 
 
-def _teacher(recipe: Recipe, english: list[str], run: Path, progress: bool) -> Teacher | None:
-    if recipe.teacher is None:
+def _taught(
+    recipe: Recipe, encoder: Encoder | None, english: list[str], run: Path, progress: bool
+) -> Teacher | None:
+    if recipe.teacher is None or encoder is None:
         return None
-    teacher = open_teacher(recipe.teacher, english, run, dimension=recipe.model.dimension, progress=progress)
-    _keep("another teacher", {"fingerprint": teacher.fingerprint}, run / "teacher.json")
-    return teacher
+    _keep("another teacher", {"fingerprint": encoder.fingerprint}, run / "teacher.json")
+    return teach(
+        encoder,
+        recipe.teacher,
+        english,
+        run / "teacher.npy",
+        dimension=recipe.model.dimension,
+        progress=progress,
+    )
 
 
 def _objective(recipe: Recipe, teacher: Teacher | None) -> Objective:

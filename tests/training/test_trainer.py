@@ -201,6 +201,12 @@ def test_a_wrong_loss_is_named(tmp_path: Path, losses: str, message: str) -> Non
         read_recipe(path)
 
 
+def test_the_recipes_that_ship_are_valid() -> None:
+    recipes = {path.stem: read_recipe(path) for path in Path("training/recipes").glob("*.toml")}
+    assert [loss.kind for loss in recipes["bundled"].objective] == ["translation_ranking"]
+    assert [loss.weight for loss in recipes["distilled"].objective] == [1.0, 1.0, 5.0]
+
+
 def test_a_value_out_of_range_is_named(tmp_path: Path) -> None:
     path = write_recipe(tmp_path / "recipe.toml", steps=0)
     with pytest.raises(InvalidInputError, match=r"schedule\.steps = 0: .*greater than 0"):
