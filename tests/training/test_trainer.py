@@ -77,14 +77,14 @@ def test_a_killed_run_goes_on_to_the_same_bytes(data: Path, trained: Path, tmp_p
 _RUN = """
 import os, signal, sys
 from pathlib import Path
-from training import trainer
 from training.config import read_recipe
+from training.learner import Learner
 from training.trainer import train
-save = trainer._checkpoint
+save = Learner.checkpoint
 def save_and_die(*arguments):
     save(*arguments)
     os.kill(os.getpid(), signal.SIGKILL)
-trainer._checkpoint = save_and_die
+Learner.checkpoint = save_and_die
 train(read_recipe(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), progress=False)
 """
 
