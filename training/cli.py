@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder that the recipe's data patterns are relative to.  [default: the recipe's own]",
 )
+@click.option("--teacher", help="Model folder or hub id to distil from, in place of the recipe's.")
 @click.option("--progress/--no-progress", default=None, help="Show progress (default: on a terminal).")
-def train(recipe: Path, out: Path, data: Path | None, progress: bool | None) -> None:
+def train(recipe: Path, out: Path, data: Path | None, teacher: str | None, progress: bool | None) -> None:
     """Train an encoder from RECIPE, a TOML file; called again, it goes on where it stopped."""
     from embedsvc.encoder import torch_installed
     from embedsvc.errors import MissingExtraError
     from training.config import read_recipe
 
-    checked = read_recipe(recipe)
+    checked = read_recipe(recipe, teacher=teacher)
     if not torch_installed():
         raise MissingExtraError("training", "train")
     from training.trainer import train as run

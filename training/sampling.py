@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.config import SamplingConfig
 from training.data import TokenBags
+from training.draws import Draws, GroupDraws, OneLanguageDraws, PairDraws
+from training.relations import PairKeys, Positives, relation_matrix
 
 
 def pair_weights(
@@ -28,13 +31,15 @@ class Batch:
 
     Rows 0..B-1 are the English texts, rows B..2B-1 their translations. ``tokens`` (u,) are the
     distinct vocabulary ids; ``positions`` index into them; ``offsets`` (2B,) start each bag.
-    ``ignored`` (B, B) marks pairs of columns that are not true negatives of each other.
+    ``pairs`` (B,) are the rows of the source. ``relations`` int8 (B, B): see `training.relations`.
     """
 
     tokens: NDArray[np.int64]
     positions: NDArray[np.int64]
     offsets: NDArray[np.int64]
-    ignored: NDArray[np.bool_]
+    pairs: NDArray[np.int64]
+    relations: NDArray[np.int8]
+    teacher: NDArray[np.float32] | None = None  # (B, teacher's dim) of the English texts
 
 
 @dataclass(frozen=True)
@@ -46,42 +51,67 @@ class PairSource:
     group: NDArray[np.int32]  # (pairs,) row of `english`
     group_key: NDArray[np.int64]  # (pairs,) equal for the same English sentence
     other_key: NDArray[np.int64]  # (pairs,) equal for the same other text
+    language: NDArray[np.int16]  # (pairs,) of the other text
+    teacher: NDArray[np.float16] | None = None  # (english, teacher's dim), may be on disk
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """How large a batch is and what may stand in it together; see `training.config.SamplingConfig`."""
+
+    size: int
+    token_dropout: float = 0.0
+    batches: Literal["mixed", "one_language"] = "mixed"
+    translations: int = 1
+    positives: Positives = "own"
 
 
 class BatchSampler:
     """Draw batches by weight, with replacement; ``batch(t)`` is the same whenever it is asked for."""
 
     def __init__(
-        self, source: PairSource, weights: NDArray[np.float64], *, size: int, seed: int, token_dropout: float
+        self, source: PairSource, weights: NDArray[np.float64], shape: BatchShape, *, seed: int
     ) -> None:
         self._source = source
-        self._cumulative = np.cumsum(weights)
-        self._size = size
+        self._shape = shape
         self._seed = seed
-        self._token_dropout = token_dropout
+        self._draw = _chosen_draws(source, weights, shape)
 
     def batch(self, step: int) -> Batch:
         """Return batch number ``step``."""
         generator = np.random.default_rng((self._seed, step))
-        draws = generator.random(self._size) * self._cumulative[-1]
-        pairs = np.minimum(np.searchsorted(self._cumulative, draws, side="right"), len(self._cumulative) - 1)
+        pairs = self._draw(self._shape.size, generator)
         source = self._source
-        english, english_lengths = source.english.take(source.group[pairs].astype(np.int64))
+        english_rows = source.group[pairs].astype(np.int64)
+        english, english_lengths = source.english.take(english_rows)
         other, other_lengths = source.other.take(pairs)
         ids = np.concatenate([english, other])
         lengths = np.concatenate([english_lengths, other_lengths])
-        if self._token_dropout:
-            ids, lengths = _drop_tokens(ids, lengths, self._token_dropout, generator)
+        if self._shape.token_dropout:
+            ids, lengths = _drop_tokens(ids, lengths, self._shape.token_dropout, generator)
         tokens, positions = np.unique(ids, return_inverse=True)
         offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        ignored = _same(source.group_key[pairs]) | _same(source.other_key[pairs])
-        np.fill_diagonal(ignored, False)
-        return Batch(tokens.astype(np.int64), positions.astype(np.int64), offsets, ignored)
+        return Batch(
+            tokens.astype(np.int64),
+            positions.astype(np.int64),
+            offsets,
+            pairs,
+            self._relations(pairs),
+            None if source.teacher is None else source.teacher[english_rows].astype(np.float32),
+        )
+
+    def _relations(self, pairs: NDArray[np.int64]) -> NDArray[np.int8]:
+        group = self._source.group_key[pairs]
+        keys = PairKeys(source=group, target=self._source.other_key[pairs], group=group)
+        return relation_matrix(keys, keys, positives=self._shape.positives)
 
 
-def _same(keys: NDArray[np.int64]) -> NDArray[np.bool_]:
-    equal: NDArray[np.bool_] = keys[:, None] == keys[None, :]
-    return equal
+def _chosen_draws(source: PairSource, weights: NDArray[np.float64], shape: BatchShape) -> Draws:
+    if shape.batches == "one_language":
+        return OneLanguageDraws(weights, source.language)
+    if shape.translations > 1:
+        return GroupDraws(weights, source.group_key, shape.translations)
+    return PairDraws(weights)
 
 
 def _drop_tokens(

@@ -49,6 +49,11 @@ class StaticTable:
             torch.from_numpy(positions), rows, torch.from_numpy(offsets), mode="mean"
         )
 
+    def finite(self) -> bool:
+        """Return whether the gradients of the last batch are all numbers."""
+        gradients = [leaf.grad for leaf in self._leaves.values()]
+        return all(gradient is None or bool(gradient.isfinite().all()) for gradient in gradients)
+
     @torch.no_grad()
     def update(self, step: int, learning_rate: float) -> None:
         """Apply Adam to the rows of the last ``embed``; ``step`` counts from 1."""

@@ -4,6 +4,8 @@ A run folder is the model folder plus ``run/``:
 
     run/recipe.json     the recipe as read, checked on resume
     run/data.json       counts of pairs, languages, tokens and cut texts, checked on resume
+    run/teacher.npy     the teacher's vectors of the English sentences, where a loss needs them;
+                        teacher.json says whose they are
     run/tokenizer.json
     run/metrics.jsonl   one line per log, evaluation and checkpoint
     run/checkpoint.pt   everything needed to go on, replaced atomically
@@ -13,11 +15,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import queue
 import shutil
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,16 +27,20 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
+from embedsvc.encoder import Encoder
 from embedsvc.errors import EmbedsvcError, InvalidInputError
 from embedsvc.textfiles import atomic_write, write_json
-from training.config import Recipe, ScheduleConfig
+from training.config import Recipe
 from training.data import TextPairs, TokenBags, pair_files, read_pairs, text_keys, tokenize
 from training.held_out import HeldOut, ranking_accuracy, split_held_out
-from training.losses import translation_ranking
-from training.sampling import Batch, BatchSampler, PairSource, pair_weights
+from training.learner import Learner, learning_rate
+from training.objective import Objective
+from training.prefetch import prefetched
+from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
 from training.static_export import write_static_folder
 from training.static_model import StaticTable
 from training.stop_request import StopRequest
+from training.teacher import Teacher, open_teacher, teach
 from training.tokenizer import train_tokenizer
 
 
@@ -68,6 +71,9 @@ def _train(recipe: Recipe, out: Path, run: Path, data_folder: Path, progress: bo
         raise InvalidInputError(
             f"schedule.batch = {recipe.schedule.batch} is more than the {len(pairs.other)} pairs of the data"
         )
+    encoder = None
+    if recipe.teacher is not None:
+        encoder = open_teacher(recipe.teacher, dimension=recipe.model.dimension)
     run.mkdir(parents=True, exist_ok=True)
     _keep("another recipe", recipe.model_dump(), run / "recipe.json")
     characters = np.fromiter(map(len, pairs.english), np.int64, len(pairs.english))[pairs.group]
@@ -80,19 +86,20 @@ def _train(recipe: Recipe, out: Path, run: Path, data_folder: Path, progress: bo
         tokenizer, pairs.other, max_tokens=recipe.data.max_tokens, label="translations", progress=progress
     )
     _keep("other data", _data_report(pairs, english, other, english_cut + other_cut), run / "data.json")
+    teacher = _taught(recipe, encoder, pairs.english, run, progress)
 
     source = PairSource(
-        english, other, pairs.group, text_keys(pairs.english)[pairs.group], text_keys(pairs.other)
+        english,
+        other,
+        pairs.group,
+        text_keys(pairs.english)[pairs.group],
+        text_keys(pairs.other),
+        pairs.language,
+        None if teacher is None else teacher.vectors,
     )
     held_out = split_held_out(source, groups=recipe.data.held_out_groups, seed=recipe.seed)
     weights[held_out.excluded] = 0.0
-    sampler = BatchSampler(
-        source,
-        weights,
-        size=recipe.schedule.batch,
-        seed=recipe.seed,
-        token_dropout=recipe.sampling.token_dropout,
-    )
+    sampler = BatchSampler(source, weights, _batch_shape(recipe), seed=recipe.seed)
     vocabulary = tokenizer.get_vocab_size()
     model = StaticTable(
         vocabulary,
@@ -100,8 +107,8 @@ def _train(recipe: Recipe, out: Path, run: Path, data_folder: Path, progress: bo
         seed=recipe.seed,
         token_share=_token_share(english, other, vocabulary),
     )
-    first = _restore(model, run / "checkpoint.pt")
-    _loop(recipe, model, sampler, held_out, first, run, progress)
+    learner = Learner(recipe, model, _objective(recipe, teacher))
+    _loop(learner, sampler, held_out, run, progress)
     write_static_folder(
         out,
         model.folded(),
@@ -111,113 +118,65 @@ def _train(recipe: Recipe, out: Path, run: Path, data_folder: Path, progress: bo
     return out
 
 
-def _loop(
-    recipe: Recipe,
-    model: StaticTable,
-    sampler: BatchSampler,
-    held_out: HeldOut,
-    first: int,
-    run: Path,
-    progress: bool,
-) -> None:
-    schedule = recipe.schedule
+def _loop(learner: Learner, sampler: BatchSampler, held_out: HeldOut, run: Path, progress: bool) -> None:
+    schedule = learner.recipe.schedule
+    first = learner.restore(run / "checkpoint.pt")
     log = _MetricsLog(run / "metrics.jsonl")
     bar = tqdm(total=schedule.steps, initial=first, desc="train", unit="step", disable=not progress)
-    losses: list[float] = []
+    losses: list[dict[str, float]] = []
     with StopRequest() as stopped:
-        for step, batch in _prefetched(sampler, first, schedule.steps):
-            loss = _step(recipe, model, batch, step)
-            if not np.isfinite(loss):
-                raise EmbedsvcError(
-                    f"the loss of batch {step} is {loss}; stopped. The checkpoint before it is in {run}; "
-                    "a lower learning_rate usually helps"
-                )
-            losses.append(loss)
+        for step, batch in prefetched(sampler, first, schedule.steps):
+            losses.append(learner.learn(batch, step))
             bar.update()
             done = step + 1
             if done % schedule.log_every == 0:
-                mean = float(np.mean(losses))
-                bar.set_postfix(loss=f"{mean:.3f}", refresh=False)
-                log.write(step=done, loss=mean, learning_rate=_learning_rate(schedule, step))
+                means = {name: float(np.mean([one[name] for one in losses])) for name in losses[0]}
+                bar.set_postfix(loss=f"{means['loss']:.3f}", refresh=False)
+                log.write(step=done, **means, learning_rate=learning_rate(schedule, step))
                 losses.clear()
             if done % schedule.evaluate_every == 0 or done == schedule.steps:
-                accuracy = ranking_accuracy(model.folded(), held_out)
+                accuracy = ranking_accuracy(learner.model.folded(), held_out)
                 log.write(step=done, held_out_accuracy=accuracy)
                 bar.write(f"step {done}: held-out ranking accuracy {accuracy:.4f}")
             if done % schedule.checkpoint_every == 0 or done == schedule.steps or stopped.asked:
-                _checkpoint(model, done, run / "checkpoint.pt")
+                learner.checkpoint(done, run / "checkpoint.pt")
             if stopped.asked and done < schedule.steps:
                 bar.close()
                 raise EmbedsvcError(f"stopped at step {done} of {schedule.steps}; the same command goes on")
     bar.close()
 
 
-def _step(recipe: Recipe, model: StaticTable, batch: Batch, step: int) -> float:
-    """Return the loss of one batch after learning from it."""
-    try:
-        loss = _loss(recipe, model, batch, step)
-        loss.backward()  # type: ignore[no-untyped-call]
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise
-        size = recipe.schedule.batch
-        raise EmbedsvcError(
-            f"schedule.batch = {size} needs more memory than there is ({size**2 * 4 / 1e9:.1f} GB for each "
-            "matrix of scores); use a smaller batch"
-        ) from error
-    model.update(step + 1, _learning_rate(recipe.schedule, step))
-    return loss.item()
-
-
-def _loss(recipe: Recipe, model: StaticTable, batch: Batch, step: int) -> torch.Tensor:
-    size = recipe.schedule.batch
-    vectors = model.embed(batch.tokens, batch.positions, batch.offsets)
-    return translation_ranking(
-        vectors[:size],
-        vectors[size:],
-        torch.from_numpy(batch.ignored),
-        scale=recipe.loss.scale,
-        margin=recipe.loss.margin,
-        prefixes=_prefixes(recipe, step),
+def _batch_shape(recipe: Recipe) -> BatchShape:
+    sampling = recipe.sampling
+    return BatchShape(
+        recipe.schedule.batch,
+        sampling.token_dropout,
+        sampling.batches,
+        sampling.translations,
+        sampling.positives,
     )
 
 
-def _prefixes(recipe: Recipe, step: int) -> list[int]:
-    """The full dimension and, in turn, one Matryoshka prefix: as Arctic-Embed 2.0, half the cost of all."""
-    sizes = sorted(recipe.model.matryoshka, reverse=True)
-    return [recipe.model.dimension, *([sizes[step % len(sizes)]] if sizes else [])]
+def _taught(
+    recipe: Recipe, encoder: Encoder | None, english: list[str], run: Path, progress: bool
+) -> Teacher | None:
+    if recipe.teacher is None or encoder is None:
+        return None
+    _keep("another teacher", {"fingerprint": encoder.fingerprint}, run / "teacher.json")
+    return teach(
+        encoder,
+        recipe.teacher,
+        english,
+        run / "teacher.npy",
+        dimension=recipe.model.dimension,
+        progress=progress,
+    )
 
 
-def _learning_rate(schedule: ScheduleConfig, step: int) -> float:
-    """Linear warm-up, then linear decay to nothing."""
-    warm = min(1.0, (step + 1) / max(schedule.warmup_steps, 1))
-    left = (schedule.steps - step) / max(schedule.steps - schedule.warmup_steps, 1)
-    return schedule.learning_rate * min(warm, left)
-
-
-def _prefetched(sampler: BatchSampler, first: int, last: int) -> Iterator[tuple[int, Batch]]:
-    """Yield (step, batch), drawn a little ahead in another thread."""
-    ready: queue.Queue[tuple[int, Batch] | BaseException] = queue.Queue(maxsize=4)
-    stop = threading.Event()
-
-    def draw() -> None:
-        try:
-            for step in range(first, last):
-                if stop.is_set():
-                    return
-                ready.put((step, sampler.batch(step)))
-        except BaseException as error:
-            ready.put(error)
-
-    threading.Thread(target=draw, daemon=True).start()
-    try:
-        for _ in range(first, last):
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
+def _objective(recipe: Recipe, teacher: Teacher | None) -> Objective:
+    learnt = teacher is not None and teacher.learnt_projection
+    projection = (recipe.model.dimension, teacher.dimension) if teacher is not None and learnt else None
+    return Objective(recipe.objective, projection=projection, seed=recipe.seed)
 
 
 def _tokenizer(recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64], path: Path) -> Tokenizer:
@@ -242,20 +201,6 @@ def _token_share(english: TokenBags, other: TokenBags, vocabulary: int) -> NDArr
     count = np.bincount(english.ids, minlength=vocabulary) + np.bincount(other.ids, minlength=vocabulary)
     share: NDArray[np.float64] = count / count.sum()
     return share
-
-
-def _checkpoint(model: StaticTable, step: int, path: Path) -> None:
-    with atomic_write(path) as file:
-        torch.save({"step": step, "model": model.state()}, file)
-
-
-def _restore(model: StaticTable, path: Path) -> int:
-    """Load the checkpoint, if there is one; return the first step still to do."""
-    if not path.exists():
-        return 0
-    state = torch.load(path, weights_only=True)
-    model.restore(state["model"])
-    return int(state["step"])
 
 
 def _keep(what: str, value: dict[str, Any], path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from embedsvc.errors import InvalidInputError, NotFoundError
 from training.config import SamplingConfig
 from training.data import TokenBags, pair_files, read_pairs, text_keys
-from training.sampling import BatchSampler, PairSource, pair_weights
+from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
 from training.tokenizer import train_tokenizer
 
 
@@ -90,11 +90,12 @@ def source() -> PairSource:
         group=np.array([0, 0, 1, 1], np.int32),
         group_key=np.array([10, 10, 11, 11]),
         other_key=np.array([20, 21, 22, 20]),
+        language=np.array([0, 1, 0, 1], np.int16),
     )
 
 
 def test_a_batch_holds_both_sides_and_masks_other_translations() -> None:
-    batch = BatchSampler(source(), np.ones(4), size=64, seed=5, token_dropout=0.0).batch(0)
+    batch = BatchSampler(source(), np.ones(4), BatchShape(64), seed=5).batch(0)
     texts = [batch.tokens[bag].tolist() for bag in np.split(batch.positions, batch.offsets[1:])]
     pair = {(4,): (0, 10, 20), (5, 6): (0, 10, 21), (7,): (1, 11, 22), (8, 9): (1, 11, 20)}
     english = {0: [1, 2], 1: [3]}
@@ -102,12 +103,13 @@ def test_a_batch_holds_both_sides_and_masks_other_translations() -> None:
     assert [english[group] for group, _, _ in drawn] == texts[:64]
     for i, (_, group, other) in enumerate(drawn):
         for j, (_, group_j, other_j) in enumerate(drawn):
-            assert batch.ignored[i, j] == (i != j and (group == group_j or other == other_j))
+            left_out = i != j and (group == group_j or other == other_j)
+            assert batch.relations[i, j] == (1 if i == j else 0 if left_out else -1)
 
 
 def test_a_batch_depends_on_seed_and_step_only() -> None:
     def draw(seed: int, step: int) -> list[int]:
-        sampler = BatchSampler(source(), np.ones(4), size=16, seed=seed, token_dropout=0.3)
+        sampler = BatchSampler(source(), np.ones(4), BatchShape(16, token_dropout=0.3), seed=seed)
         sampler.batch(99)
         return sampler.batch(step).positions.tolist()
 
@@ -117,19 +119,71 @@ def test_a_batch_depends_on_seed_and_step_only() -> None:
 
 
 def test_pairs_are_drawn_by_weight_and_never_with_weight_zero() -> None:
-    batch = BatchSampler(
-        source(), np.array([0.0, 3.0, 1.0, 0.0]), size=4000, seed=1, token_dropout=0.0
-    ).batch(0)
+    batch = BatchSampler(source(), np.array([0.0, 3.0, 1.0, 0.0]), BatchShape(4000), seed=1).batch(0)
     lengths = np.diff([*batch.offsets, len(batch.positions)])[4000:]
     assert 2850 < (lengths == 2).sum() < 3150
     assert set(batch.tokens.tolist()) == {1, 2, 3, 5, 6, 7}
 
 
+def three_languages() -> PairSource:
+    """Ten sentences, each in languages 0, 1 and 2: pair ``3 * sentence + language``."""
+    pairs, texts = np.arange(30), bags(*[[row] for row in range(30)])
+    group = pairs // 3
+    return PairSource(texts, texts, group.astype(np.int32), group, 100 + pairs, (pairs % 3).astype(np.int16))
+
+
+def test_batches_of_one_language_draw_languages_and_pairs_by_weight() -> None:
+    weights = np.tile([0.0, 3.0, 1.0], 10)
+    weights[1] = 9.0
+    sampler = BatchSampler(three_languages(), weights, BatchShape(64, batches="one_language"), seed=1)
+    drawn = [sampler.batch(step).pairs for step in range(400)]
+    languages = [set((pairs % 3).tolist()) for pairs in drawn]
+    assert all(len(one) == 1 for one in languages)
+    assert sum(one == {1} for one in languages) / 400 == pytest.approx(36 / 46, abs=0.05)
+    first = np.concatenate([pairs for pairs in drawn if pairs[0] % 3 == 1])
+    assert (first == 1).mean() == pytest.approx(9 / 36, abs=0.02)
+
+
+def test_translation_groups_come_together_and_are_positives_of_each_other() -> None:
+    weights = np.tile([4.0, 1.0, 1.0], 10)
+    weights[:3] = [1.0, 0.0, 1.0]
+    shape = BatchShape(33, translations=2, positives="group")
+    batches = [BatchSampler(three_languages(), weights, shape, seed=1).batch(step) for step in range(200)]
+    for batch in batches:
+        pairs = batch.pairs
+        assert len(pairs) == 33
+        assert 1 not in pairs, "weight zero"
+        assert (pairs[0:32:2] // 3 == pairs[1:32:2] // 3).all()
+        assert (pairs[0:32:2] != pairs[1:32:2]).all()
+        same = pairs[:, None] // 3 == pairs[None, :] // 3
+        again = (pairs[:, None] == pairs[None, :]) & ~np.eye(33, dtype=bool)
+        assert batch.relations.tolist() == np.where(again, 0, np.where(same, 1, -1)).tolist()
+    first, second = (np.concatenate([batch.pairs[at:32:2] for batch in batches]) for at in (0, 1))
+    beside_language_1 = second[(first % 3 == 1)]
+    assert (beside_language_1 % 3 == 0).mean() == pytest.approx(4 / 5, abs=0.05)
+
+
+def test_languages_are_drawn_by_their_size_to_the_exponent() -> None:
+    language = np.repeat([0, 1], [900, 100]).astype(np.int16)
+    config = SamplingConfig(language_exponent=0.5)
+    weights = pair_weights(language, np.full(1000, 30), config)
+    texts = bags(*[[row] for row in range(1000)])
+    rows = np.arange(1000)
+    pairs = PairSource(texts, texts, rows.astype(np.int32), rows, rows, language)
+    sampler = BatchSampler(pairs, weights, BatchShape(100), seed=1)
+    drawn = np.concatenate([sampler.batch(step).pairs for step in range(100)])
+    assert (drawn < 900).mean() == pytest.approx(30 / (30 + 10), abs=0.02)
+
+
 def test_a_text_that_would_lose_every_token_keeps_its_first() -> None:
     pairs = PairSource(
-        bags([1, 2], [], [3]), bags([4, 5], [], [6]), np.arange(3, dtype=np.int32), np.arange(3), np.arange(3)
+        bags([1, 2], [], [3]),
+        bags([4, 5], [], [6]),
+        np.arange(3, dtype=np.int32),
+        *[np.arange(3)] * 2,
+        np.zeros(3, np.int16),
     )
-    batch = BatchSampler(pairs, np.ones(3), size=300, seed=1, token_dropout=0.97).batch(0)
+    batch = BatchSampler(pairs, np.ones(3), BatchShape(300, token_dropout=0.97), seed=1).batch(0)
     texts = [tuple(batch.tokens[bag]) for bag in np.split(batch.positions, batch.offsets[1:])]
     assert {(1,), (), (3,)} <= set(texts[:300]) <= {(1,), (2,), (1, 2), (), (3,)}
     assert {(4,), (), (6,)} <= set(texts[300:]) <= {(4,), (5,), (4, 5), (), (6,)}
@@ -137,9 +191,13 @@ def test_a_text_that_would_lose_every_token_keeps_its_first() -> None:
 
 def test_dropout_leaves_out_its_share_but_never_a_whole_text() -> None:
     wide = PairSource(
-        bags(list(range(100))), bags([7], [8]), np.zeros(2, np.int32), np.zeros(2, np.int64), np.arange(2)
+        bags(list(range(100))),
+        bags([7], [8]),
+        *[np.zeros(2, np.int32)] * 2,
+        np.arange(2),
+        np.zeros(2, np.int16),
     )
-    batch = BatchSampler(wide, np.ones(2), size=500, seed=1, token_dropout=0.25).batch(3)
+    batch = BatchSampler(wide, np.ones(2), BatchShape(500, token_dropout=0.25), seed=1).batch(3)
     lengths = np.diff([*batch.offsets, len(batch.positions)])
     assert abs(lengths[:500].mean() - 75) < 1
     assert (lengths[500:] == 1).all()

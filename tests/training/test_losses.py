@@ -1,74 +1,169 @@
-"""Translation ranking against values computed by hand and a plain double loop."""
+"""Losses against values computed by hand and plain double loops."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch", reason="training tests need the [train] extra")
 
-from training.losses import translation_ranking  # noqa: E402
+from training.loss_config import (  # noqa: E402
+    DistillationConfig,
+    KoLeoConfig,
+    TeacherRankingConfig,
+    TranslationRankingConfig,
+)
+from training.losses import LOSSES, EmbeddedPairs  # noqa: E402
+from training.objective import Objective  # noqa: E402
+from training.relations import IGNORED, POSITIVE, PairKeys, relation_matrix  # noqa: E402
+
+BOTH_WAYS = TranslationRankingConfig(scale=20, margin=0.3)
 
 
 def unit(*degrees: float) -> "torch.Tensor":
     return torch.tensor([[math.cos(math.radians(d)), math.sin(math.radians(d))] for d in degrees])
 
 
-def nothing_ignored(n: int) -> "torch.Tensor":
-    return torch.zeros(n, n, dtype=torch.bool)
+def related(n: int, **changes: list[tuple[int, int]]) -> "torch.Tensor":
+    relations = 2 * torch.eye(n, dtype=torch.int8) - 1
+    for row, column in changes.get("ignored", []):
+        relations[row, column] = IGNORED
+    for row, column in changes.get("positive", []):
+        relations[row, column] = POSITIVE
+    return relations
+
+
+def ranked(pairs: EmbeddedPairs, config: TranslationRankingConfig = BOTH_WAYS) -> float:
+    return LOSSES["translation_ranking"](pairs, config).item()
 
 
 def test_two_pairs_give_the_value_computed_by_hand() -> None:
     # cos = [[1, 0], [0, 1]]; scale 2, margin 0.5: every row is softmax([2 * 0.5, 0]) at the gold column.
-    loss = translation_ranking(unit(0, 90), unit(0, 90), nothing_ignored(2), scale=2.0, margin=0.5)
-    assert loss.item() == pytest.approx(math.log(1 + math.exp(-1.0)), abs=1e-6)
+    config = TranslationRankingConfig(scale=2, margin=0.5)
+    loss = ranked(EmbeddedPairs(unit(0, 90), unit(0, 90), related(2)), config)
+    assert loss == pytest.approx(math.log(1 + math.exp(-1.0)), abs=1e-6)
 
 
 def test_vectors_need_not_be_unit() -> None:
-    scaled = translation_ranking(unit(0, 90) * 7, unit(3, 80) * 0.1, nothing_ignored(2), scale=20, margin=0.3)
-    plain = translation_ranking(unit(0, 90), unit(3, 80), nothing_ignored(2), scale=20, margin=0.3)
-    assert scaled.item() == pytest.approx(plain.item(), abs=1e-5)
+    pairs = EmbeddedPairs(unit(0, 90), unit(3, 80), related(2))
+    scaled = replace(pairs, source=pairs.source * 7, target=pairs.target * 0.1)
+    assert ranked(scaled) == pytest.approx(ranked(pairs), abs=1e-5)
 
 
-def test_the_margin_makes_the_same_vectors_cost_more() -> None:
-    without = translation_ranking(unit(0, 50), unit(10, 70), nothing_ignored(2), scale=20, margin=0.0)
-    with_margin = translation_ranking(unit(0, 50), unit(10, 70), nothing_ignored(2), scale=20, margin=0.3)
-    assert with_margin > without + 0.5
+def test_the_margin_grows_over_its_first_steps() -> None:
+    config = TranslationRankingConfig(scale=20, margin=0.3, margin_warmup_steps=10)
+    pairs = EmbeddedPairs(unit(0, 50), unit(10, 70), related(2))
+    losses = [ranked(replace(pairs, step=step), config) for step in (0, 5, 10, 99)]
+    without = ranked(pairs, TranslationRankingConfig(scale=20, margin=0))
+    assert losses[0] == pytest.approx(without)
+    assert losses[0] + 0.1 < losses[1] < losses[2] - 0.1
+    assert losses[2] == losses[3] == pytest.approx(ranked(pairs))
 
 
-def test_a_masked_translation_is_no_negative() -> None:
+def test_translations_of_one_sentence_are_no_negatives() -> None:
     x, y = unit(0, 0, 90), unit(0, 0, 90)  # rows 0 and 1 are the same sentence
-    ignored = nothing_ignored(3)
-    ignored[0, 1] = ignored[1, 0] = True
-    masked = translation_ranking(x, y, ignored, scale=20, margin=0.3).item()
-    plain = translation_ranking(x, y, nothing_ignored(3), scale=20, margin=0.3).item()
-    assert masked < 0.01 < 1 < plain
+    left_out = ranked(EmbeddedPairs(x, y, related(3, ignored=[(0, 1), (1, 0)])))
+    positive = ranked(EmbeddedPairs(x, y, related(3, positive=[(0, 1), (1, 0)])))
+    negative = ranked(EmbeddedPairs(x, y, related(3)))
+    assert positive == pytest.approx(left_out)
+    assert left_out < 0.01 < 1 < negative
 
 
-def test_it_equals_a_double_loop_on_random_vectors() -> None:
+@pytest.mark.parametrize("directions", ["both", "from_english", "to_english"])
+def test_ranking_equals_a_double_loop_with_several_positives(directions: str) -> None:
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(6, 8)), generator.normal(size=(6, 8))
-    ignored = generator.random((6, 6)) < 0.2
-    np.fill_diagonal(ignored, False)
-    expected = np.mean([brute_force(x[:, :d], y[:, :d], ignored, 15.0, 0.2) for d in (8, 4)])
-    loss = translation_ranking(
-        torch.from_numpy(x),
-        torch.from_numpy(y),
-        torch.from_numpy(ignored),
-        scale=15,
-        margin=0.2,
-        prefixes=[8, 4],
+    relations = generator.choice([-1, -1, 0, 1], size=(6, 6)).astype(np.int8)
+    relations[3, :] = -1  # a text without a positive does not count
+    config = TranslationRankingConfig.model_validate({"scale": 15, "margin": 0.2, "directions": directions})
+
+    def expected(size: int) -> float:
+        forward = by_loop(x[:, :size], y[:, :size], relations, config)
+        backward = by_loop(y[:, :size], x[:, :size], relations.T, config)
+        return {"from_english": forward, "to_english": backward}.get(directions, (forward + backward) / 2)
+
+    pairs = EmbeddedPairs(torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(relations))
+    total, parts = Objective([config.model_copy(update={"weight": 3.0})])(pairs, [8, 4])
+    assert parts["translation_ranking"].item() == pytest.approx((expected(8) + expected(4)) / 2, abs=1e-9)
+    assert total.item() == pytest.approx(3 * parts["translation_ranking"].item())
+
+
+def by_loop(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    relations: NDArray[np.int8],
+    config: TranslationRankingConfig | TeacherRankingConfig,
+) -> float:
+    losses = []
+    for one, related_to in zip(x, relations, strict=True):
+        cosine = y @ one / np.linalg.norm(y, axis=1) / np.linalg.norm(one)
+        negatives = sum(math.exp(config.scale * c) for c in cosine[related_to == -1])
+        gold = [math.exp(config.scale * (c - config.margin)) for c in cosine[related_to == 1]]
+        if gold:
+            losses.append(np.mean([-math.log(g / (g + negatives)) for g in gold]))
+    return float(np.mean(losses))
+
+
+def test_a_batch_of_one_sentence_has_nothing_to_learn_from() -> None:
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    relations = torch.ones(3, 3, dtype=torch.int8)
+    pairs = EmbeddedPairs(x, x.detach() + 1, relations)
+    for loss in (BOTH_WAYS, KoLeoConfig(kind="koleo")):
+        value = LOSSES[loss.kind](pairs, loss)
+        (gradient,) = torch.autograd.grad(value, x)
+        assert value.item() == 0
+        assert not gradient.any()
+
+
+def test_teacher_ranking_ranks_the_teachers_vectors_for_both_sides() -> None:
+    generator = np.random.default_rng(1)
+    x, y, into = (generator.normal(size=shape) for shape in ((5, 4), (5, 4), (4, 7)))
+    teacher, relations = generator.normal(size=(5, 7)), related(5, ignored=[(0, 3)]).numpy()
+    config = TeacherRankingConfig(kind="teacher_ranking", scale=10, margin=0.1)
+    expected = by_loop(x @ into, teacher, relations, config) + by_loop(y @ into, teacher, relations.T, config)
+    tensors = [torch.from_numpy(array) for array in (x, y, relations)]
+    pairs = EmbeddedPairs(*tensors, teacher=torch.from_numpy(teacher), into_teacher=torch.from_numpy(into))
+    assert LOSSES["teacher_ranking"](pairs, config).item() == pytest.approx(expected / 2, abs=1e-9)
+
+
+def test_the_squared_distance_of_unit_vectors_does_not_shrink_with_their_dimension() -> None:
+    mse = DistillationConfig(kind="distillation", distance="mse")
+    for dimension in (2, 512):
+        axes = torch.eye(dimension)[:2]
+        opposite = EmbeddedPairs(axes, axes, related(2), teacher=axes.flip(0))
+        assert LOSSES["distillation"](opposite, mse).item() == pytest.approx(2.0)
+        both = LOSSES["distillation"](
+            replace(opposite, target=axes.flip(0)), DistillationConfig(kind="distillation")
+        )
+        assert both.item() == pytest.approx(0.5)  # cosine: one side at right angles, the other there
+
+
+def test_koleo_is_the_log_distance_to_the_nearest_other_meaning() -> None:
+    x, y = unit(0, 10, 100), unit(0, 60, 180)
+    relations = related(3, ignored=[(0, 1), (1, 0)])
+
+    def chord(degrees: float) -> float:
+        return math.log(2 * math.sin(math.radians(degrees / 2)) + 1e-4)
+
+    expected = -(chord(100) + 2 * chord(90)) / 3 - (chord(180) + 2 * chord(120)) / 3
+    loss = LOSSES["koleo"](EmbeddedPairs(x * 3, y, relations), KoLeoConfig(kind="koleo"))
+    assert loss.item() == pytest.approx(expected / 2, abs=1e-5)
+
+
+def test_relations_follow_groups_and_texts() -> None:
+    keys = PairKeys(
+        source=np.array([1, 1, 2, 3]), target=np.array([11, 12, 11, 1]), group=np.array([1, 1, 2, 3])
     )
-    assert loss.item() == pytest.approx(expected, abs=1e-9)
-
-
-def brute_force(x: np.ndarray, y: np.ndarray, ignored: np.ndarray, scale: float, margin: float) -> float:
-    n = len(x)
-    cos = np.array([[a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in y] for a in x])
-    total = 0.0
-    for i in range(n):
-        gold = math.exp(scale * (cos[i, i] - margin))
-        row = sum(math.exp(scale * cos[i, j]) for j in range(n) if j != i and not ignored[i, j])
-        column = sum(math.exp(scale * cos[j, i]) for j in range(n) if j != i and not ignored[j, i])
-        total -= math.log(gold / (gold + row)) + math.log(gold / (gold + column))
-    return total / (2 * n)
+    expected = np.array(
+        [
+            [1, 1, 0, 0],  # another translation; the same translation of another sentence; the text itself
+            [1, 1, -1, 0],
+            [0, -1, 1, -1],
+            [-1, -1, -1, 1],
+        ]
+    )
+    assert relation_matrix(keys, keys, positives="group").tolist() == expected.tolist()
+    own = np.where(expected - np.eye(4) == 1, 0, expected)
+    assert relation_matrix(keys, keys).tolist() == own.tolist()

@@ -77,14 +77,14 @@ def test_a_killed_run_goes_on_to_the_same_bytes(data: Path, trained: Path, tmp_p
 _RUN = """
 import os, signal, sys
 from pathlib import Path
-from training import trainer
 from training.config import read_recipe
+from training.learner import Learner
 from training.trainer import train
-save = trainer._checkpoint
+save = Learner.checkpoint
 def save_and_die(*arguments):
     save(*arguments)
     os.kill(os.getpid(), signal.SIGKILL)
-trainer._checkpoint = save_and_die
+Learner.checkpoint = save_and_die
 train(read_recipe(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), progress=False)
 """
 
@@ -174,11 +174,41 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(data: 
         ("\nlog_evry = 3\n", r"unknown key 'schedule\.log_evry'; did you mean 'log_every'\?"),
         ("\nevaluate_evry = 3\n[colour]\n", "unknown key 'colour'"),
         ("\nlog_every = 1\n", "not valid TOML"),
+        ("[[losses]]\nkind = 'koleo'\n", r"one \[loss\] or several \[\[losses\]\], not both"),
+        ("[teacher]\nmodel = 'x'\n", "a teacher is given, but no loss learns from it"),
     ],
 )
 def test_a_wrong_recipe_names_the_key(tmp_path: Path, extra: str, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         read_recipe(write_recipe(tmp_path / "recipe.toml", extra=extra))
+
+
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        (
+            "kind = 'destillation'",
+            r"losses\.0\.kind = 'destillation' is unknown; did you mean 'distillation'",
+        ),
+        ("kind = 'cosine'", r"kind = 'cosine' is unknown; known: translation_ranking, .*koleo"),
+        ("weight = 2", r"key 'losses\.0\.kind' is missing"),
+        ("kind = 'koleo'\nwieght = 2", r"unknown key 'losses\.0\.wieght'; did you mean 'weight'"),
+        ("kind = 'distillation'", r"'distillation' needs a teacher: \[teacher\] .* or --teacher"),
+        ("kind = 'koleo'\n[[losses]]\nkind = 'koleo'", "koleo, koleo: each kind once"),
+    ],
+)
+def test_a_wrong_loss_is_named(tmp_path: Path, losses: str, message: str) -> None:
+    path = write_recipe(tmp_path / "recipe.toml")
+    text = path.read_text().replace("[loss]\nscale = 20.0\nmargin = 0.3\n", "")
+    path.write_text(text + "[[losses]]\n" + losses + "\n")
+    with pytest.raises(InvalidInputError, match=message):
+        read_recipe(path)
+
+
+def test_the_recipes_that_ship_are_valid() -> None:
+    recipes = {path.stem: read_recipe(path) for path in Path("training/recipes").glob("*.toml")}
+    assert [loss.kind for loss in recipes["bundled"].objective] == ["translation_ranking"]
+    assert [loss.weight for loss in recipes["distilled"].objective] == [1.0, 1.0, 5.0]
 
 
 def test_a_value_out_of_range_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,26 @@
-"""Losses, one file each; every loss is a plain function of embeddings."""
+"""Losses, one file each and one line in `LOSSES`; every loss is a plain function of embedded pairs."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from training.losses.alignment import alignment
+from training.losses.distillation import distillation
+from training.losses.koleo import koleo
+from training.losses.pairs import Candidates, EmbeddedPairs
+from training.losses.teacher_ranking import teacher_ranking
 from training.losses.translation_ranking import translation_ranking
 
-__all__ = ["translation_ranking"]
+# By the kind that a recipe names; the second argument is that kind's section in `training.loss_config`.
+LOSSES: dict[str, Callable[[EmbeddedPairs, Any], torch.Tensor]] = {
+    "translation_ranking": translation_ranking,
+    "teacher_ranking": teacher_ranking,
+    "distillation": distillation,
+    "alignment": alignment,
+    "koleo": koleo,
+}
+
+__all__ = ["LOSSES", "Candidates", "EmbeddedPairs", "translation_ranking"]

@@ -1,4 +1,4 @@
-"""Bidirectional translation ranking with additive margin (LaBSE, https://arxiv.org/abs/2007.01852)."""
+"""Translation ranking with additive margin (LaBSE, https://arxiv.org/abs/2007.01852), 1-to-K positives."""
 
 from __future__ import annotations
 
@@ -7,35 +7,65 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
+from training.loss_config import TranslationRankingConfig
+from training.losses.pairs import EmbeddedPairs
+from training.relations import NEGATIVE, POSITIVE
 
-def translation_ranking(
-    source: torch.Tensor,
-    target: torch.Tensor,
-    ignored: torch.Tensor,
+_AXES = {"both": (1, 0), "from_english": (1,), "to_english": (0,)}
+
+
+def translation_ranking(pairs: EmbeddedPairs, config: TranslationRankingConfig) -> torch.Tensor:
+    """Return the mean loss of ranking each text against the other side of the batch, both ways averaged.
+
+    ``-log e^(s (cos(x, y) - m)) / (e^(s (cos(x, y) - m)) + sum_n e^(s cos(x, n)))`` over the negatives n
+    of x; with several positives y the mean over them, none of which stands in another's denominator.
+    """
+    candidates = pairs.candidates
+    margin = warm(config.margin, config.margin_warmup_steps, pairs.step)
+    axes = _AXES[config.directions]
+    forward = cosines(pairs.source, candidates.target)
+    if pairs.others is None:  # one matrix is both directions
+        losses = rank_losses(forward, candidates.forward, scale=config.scale, margin=margin, axes=axes)
+        return torch.stack(losses).mean()
+    backward = cosines(pairs.target, candidates.source)
+    both = [(backward, candidates.backward), (forward, candidates.forward)]
+    losses = [rank_losses(*both[axis], scale=config.scale, margin=margin)[0] for axis in axes]
+    return torch.stack(losses).mean()
+
+
+def warm(margin: float, steps: int, step: int) -> float:
+    """Return the margin at a step: from 0 linearly up over the first steps."""
+    return margin * min(1.0, step / steps) if steps else margin
+
+
+def cosines(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return the cosine (rows of x, rows of y) of every two vectors."""
+    return functional.normalize(x, dim=1) @ functional.normalize(y, dim=1).T
+
+
+def rank_losses(
+    cosine: torch.Tensor,
+    relations: torch.Tensor,
     *,
     scale: float,
     margin: float,
-    prefixes: Sequence[int] | None = None,
-) -> torch.Tensor:
-    """Return the mean softmax ranking loss of each text against the other side of the batch.
+    axes: Sequence[int] = (1,),
+) -> list[torch.Tensor]:
+    """Return one loss per axis: 1 ranks the columns for each row, 0 the rows for each column.
 
-    For every prefix length d (Matryoshka), with unit vectors x, y of the first d dimensions:
-    ``L = -1/B sum_i log softmax_j(scale * (cos(x_i, y_j) - margin * [i = j]))`` in both directions.
-
-    source, target: (B, dim), row i of one translates row i of the other, any norm.
-    ignored: bool (B, B); True where column j is *not* a valid negative of row i because it is
-    another translation of the same sentence. The diagonal must be False.
+    Each is the mean over the texts of the mean over their positives; texts without any do not count.
+    cosine: (rows, columns). relations: int8, the same shape: 1 positive, 0 left out, -1 negative.
     """
-    sizes = prefixes or (source.shape[1],)
-    total = source.new_zeros(())
-    labels = torch.arange(len(source), device=source.device)
-    for size in sizes:
-        x = functional.normalize(source[:, :size], dim=1)
-        y = functional.normalize(target[:, :size], dim=1)
-        logits = scale * (x @ y.T)
-        logits = logits.masked_fill(ignored, float("-inf"))
-        logits = logits - torch.diag(logits.new_full((len(x),), scale * margin))
-        forward = functional.cross_entropy(logits, labels)
-        backward = functional.cross_entropy(logits.T, labels)
-        total = total + (forward + backward) / 2
-    return total / len(sizes)
+    # finite: a text without any negative has a gradient of zero, not NaN
+    never = torch.finfo(cosine.dtype).min / 2
+    negatives = (scale * cosine).masked_fill(relations != NEGATIVE, never)
+    positives = (relations == POSITIVE).nonzero(as_tuple=True)
+    gold = scale * (cosine[positives] - margin)
+    losses = []
+    for axis in axes:
+        text = positives[1 - axis]
+        behind = negatives.logsumexp(dim=axis)[text] - gold
+        each = torch.logaddexp(behind, torch.zeros_like(behind))
+        count = torch.bincount(text, minlength=cosine.shape[1 - axis])
+        losses.append((each / count[text]).sum() / (count > 0).sum())
+    return losses

@@ -1,0 +1,40 @@
+"""Negatives of all processes: each ranks its own texts against everybody's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import distributed
+from torch.distributed.nn.functional import all_gather
+
+from training.losses.pairs import Candidates, EmbeddedPairs
+from training.relations import PairKeys, Positives, relation_matrix
+
+
+def gathered(pairs: EmbeddedPairs, keys: PairKeys, *, positives: Positives = "own") -> EmbeddedPairs:
+    """Return the pairs with the texts of every process as candidates; without a process group, as they are.
+
+    The mean of every process's loss is that of one process with the whole batch, and so are the
+    gradients once they are averaged (DistributedDataParallel does it). Each process has to have a
+    batch of the same size.
+    """
+    if not distributed.is_initialized() or distributed.get_world_size() == 1:
+        return pairs
+    everyone, first = _gathered_keys(keys, pairs.source.device), distributed.get_rank() * len(keys.source)
+    forward = relation_matrix(keys, everyone, positives=positives, offset=first)
+    backward = relation_matrix(everyone, keys, positives=positives, offset=-first).T
+    others = Candidates(
+        source=torch.cat(all_gather(pairs.source)),  # type: ignore[no-untyped-call]
+        target=torch.cat(all_gather(pairs.target)),  # type: ignore[no-untyped-call]
+        forward=torch.from_numpy(forward).to(pairs.source.device),
+        backward=torch.from_numpy(backward).to(pairs.source.device),
+    )
+    return replace(pairs, others=others)
+
+
+def _gathered_keys(keys: PairKeys, device: torch.device) -> PairKeys:
+    own = torch.stack([torch.from_numpy(part) for part in (keys.source, keys.target, keys.group)]).to(device)
+    parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, own)
+    return PairKeys(*torch.cat(parts, dim=1).cpu().numpy())

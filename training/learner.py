@@ -1,0 +1,122 @@
+"""One step of learning, and what has to be saved so that a run goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from embedsvc.errors import EmbedsvcError
+from embedsvc.textfiles import atomic_write
+from training.config import Recipe, ScheduleConfig
+from training.losses import EmbeddedPairs
+from training.objective import Objective
+from training.sampling import Batch
+from training.static_model import StaticTable
+
+_NAMED_PAIRS = 5
+
+
+@dataclass(frozen=True)
+class Learner:
+    """The student and what it learns from."""
+
+    recipe: Recipe
+    model: StaticTable
+    objective: Objective
+
+    def learn(self, batch: Batch, step: int) -> dict[str, float]:
+        """Learn from one batch; return its loss, and each by its kind where there are several.
+
+        Raises EmbedsvcError, before anything is changed, when the loss or a gradient is not finite.
+        """
+        try:
+            loss, parts = self._loss(batch, step)
+            loss.backward()  # type: ignore[no-untyped-call]
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            raise self._too_large() from error
+        values = {"loss": loss.item()}
+        if len(parts) > 1:
+            values |= {f"loss.{kind}": part.item() for kind, part in parts.items()}
+        if not math.isfinite(values["loss"]):
+            raise _broken(f"the loss of batch {step} is {values['loss']}", values, batch)
+        if not self.model.finite():
+            raise _broken(f"a gradient of batch {step} is not finite", values, batch)
+        rate = learning_rate(self.recipe.schedule, step)
+        self.model.update(step + 1, rate)
+        self.objective.update(rate)
+        return values
+
+    def _loss(self, batch: Batch, step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        size = len(batch.pairs)
+        vectors = self.model.embed(batch.tokens, batch.positions, batch.offsets)
+        pairs = EmbeddedPairs(
+            vectors[:size],
+            vectors[size:],
+            torch.from_numpy(batch.relations),
+            step,
+            None if batch.teacher is None else torch.from_numpy(batch.teacher),
+            self.objective.into_teacher,
+        )
+        return self.objective(pairs, self._prefixes(step))
+
+    def _prefixes(self, step: int) -> list[int]:
+        """The full dimension and one Matryoshka prefix in turn: as Arctic-Embed 2.0, half the cost of all."""
+        model = self.recipe.model
+        sizes = sorted(model.matryoshka, reverse=True)
+        return [model.dimension, *([sizes[step % len(sizes)]] if sizes else [])]
+
+    def _too_large(self) -> EmbedsvcError:
+        size = self.recipe.schedule.batch
+        return EmbedsvcError(
+            f"schedule.batch = {size} needs more memory than there is ({size**2 * 4 / 1e9:.1f} GB for each "
+            "matrix of scores); use a smaller batch"
+        )
+
+    def checkpoint(self, done: int, path: Path) -> None:
+        """Save everything that goes on changing, in place of the checkpoint before.
+
+        Raises EmbedsvcError, and leaves that one, when a value is not finite: a step too large
+        shows in the loss of the next batch only.
+        """
+        state = {"model": self.model.state(), "objective": self.objective.state()}
+        for tensors in state.values():
+            for name, tensor in tensors.items():
+                if not tensor.isfinite().all():
+                    raise EmbedsvcError(
+                        f"{name} is no longer finite after batch {done - 1}; stopped. The checkpoint before "
+                        f"it is in {path.parent}; a lower learning_rate usually helps"
+                    )
+        with atomic_write(path) as file:
+            torch.save({"step": done, **state}, file)
+
+    def restore(self, path: Path) -> int:
+        """Load the checkpoint, if there is one; return the first step still to do."""
+        if not path.exists():
+            return 0
+        state = torch.load(path, weights_only=True)
+        self.model.restore(state["model"])
+        self.objective.restore(state.get("objective", {}))
+        return int(state["step"])
+
+
+def _broken(what: str, values: dict[str, float], batch: Batch) -> EmbedsvcError:
+    parts = ", ".join(
+        f"{name.partition('.')[2]} {value:.4g}" for name, value in values.items() if "." in name
+    )
+    first = ", ".join(map(str, batch.pairs[:_NAMED_PAIRS].tolist()))
+    return EmbedsvcError(
+        f"{what}{f' ({parts})' if parts else ''}; stopped before it was learnt from. Its pairs: {first}, … "
+        "of the data. The last checkpoint is kept; a lower learning_rate usually helps"
+    )
+
+
+def learning_rate(schedule: ScheduleConfig, step: int) -> float:
+    """Linear warm-up, then linear decay to nothing."""
+    warm = min(1.0, (step + 1) / max(schedule.warmup_steps, 1))
+    left = (schedule.steps - step) / max(schedule.steps - schedule.warmup_steps, 1)
+    return schedule.learning_rate * min(warm, left)

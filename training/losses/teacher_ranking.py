@@ -1,0 +1,24 @@
+"""Rank the teacher's English vectors for each text of a pair: contrast and distillation in one."""
+
+from __future__ import annotations
+
+import torch
+
+from training.loss_config import TeacherRankingConfig
+from training.losses.pairs import EmbeddedPairs
+from training.losses.translation_ranking import cosines, rank_losses, warm
+
+
+def teacher_ranking(pairs: EmbeddedPairs, config: TeacherRankingConfig) -> torch.Tensor:
+    """Return the ranking loss of both sides against the teacher's vectors of the batch's English texts.
+
+    The vectors ranked are fixed, so the student moves into the teacher's space and the two sides of a
+    pair meet there. English texts relate to each other as their translations do.
+    """
+    margin = warm(config.margin, config.margin_warmup_steps, pairs.step)
+    sides = ((pairs.source, pairs.relations), (pairs.target, pairs.relations.T))
+    losses = []
+    for side, related in sides:
+        cosine = cosines(pairs.in_teacher_space(side), pairs.taught)
+        losses += rank_losses(cosine, related, scale=config.scale, margin=margin)
+    return torch.stack(losses).mean()
