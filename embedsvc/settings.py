@@ -150,7 +150,7 @@ class Settings(BaseSettings):
         description="HOST:PORT of the Ray cluster for jobs with engine ray; none: jobs compute here only.",
     )
     job_niceness: int = Field(
-        19,
+        10,
         ge=0,
         le=19,
         description="How far jobs stand behind requests: 19 runs them only on idle processors, 0 as equals.",

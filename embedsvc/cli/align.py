@@ -95,11 +95,12 @@ def align(
     from embedsvc.errors import InvalidInputError
     from embedsvc.mining.alignment.align import AlignOptions, align_sentences
     from embedsvc.mining.alignment.document import read_document
-    from embedsvc.mining.alignment.files import read_beads, write_beads
+    from embedsvc.mining.alignment.files import check_beads_output, read_beads, write_beads
 
     refuse_overwriting(out, source, target, *([gold] if gold else []))
     right = read_beads(gold) if gold else None
     documents = read_document(source, split, src_lang), read_document(target, split, tgt_lang)
+    check_beads_output(out, documents, (source, target), format=format)
     encoder = load_encoder(model, runtime=runtime, precision=precision, device=device)
     try:
         beads = align_sentences(

@@ -123,8 +123,8 @@ def _without_paths(message: str, spec: JobSpec) -> str:
     """Return a message that calls files by the names that the client gave them."""
     for path in chain.from_iterable(spec.request.inputs.values()):
         whole = Path(spec.folder) / path
-        message = message.replace(str(whole), whole.name)
-    return message.replace(f"{spec.folder}/", "")
+        message = message.replace(str(whole.absolute()), whole.name).replace(str(whole), whole.name)
+    return message.replace(f"{Path(spec.folder).absolute()}/", "").replace(f"{spec.folder}/", "")
 
 
 def _storage_error(error: OSError) -> StorageError:

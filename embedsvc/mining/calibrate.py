@@ -23,6 +23,7 @@ from embedsvc.mining.margin import CandidatePairs
 from embedsvc.mining.mixture import Mixture, ScoreBins, ScoreCounts, fit_mixture, score_bins
 from embedsvc.mining.plants import PlantedNeighbours, Plants, neighbours_with_plants, without_rows
 
+_FEW_FOUND = 0.1  # fewer known pairs come together where their sides are exchanged
 LEAST_KNOWN = 20
 """With fewer known pairs nothing can be said about the next one."""
 
@@ -64,9 +65,17 @@ def calibrate(parts: PlantedNeighbours, plants: Plants, options: CalibrationOpti
 
 def _notes(sample: _Sample) -> tuple[str, ...]:
     """Say it where false pairs are so few that the mixture rests on its first guess."""
+    notes = []
+    found = len(sample.true) / sample.known
+    if found < _FEW_FOUND:
+        notes.append(
+            f"only {found:.0%} of the known pairs find each other: are they in the order source, target, "
+            "and in these languages?"
+        )
     if len(sample.false) >= LEAST_KNOWN:
-        return ()
+        return tuple(notes)
     return (
+        *notes,
         f"without their partners the known texts come into {len(sample.false)} pairs only: how false pairs "
         "score, and so precision and probabilities, is hardly known",
     )

@@ -64,7 +64,10 @@ class MiningReport:
 
     def text(self) -> str:
         """Return the report as lines for a terminal."""
-        lines = [f"{self.kept:,} of {self.pairs:,} pairs score at least {self.threshold:.4g}"]
+        lines = [
+            f"{self.kept:,} of {self.pairs:,} pairs score at least {self.threshold:.4g} "
+            "(before filters of pairs)"
+        ]
         most = max((band.pairs for band in self.bands), default=1)
         for band in self.bands:
             bar = "#" * round(_BAR * band.pairs / max(most, 1))

@@ -53,13 +53,19 @@ def _document_lines(out: Path, pairs: int, manifest: dict[str, Any]) -> str:
 
 def _lines(what: str, manifest: dict[str, Any]) -> str:
     margin, threshold = manifest["options"]["margin"], manifest["threshold"]
-    lines = [f"{what}: {manifest['out']['pairs']} pairs with {margin} >= {threshold:.6g}"]
+    kept = f"pairs with {margin} >= {threshold:.6g}"
+    if manifest["options"]["all_candidates"]:
+        kept = "candidates"
+    lines = [f"{what}: {manifest['out']['pairs']} {kept}"]
     for name in ("source", "target"):
         if (read := manifest[name]) is not None:
             lines.append(f"{name}: {_counts(read)}")
+            lines += _warnings(
+                name, read, manifest["options"]["src_lang" if name == "source" else "tgt_lang"]
+            )
     if dropped := manifest["pair_filters"]["dropped"]:
         lines.append("pairs dropped: " + ", ".join(f"{name} {n}" for name, n in dropped.items()))
-    lines.append(_calibration_line(manifest["calibration"], manifest["options"]["precision"]))
+    lines.append(_calibration_line(manifest))
     return "\n".join(lines)
 
 
@@ -69,7 +75,21 @@ def _counts(read: dict[str, Any]) -> str:
     return f"{read['sentences']} sentences of {read['records']} lines" + (f" ({told})" if told else "")
 
 
-def _calibration_line(found: dict[str, Any] | None, precision: float | None) -> str:
+def _warnings(name: str, read: dict[str, Any], language: str | None) -> list[str]:
+    """Return a line where most sentences seem to be in another language."""
+    other = sum(read["dropped"].get(reason, 0) for reason in ("language", "script"))
+    if 2 * other <= read["records"]:
+        return []
+    return [
+        f"warning: {other} of {read['records']} lines of the {name} are not in {language!r}: are the files "
+        "or the languages exchanged?"
+    ]
+
+
+def _calibration_line(manifest: dict[str, Any]) -> str:
+    found, precision = manifest["calibration"], manifest["options"]["precision"]
+    if found is None and manifest["options"]["threshold"] is not None:
+        return "not calibrated: the threshold was given"
     if found is None:
         wanted = "" if precision is None else f", so nothing is known of precision {precision:g}"
         return f"not calibrated{wanted}: give --dev, a file of pairs known to be translations"

@@ -137,3 +137,21 @@ def test_output_over_an_input_is_refused(files: tuple[Path, Path, Path], run: Ru
     code, _, shown = run(source, target, "--out", source)
     assert code == 2
     assert "is one of the input files; it would be overwritten" in shown
+
+
+def test_a_moses_pair_is_not_written_over_the_documents(run: Run, tmp_path: Path) -> None:
+    for language, lines in (("de", GERMAN), ("en", ENGLISH)):
+        (tmp_path / f"doc.{language}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    source, target = tmp_path / "doc.de", tmp_path / "doc.en"
+    languages = ("--src-lang", "de", "--tgt-lang", "en")
+    code, _, message = run(source, target, "--out", tmp_path / "doc.moses", *languages)
+    assert code == 1
+    assert "is one of the input files; it would be overwritten" in message
+    assert source.read_text(encoding="utf-8").splitlines() == GERMAN
+
+
+def test_a_table_is_no_document(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "de.tsv").write_text("text\nHallo\n")
+    code, _, message = run(tmp_path / "de.tsv", tmp_path / "de.tsv", "--out", tmp_path / "beads.tsv")
+    assert code == 1
+    assert "a document is a text file; mine and score read .tsv files" in message

@@ -61,7 +61,7 @@ def test_suspicious_high_scores_are_counted_and_listed() -> None:
     assert [pair.suspicion for pair in report.suspicious] == ["copy", "no letters"]
     assert json.loads(json.dumps(report.to_json()))["inspected"] == 3
     text = report.text()
-    assert text.startswith("3 of 3 pairs score at least 1\n")
+    assert text.startswith("3 of 3 pairs score at least 1 (before filters of pairs)\n")
     assert "suspicious among the 3 highest: 1 copy, 1 no letters\n  3.0000 copy: Ja | ja\n" in text
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from embedsvc.compression import without_packing
 from embedsvc.errors import InvalidInputError
 from embedsvc.languages import detect_language, normalize_language
 from embedsvc.sentences import Span, sentence_spans
@@ -33,12 +34,18 @@ class Document:
     language: str | None = None
 
 
+_OTHER_KINDS = {".tsv", ".jsonl", ".ndjson", ".parquet", ".tmx", ".xlf", ".xliff"}
+
+
 def read_document(path: Path, split: Split = "lines", language: str | None = None) -> Document:
     """Read a text file, .gz, .xz and .zst too: every line that is not blank a sentence, or all as one text.
 
     Raises InvalidInputError naming file and line for bytes that are not UTF-8, and for a file without a
     sentence.
     """
+    suffix = without_packing(path).suffix
+    if suffix in _OTHER_KINDS:
+        raise InvalidInputError(f"{path}: a document is a text file; mine and score read {suffix} files")
     lines = iterate_lines(path)
     if split == "sentences":
         return _not_empty(document_of_text("\n".join(line for _, line in lines), language), str(path))

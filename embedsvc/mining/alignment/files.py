@@ -11,7 +11,7 @@ from embedsvc.errors import InvalidInputError
 from embedsvc.mining.alignment.accuracy import Pairing
 from embedsvc.mining.alignment.beads import Bead
 from embedsvc.mining.alignment.document import Document
-from embedsvc.mining.outputs import OutputInfo, output_kind, write_pairs
+from embedsvc.mining.outputs import OutputInfo, check_output, output_kind, write_pairs
 from embedsvc.mining.records import Pair, PairSide
 from embedsvc.textfiles import atomic_write, iterate_lines
 
@@ -65,6 +65,15 @@ def _side(sentences: tuple[int, ...], text: str, document: Document, file: str) 
     return PairSide(
         ids, text, document.lines[sentences[0]] if sentences else None, file if sentences else None
     )
+
+
+def check_beads_output(
+    path: Path, documents: tuple[Document, Document], inputs: Iterable[Path], *, format: str | None = None
+) -> None:
+    """Raise InvalidInputError where `write_beads` could not write, or would write over an input."""
+    if format == VECALIGN or (format is None and path.suffix == f".{VECALIGN}"):
+        return
+    check_output(path, OutputInfo(documents[0].language, documents[1].language), inputs, format=format)
 
 
 def read_beads(path: Path) -> list[Pairing]:
