@@ -19,6 +19,7 @@ from indexing import BothWays, nearest_both_ways
 from training.evaluation.files import find_folder
 from training.evaluation.items import Items, mean_items
 from training.evaluation.report import Column, Report, Task, make_report
+from training.evaluation.vectors import encoded
 
 TASK = Task(
     "alignment",
@@ -49,11 +50,11 @@ def evaluate_alignment(encoder: Encoder, data: Path) -> Report:
     places = (data / "alignment", data / "flores" / "text", data / "flores" / "flores" / "text", data)
     folder = find_folder("alignment", places, "eng*.txt")
     english = next(iter(sorted(folder.glob("eng*.txt"))))
-    targets = encoder.encode(_texts(english), truncate="end")
+    targets = encoded(encoder, _texts(english))
     rows = {}
     for path in sorted(folder.glob("*.txt")):
         if path != english:
-            rows[path.stem] = alignment_figures(encoder.encode(_texts(path), truncate="end"), targets)
+            rows[path.stem] = alignment_figures(encoded(encoder, _texts(path)), targets)
     if not rows:
         raise InvalidInputError(f"alignment: {folder} has no file beside {english.name}")
     return make_report(TASK, encoder, rows)

@@ -19,6 +19,7 @@ from indexing import nearest_both_ways
 from training.evaluation.bucc_sets import MiningSet, bucc_files, ntrex_folder, ntrex_sets, read_bucc
 from training.evaluation.items import Items
 from training.evaluation.report import Column, Report, Task, make_report
+from training.evaluation.vectors import encoded
 
 _HOW = (
     " Ratio margin, k = 4, one to one; the threshold of the best F1 on the development set, applied to the "
@@ -50,7 +51,7 @@ def evaluate_bucc(encoder: Encoder, data: Path) -> Report:
     """Return the figures per language of ``data/bucc`` in BUCC's layout, else of sets made of NTREX-128."""
     files = bucc_files(data)
     sets = map(read_bucc, files) if files else ntrex_sets(ntrex_folder(data))
-    rows = {s.language: _figures(s.test, _mined(encoder, s.test), _mined(encoder, s.dev)) for s in sets}
+    rows = {s.language: mining_figures(s.test, _mined(encoder, s.test), _mined(encoder, s.dev)) for s in sets}
     return make_report(TASK if files else NTREX, encoder, rows)
 
 
@@ -65,7 +66,7 @@ class Mined:
 
 
 def _mined(encoder: Encoder, data: MiningSet) -> Mined:
-    x, y = (encoder.encode(texts, truncate="end") for texts in (data.source, data.target))
+    x, y = (encoded(encoder, texts) for texts in (data.source, data.target))
     pairs = mined_pairs(nearest_both_ways(x, y, _NEIGHBOURS), "ratio", "max")
     gold = set(map(tuple, data.gold.tolist()))
     found = zip(pairs.source_rows.tolist(), pairs.target_rows.tolist(), strict=True)
@@ -87,7 +88,8 @@ def best_threshold(scores: NDArray[np.float32], right: NDArray[np.bool_], gold: 
     return float(scores[best] + following) / 2, float(f1[best])
 
 
-def _figures(data: MiningSet, test: Mined, dev: Mined) -> dict[str, Items | float]:
+def mining_figures(data: MiningSet, test: Mined, dev: Mined) -> dict[str, Items | float]:
+    """Return the row of a test set: what was mined of it, taken by the best threshold of ``dev``."""
     threshold, _ = best_threshold(dev.scores, dev.right, dev.gold)
     taken = test.scores >= threshold
     found, right, gold = (

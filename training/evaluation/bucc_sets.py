@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.errors import InvalidInputError, NotFoundError
-from embedsvc.mining.duplicates import duplicate_key
+from embedsvc.mining.duplicates import distinct_rows, duplicate_key
 from embedsvc.textfiles import iterate_lines, read_texts
 from training.evaluation.files import read_aligned
 
@@ -80,8 +80,7 @@ def mining_set(source: list[str], target: list[str], pairs: list[tuple[str, str]
     rows: list[dict[str, int]] = []
     texts: list[list[str]] = []
     for side in (source, target):
-        distinct = {duplicate_key(text): text for text in reversed(side)}
-        texts.append(list(reversed(distinct.values())))
+        texts.append([side[row] for row in distinct_rows(side)])
         rows.append({duplicate_key(text): row for row, text in enumerate(texts[-1])})
     gold = sorted({(rows[0][duplicate_key(a)], rows[1][duplicate_key(b)]) for a, b in pairs})
     if not gold:

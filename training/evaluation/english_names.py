@@ -29,28 +29,30 @@ class Names:
 def find_names(sentences: Sequence[str]) -> Names:
     """Return the names of all sentences: capitalised words that do not merely begin one.
 
-    A word that begins a sentence counts as a name if it is one elsewhere; a word that also occurs in lower
-    case is none.
+    What begins a sentence counts as a name if it is one elsewhere; else its first word is left out ("On
+    Monday", "Most of Peru"), as is a "The". A word that also occurs in lower case is none.
     """
     common = {word for sentence in sentences for word in _WORD.findall(sentence)}
-    certain = {match[0] for sentence in sentences for match in _inside(sentence)}
+    certain = {match[0] for sentence in sentences for match in _names(sentence, set())}
     found, of_kind = [], dict[str, dict[str, None]]()
     for sentence in sentences:
-        kept = []
-        for match in _NAME.finditer(sentence):
-            begins = _BEGINS.search(sentence[: match.start()]) is not None
-            if match[0].lower() not in common and len(match[0]) > 1 and (not begins or match[0] in certain):
-                kept.append((match, _kind(match[0])))
-                of_kind.setdefault(kept[-1][1], {})[match[0]] = None
-        found.append(kept)
+        names = [
+            name for name in _names(sentence, certain) if name[0].lower() not in common and len(name[0]) > 1
+        ]
+        found.append([(name, _kind(name[0])) for name in names])
+        for name, kind in found[-1]:
+            of_kind.setdefault(kind, {})[name[0]] = None
     return Names(found, {kind: list(names) for kind, names in of_kind.items()})
 
 
-def _inside(sentence: str) -> Iterator[re.Match[str]]:
-    """Yield the names that begin no sentence, quotation or bracket."""
+def _names(sentence: str, certain: set[str]) -> Iterator[re.Match[str]]:
+    """Yield capitalised words; at the beginning of a sentence or quotation only ``certain`` ones."""
     for match in _NAME.finditer(sentence):
-        if not _BEGINS.search(sentence[: match.start()]):
+        begins = match[0].startswith("The ") or _BEGINS.search(sentence[: match.start()]) is not None
+        if match[0] in certain or not begins:
             yield match
+        elif rest := _NAME.search(sentence, match.start() + len(match[0].split()[0]), match.end()):
+            yield rest
 
 
 def _kind(name: str) -> str:

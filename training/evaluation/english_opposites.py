@@ -24,7 +24,7 @@ into out of, found lost, arrived left, day night, morning evening, summer winter
 deep shallow, full empty, friend enemy, advantage disadvantage, internal external, local foreign, domestic
 international, modern ancient, rural urban, increase reduction, only also, still no longer, now then, often
 rarely, frequently rarely, usually seldom, toward away from, towards away from, gain loss, profit loss,
-create destroy, created destroyed, build demolish, built demolished, won't will
+create destroy, created destroyed, build demolish, built demolished
 """
 
 

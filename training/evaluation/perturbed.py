@@ -20,6 +20,7 @@ _PER_PLACE = 3  # changes of one number or name
 _PER_KIND = 8  # changes of one sentence
 
 _NUMBER = re.compile(r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?(?![\w])")
+_YEAR = re.compile(r"[12]\d{3}")
 _WORDS = (
     ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
     ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"),
@@ -92,9 +93,13 @@ def _numbers(sentence: str) -> Iterator[str]:
 
 
 def _other_numbers(number: str) -> Iterator[str]:
-    """Yield numbers of the same form with one digit changed; the first digit does not become 0."""
+    """Yield numbers of the same form with one digit changed; a year stays in its century.
+
+    The first digit does not become 0.
+    """
+    fixed = 2 if _YEAR.fullmatch(number) else 0
     for place, old in enumerate(number):
-        if old.isdigit():
+        if old.isdigit() and place >= fixed:
             least = 1 if place == 0 else 0
             digits = (str(digit) for digit in range(least, 10) if str(digit) != old)
             yield from (number[:place] + digit + number[place + 1 :] for digit in digits)
@@ -111,7 +116,7 @@ def _negation(sentence: str) -> Iterator[str]:
     for match in _NOT.finditer(sentence):
         yield _replaced(sentence, match, _POSITIVE.get(match[0].replace("’", "'"), match[1] or ""))
     for match in _AUXILIARY.finditer(sentence):
-        if not re.match(r"\s*(?:not\b|never\b|n['’]t)", sentence[match.end() :]):
+        if not re.match(r"\s*(?:not\b|never\b|n?['’]t)", sentence[match.end() :]):
             yield _replaced(sentence, match, _CONTRACTED.get(match[0], f"{match[0]} not"))
     for match in _WORD.finditer(sentence):
         opposite = OPPOSITES.get(match[0].lower())

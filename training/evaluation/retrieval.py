@@ -13,6 +13,7 @@ from indexing import nearest
 from training.evaluation.items import Items, mean_items
 from training.evaluation.report import Column, Report, Task, make_report
 from training.evaluation.retrieval_files import RetrievalSet, read_retrieval_set, retrieval_folders
+from training.evaluation.vectors import encoded
 
 TASK = Task(
     "retrieval",
@@ -42,8 +43,8 @@ def evaluate_retrieval(encoder: Encoder, data: Path) -> Report:
 
 
 def _figures(encoder: Encoder, data: RetrievalSet) -> dict[str, Items | float]:
-    queries = encoder.encode(data.queries, input_type="query", truncate="end")
-    passages = encoder.encode(data.passages, input_type="document", truncate="end")
+    queries = encoded(encoder, data.queries, "query")
+    passages = encoded(encoder, data.passages, "document")
     found = nearest(queries, passages, _DEPTH + 1).rows
     ranked = [_without_itself(rows, data, query) for query, rows in enumerate(found)]
     return {

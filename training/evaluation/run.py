@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import NoReturn, cast
 
 from embedsvc.encoder import Encoder
 from embedsvc.errors import InvalidInputError
@@ -31,6 +33,24 @@ def check_tasks(tasks: Iterable[str]) -> None:
         seen.add(task)
 
 
+class _DataFound(Exception):  # noqa: N818  (no error, but the wanted end of a probe)
+    """Raised by the probe at the first text to encode: all that comes before has been found and read."""
+
+
+class _Probe:
+    """Stands in for a model to see whether a task finds its data."""
+
+    def encode(self, _: Sequence[str], **__: object) -> NoReturn:
+        raise _DataFound
+
+
+def check_data(tasks: Iterable[str], data: Path) -> None:
+    """Raise what a task raises whose data are missing, before hours are spent on the others."""
+    for task in tasks:
+        with contextlib.suppress(_DataFound):
+            TASKS[task](cast(Encoder, _Probe()), data)
+
+
 def evaluate_models(
     models: Iterable[Encoder], tasks: Sequence[str], data: Path, out: Path, *, tell: Tell
 ) -> list[Path]:
@@ -40,6 +60,7 @@ def evaluate_models(
     name are told apart by their fingerprints. Raises InvalidInputError for a model given twice.
     """
     check_tasks(tasks)
+    check_data(tasks, data)
     reports: dict[str, list[Report]] = {task: [] for task in tasks}
     names: dict[str, str] = {}
     for encoder in models:

@@ -15,6 +15,7 @@ from embedsvc.textfiles import iterate_lines
 from training.evaluation.files import find_folder
 from training.evaluation.items import Items, Statistic
 from training.evaluation.report import PAIRS, Column, Report, Task, make_report
+from training.evaluation.vectors import encoded
 
 TASK = Task(
     "sts",
@@ -84,7 +85,7 @@ def _number(text: str) -> float | None:
 
 
 def _figures(encoder: Encoder, pairs: ScoredPairs) -> dict[str, Items | float]:
-    first, second = (encoder.encode(texts, truncate="end") for texts in (pairs.first, pairs.second))
+    first, second = (encoded(encoder, texts) for texts in (pairs.first, pairs.second))
     cosines = np.einsum("nd,nd->n", first, second)
     values = np.column_stack([cosines, pairs.scores]).astype(np.float64)
     return {"pairs": float(len(values)), **{name: Items(values, name) for name in _STATISTICS}}

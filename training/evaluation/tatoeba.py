@@ -15,6 +15,7 @@ from training.evaluation.files import find_folder, read_aligned
 from training.evaluation.items import Items, mean_items
 from training.evaluation.report import PAIRS, Column, Report, Task, make_report
 from training.evaluation.tatoeba_groups import GROUPS
+from training.evaluation.vectors import encoded
 
 TASK = Task(
     "tatoeba",
@@ -40,7 +41,7 @@ def evaluate_tatoeba(encoder: Encoder, data: Path) -> Report:
 def _language(encoder: Encoder, foreign: Path, english: Path) -> dict[str, Items | float]:
     targets = read_texts(english)
     sources = read_aligned(foreign, len(targets), english)
-    x, y = encoder.encode(sources, truncate="end"), encoder.encode(targets, truncate="end")
+    x, y = encoded(encoder, sources), encoded(encoder, targets)
     forward, backward = nearest_right(x, y)
     both = nearest_both_ways(x, y, _NEIGHBOURS)
     return {

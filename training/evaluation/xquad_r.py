@@ -23,6 +23,7 @@ from indexing.language_bias import (
 from training.evaluation.alignment import language_pull
 from training.evaluation.items import Items, mean_items
 from training.evaluation.report import Column, Report, Task, make_report
+from training.evaluation.vectors import encoded
 from training.evaluation.xquad_r_files import XquadR, read_xquad_r
 
 TASK = Task(
@@ -58,8 +59,8 @@ Numbers = NDArray[np.float64]
 def evaluate_xquad_r(encoder: Encoder, data: Path) -> Report:
     """Return figures per language from the files that `read_xquad_r` finds."""
     files = read_xquad_r(data)
-    queries = encoder.encode(files.questions, input_type="query", truncate="end")
-    passages = encoder.encode(files.passages, input_type="document", truncate="end")
+    queries = encoded(encoder, files.questions, "query")
+    passages = encoded(encoder, files.passages, "document")
     measured = measure(queries, passages, files.judged)
     variances = rank_variances(measured.ranks, files)
     rows: dict[str, dict[str, Items | float]] = {}

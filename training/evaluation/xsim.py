@@ -14,6 +14,7 @@ from indexing import BothWays, nearest_both_ways
 from training.evaluation.flores import english_lines, flores_folder, other_languages
 from training.evaluation.items import Items, mean_items
 from training.evaluation.report import PAIRS, Column, Report, Task, make_report
+from training.evaluation.vectors import encoded
 
 TASK = Task(
     "xsim",
@@ -32,10 +33,10 @@ def evaluate_xsim(encoder: Encoder, data: Path) -> Report:
     """Return error rates per language from ``<lang_Script>.txt`` in ``data`` or ``data/flores[/text]``."""
     folder = flores_folder("xsim", data)
     english = english_lines(folder)
-    targets = encoder.encode(english, truncate="end")
+    targets = encoded(encoder, english)
     rows: dict[str, dict[str, Items | float]] = {}
     for language, texts in other_languages(folder, len(english)):
-        both = nearest_both_ways(encoder.encode(texts, truncate="end"), targets, _NEIGHBOURS)
+        both = nearest_both_ways(encoded(encoder, texts), targets, _NEIGHBOURS)
         rows[language] = {"pairs": float(len(texts))}
         for margin in MARGINS:
             rows[language][_COLUMNS[margin]] = mean_items(_wrong(best_targets(both, margin), english))

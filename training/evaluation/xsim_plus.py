@@ -19,6 +19,7 @@ from training.evaluation.flores import english_lines, flores_folder, other_langu
 from training.evaluation.items import Items, mean_items
 from training.evaluation.perturbed import KINDS, perturbed
 from training.evaluation.report import PAIRS, Column, Report, Task, make_report
+from training.evaluation.vectors import encoded
 from training.evaluation.xsim import best_targets
 
 _OTHER = "other line"
@@ -49,10 +50,10 @@ def evaluate_xsim_plus(encoder: Encoder, data: Path) -> Report:
     candidates, origins, kinds = extended(english)
     if len(candidates) == len(english):
         raise InvalidInputError(f"xsim++: no number, name or negation could be changed in {folder}")
-    targets = encoder.encode(candidates, truncate="end")
+    targets = encoded(encoder, candidates)
     rows: dict[str, dict[str, Items | float]] = {}
     for language, texts in other_languages(folder, len(english)):
-        both = nearest_both_ways(encoder.encode(texts, truncate="end"), targets, _NEIGHBOURS)
+        both = nearest_both_ways(encoded(encoder, texts), targets, _NEIGHBOURS)
         best = best_targets(both, "ratio")
         rows[language] = {
             "pairs": float(len(texts)),
