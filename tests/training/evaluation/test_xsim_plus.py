@@ -47,6 +47,11 @@ def test_numbers_keep_their_form() -> None:
     assert all(re.fullmatch(r"20\d\d\.", year) for year in years)
 
 
+def test_a_change_that_two_sentences_allow_is_made_once() -> None:
+    found = perturbed([f"It has {digit}." for digit in range(2, 10)])
+    assert [text for versions in found for text in versions["numbers"]] == ["It has 1."]
+
+
 def test_names_are_exchanged_with_names_of_their_kind() -> None:
     first, second, third = (set(found["entities"]) for found in perturbed(SENTENCES))
     assert first == {SENTENCES[0].replace("Oslo", "Peru")}  # one day and one people: nothing to take instead
