@@ -22,8 +22,9 @@ types: $(TEST)/.ready  ## mypy --strict
 	$(TEST)/bin/mypy
 
 # A worker for each processor: more threads in each would only wait for one another.
+# A file stays with one worker: what its tests share (servers, models, indexes) is made once.
 fast: $(TEST)/.ready  ## The fast test suite
-	OMP_NUM_THREADS=1 $(TEST)/bin/pytest -n auto
+	OMP_NUM_THREADS=1 $(TEST)/bin/pytest -n auto --dist loadfile
 
 slow: $(TEST)/.ready  ## The slow tests
 	$(TEST)/bin/pytest -m slow

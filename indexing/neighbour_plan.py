@@ -6,7 +6,7 @@ import functools
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import faiss
@@ -19,10 +19,13 @@ from indexing.int8_product import int8_product, rounded
 from indexing.methods import TILES, Method, gpus
 from indexing.onnx_matmul import byte_product_is_exact
 from indexing.selection import BestLists, take_tile
-from indexing.vector_shards import SHARD_ROWS
+from indexing.vector_shards import rows_per_shard
 
 _EXACT_SCORES = 5_000_000_000  # 70,000 x 70,000: up to here exact search is quick enough
 _PROCESS_BYTES = 250 << 20  # the interpreter, numpy, FAISS and ONNX Runtime
+_THREAD_BYTES = (
+    4 * 4 * max(height * width for height, width in TILES.values())
+)  # a tile, what is opened of it
 _ENTRY_SECONDS = 0.3e-6  # to let one score enter a list
 _RESCORE_SECONDS = 0.5e-9  # per value of a candidate's vector
 _FAISS_SLOWER = 4  # per score, beside the product of large matrices
@@ -54,25 +57,31 @@ def plan_neighbours(
     memory_bytes: int = 2 << 30,
     threads: int | None = None,
     max_seconds: float | None = None,
-    shard_rows: int = SHARD_ROWS,
+    shard_rows: int | None = None,
 ) -> NeighbourPlan:
     """Return how to find the ``k`` nearest of ``n`` and of ``m`` vectors among the others, both ways.
 
     ``auto`` takes exact search of up to 5 billion scores, above it bytes with exact scores; and inverted
     lists, which miss some neighbours, only where ``max_seconds`` leave no other way. Seconds come
     from a short timing of this machine, memory is that of the whole process, disk that of the lists.
+    ``threads`` (None: all) are fewer where each one's tiles would take too much memory; ``shard_rows`` None
+    is `rows_per_shard`.
 
     Raises:
         IndexingError: the method does not work here, or shards of ``shard_rows`` take more than
             ``memory_bytes``.
     """
-    size = _Size(n, m, dimension, k, min(shard_rows, max(n, m, 1)), threads or faiss.omp_get_max_threads())
+    rows = min(shard_rows or rows_per_shard(dimension), max(n, m, 1))
+    size = _Size(n, m, dimension, k, rows, threads or faiss.omp_get_max_threads())
     Method("exact" if method == "auto" else method)
     chosen, reason = (method, "chosen by the caller") if method != "auto" else _choose(size, max_seconds)
+    size = _with_threads_that_fit(size, chosen, memory_bytes)
     needed = _memory_bytes(size, chosen)
     if needed > memory_bytes:
         most = (memory_bytes - _fixed_bytes(size)) // (2 * _row_bytes(size, chosen))
-        advice = f"write shards of at most {most} rows" if most > 0 else "that is too low for any"
+        advice = (
+            f"write shards of at most {most} rows, or allow more" if most > 0 else "that is too low for any"
+        )
         raise IndexingError(
             f"two shards of {size.shard_rows} rows take {needed >> 20} MiB; "
             f"the limit is {memory_bytes >> 20} MiB; {advice}"
@@ -169,8 +178,12 @@ def _memory_bytes(size: _Size, method: str) -> int:
 
 
 def _fixed_bytes(size: _Size) -> int:
-    """The process, and per thread a tile and what is opened of it."""
-    return _PROCESS_BYTES + size.threads * 4 * 4 * max(height * width for height, width in TILES.values())
+    return _PROCESS_BYTES + size.threads * _THREAD_BYTES
+
+
+def _with_threads_that_fit(size: _Size, method: str, memory_bytes: int) -> _Size:
+    spare = memory_bytes - _memory_bytes(replace(size, threads=1), method)
+    return replace(size, threads=min(size.threads, 1 + max(0, spare) // _THREAD_BYTES))
 
 
 def _row_bytes(size: _Size, method: str) -> int:

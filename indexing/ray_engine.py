@@ -24,7 +24,7 @@ from indexing.first_pass import Progress
 from indexing.grid import Block, Grid, Side, read_parts
 from indexing.neighbour_plan import NeighbourPlan
 from indexing.ray_connection import ray_connection
-from indexing.ray_tasks import BlockTask, NotSeen, code_fingerprint, compute_block, merge_shard
+from indexing.ray_tasks import BlockTask, MergeTask, NotSeen, code_fingerprint, compute_block, merge_shard
 from indexing.shard_parts import shard_part, stored_rows
 from indexing.vector_shards import VectorShards
 
@@ -91,6 +91,7 @@ class RayEngine:
 
     def merges(self, grid: Grid, folder: Path, side: Side) -> Generator[Merged]:
         """Yield the lists; workers merge what they see of ``folder``, this process the rest."""
+        task = MergeTask(folder.absolute(), side, grid.kept(side), code_fingerprint())
         remote = _Demand(1, 0).remote(merge_shard)
         ahead = _Demand(1, 0).window()
         shards = range(len(grid.own_and_other(side)[0].hashes))
@@ -100,10 +101,10 @@ class RayEngine:
         try:
             for own in parts:
                 while len(running) < ahead and (further := next(begun, None)) is not None:
-                    running.append(remote.remote(folder.absolute(), further, side, grid.kept(side)))
+                    running.append(remote.remote(further, task))
                 answer = _result(running.popleft())
                 if isinstance(answer, NotSeen):
-                    answer = merge_lists(read_parts(folder, own, side), grid.kept(side))
+                    answer = merge_lists(read_parts(folder, own, side), task.kept)
                 yield answer
         finally:
             _cancel(running)

@@ -58,12 +58,27 @@ def compute_block(x: Shard, y: Shard, task: BlockTask) -> bytes | NotSeen:
     return block_content(lists)
 
 
-def merge_shard(folder: Path, parts: list[tuple[int, str]], side: Side, kept: int) -> Merged | NotSeen:
-    """Return the lists of a shard, merged from those of its blocks."""
+@dataclass(frozen=True)
+class MergeTask:
+    """The folder of the blocks, the side that is merged, how many neighbours a row keeps, and who asks."""
+
+    folder: Path
+    side: Side
+    kept: int
+    code: str
+
+
+def merge_shard(parts: list[tuple[int, str]], task: MergeTask) -> Merged | NotSeen:
+    """Return the lists of a shard, merged from those of its blocks.
+
+    Raises:
+        IndexingError: this machine has another version of the code.
+    """
+    check_code(task.code)
     try:
-        return merge_lists(read_parts(folder, parts, side), kept)
+        return merge_lists(read_parts(task.folder, parts, task.side), task.kept)
     except IndexFileError as error:
-        return NotSeen(side, str(error))
+        return NotSeen(task.side, str(error))
 
 
 def check_code(expected: str) -> None:

@@ -29,7 +29,7 @@ from indexing.vector_files import (
     shard_path,
     write_vector_files,
 )
-from indexing.vector_shards import SHARD_ROWS, VectorShards, open_vector_shards
+from indexing.vector_shards import VectorShards, open_vector_shards, rows_per_shard
 from indexing.vectors import check_vectors
 
 
@@ -46,16 +46,19 @@ class ShardWriter:
         rows: int,
         dimension: int,
         dtype: str = "float16",
-        shard_rows: int = SHARD_ROWS,
+        shard_rows: int | None = None,
         extra: Mapping[str, Any],
     ) -> None:
         """Begin the folder, or go on with one begun with the same arguments.
+
+        ``shard_rows`` None is `rows_per_shard`.
 
         Raises:
             IndexFileError: the folder was begun with other arguments.
             IndexingError: an argument is out of range, or ``extra`` is not JSON.
             OSError: the folder cannot be written.
         """
+        shard_rows = rows_per_shard(dimension) if shard_rows is None else shard_rows
         if rows < 0 or dimension < 1 or shard_rows < 1:
             raise IndexingError(
                 f"rows {rows}, dimension {dimension}, shard_rows {shard_rows}; expected at least 0, 1 and 1"

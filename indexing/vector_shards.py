@@ -31,7 +31,15 @@ from indexing.vector_files import (
 from indexing.vectors import check_vectors, normalize_rows
 
 SHARD_ROWS = 131_072
+_SHARD_BYTES = 256 << 20  # as float32; of long vectors a shard has fewer rows
 _COPIED_ROWS = 8_192  # rows in memory a second time while they are checked or converted
+_MAGIC = b"\x93NUMPY"
+
+
+def rows_per_shard(dimension: int) -> int:
+    """Return how many rows a shard has unless told: `SHARD_ROWS`, or a power of 2 that 256 MiB hold."""
+    held = max(1, _SHARD_BYTES // (4 * max(1, dimension)))
+    return min(SHARD_ROWS, 1 << (held.bit_length() - 1))
 
 
 class RowSource(Protocol):
@@ -115,18 +123,18 @@ def open_vector_shards(
 
 
 def shards_of_array(
-    vectors: NDArray[Any] | StrPath, *, shard_rows: int = SHARD_ROWS, normalize: bool = False
+    vectors: NDArray[Any] | StrPath, *, shard_rows: int | None = None, normalize: bool = False
 ) -> VectorShards:
     """Return a matrix ``(n, dim)``, or the .npy file that holds one, as shards, without a copy of it.
 
     Rows must have length 1; ``normalize`` scales them, whenever they are read. All are read once, to check
-    and to fingerprint them.
+    and to fingerprint them. ``shard_rows`` None is `rows_per_shard`.
 
     Raises:
         VectorError: not a floating matrix, or a row with NaN, infinity or another length: the row is named.
         IndexFileError: the file cannot be read, is truncated or is no .npy file.
     """
-    if shard_rows < 1:
+    if shard_rows is not None and shard_rows < 1:
         raise IndexingError(f"shard_rows is {shard_rows}; expected at least 1")
     source: _Matrix | _NpyFile
     if isinstance(vectors, np.ndarray):
@@ -134,6 +142,7 @@ def shards_of_array(
     else:
         source = _npy(Path(vectors), normalize)
     rows, dimension = source.shape
+    shard_rows = shard_rows or rows_per_shard(dimension)
     keeps = source.dtype in (np.float16, np.float32) and not normalize
     dtype = source.dtype.newbyteorder("=") if keeps else np.dtype(np.float32)
     hashes = [_hash(source, start, stop, dtype) for start, stop in shard_bounds(rows, shard_rows)]
@@ -215,7 +224,9 @@ class _NpyFile:
 
 def _npy(path: Path, normalize: bool) -> _NpyFile:
     try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as file:
+            is_npy = file.read(len(_MAGIC)) == _MAGIC
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False) if is_npy else None
     except OSError as error:
         raise IndexFileError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:

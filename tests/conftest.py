@@ -3,13 +3,59 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 # Set before any library reads them: tests never talk to a hub, and threads do not fight over two cores.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "true"
+
+
+_MEMORY_FOLDER = Path("/dev/shm")
+_ROOM_BYTES = 4 * 2**30  # a run needs about a tenth
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let temporary folders lie in memory where there is plenty: thousands of fsyncs then cost nothing."""
+    if config.option.basetemp is None and "PYTEST_DEBUG_TEMPROOT" not in os.environ and _has_room():
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(_MEMORY_FOLDER)
+
+
+def _has_room() -> bool:
+    try:
+        state = os.statvfs(_MEMORY_FOLDER)
+        memory = Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()
+    except OSError:
+        return False
+    free = min(state.f_bavail * state.f_frsize, int(memory[0]) * 1024 if memory else 0)
+    usable = os.access(_MEMORY_FOLDER, os.W_OK) and not state.f_flag & os.ST_NOEXEC
+    return usable and free >= _ROOM_BYTES
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _the_bundled_tokenizer_is_parsed_once() -> Iterator[None]:
+    """It takes most of the time to open the bundled model, which hundreds of tests do."""
+    from tokenizers import Tokenizer
+
+    from embedsvc import tokens
+    from embedsvc.model_folder import BUNDLED
+
+    bundled = str(BUNDLED / "tokenizer.json")
+    parsed: list[Tokenizer] = []
+
+    def from_file(path: str) -> Tokenizer:
+        if path != bundled:
+            return Tokenizer.from_file(path)
+        if not parsed:
+            parsed.append(Tokenizer.from_file(path))
+        return parsed[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokens, "Tokenizer", SimpleNamespace(from_file=from_file))
+        yield
 
 
 @pytest.fixture(scope="session")

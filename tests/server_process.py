@@ -57,5 +57,5 @@ class Server:
     def stop(self) -> tuple[int, str, str]:
         """End it as an init system would; return exit status, standard output and standard error."""
         self.process.send_signal(signal.SIGTERM)
-        output, errors = self.process.communicate(timeout=20)
+        output, errors = self.process.communicate(timeout=60)
         return self.process.returncode, output, errors

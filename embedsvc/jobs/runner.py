@@ -9,14 +9,15 @@ import logging
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from embedsvc.errors import EmbedsvcError
 from embedsvc.jobs.job_process import JobProcess, JobSpec, ModelChoice, Outcome
 from embedsvc.jobs.kinds import kind_of
 from embedsvc.jobs.progress import Progress, read_progress
-from embedsvc.jobs.record import STATES, Failure, JobRecord, State
+from embedsvc.jobs.record import Failure, JobRecord, State
 from embedsvc.jobs.store import WORK, JobStore
 
 _log = logging.getLogger(__name__)
@@ -51,11 +52,6 @@ class _Known:
     is_stale: bool = False
 
 
-@dataclass
-class _Counts:
-    of: dict[State, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
-
-
 class JobRunner:
     """Runs the jobs of a store, if no other server does."""
 
@@ -68,7 +64,7 @@ class JobRunner:
         self._options = options
         self._known: dict[str, _Known] = {}
         self._running: dict[str, _Running] = {}
-        self._counts = _Counts()
+        self._counts = Counter[State]()
         self._wake = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._live, name="jobs")
@@ -83,7 +79,7 @@ class JobRunner:
 
     def count(self, state: State) -> int:
         """Return how many jobs are in a state, as far as this server knows."""
-        return self._counts.of[state]
+        return self._counts[state]
 
     def close(self) -> None:
         """End the processes of running jobs; the next start goes on with them."""
@@ -292,10 +288,7 @@ class JobRunner:
                 _log.error("the record of %s cannot be written: %s", job_id, error.strerror)
 
     def _count(self) -> None:
-        counts = _Counts()
-        for known in self._known.values():
-            counts.of[known.record.state] += 1
-        self._counts = counts
+        self._counts = Counter(known.record.state for known in self._known.values())
 
 
 def _told(error: EmbedsvcError) -> Failure:

@@ -58,7 +58,18 @@ def calibrate(parts: PlantedNeighbours, plants: Plants, options: CalibrationOpti
     sample = _sample(parts, plants, options)
     mixture, fit = _fitted(sample, np.ones(sample.known), sample.corpus, None)
     replicates = list(_replicates(sample, mixture, options))
-    return summary(sample.bins, fit, replicates, options, Method("development", sample.known))
+    method = Method("development", sample.known, _notes(sample))
+    return summary(sample.bins, fit, replicates, options, method)
+
+
+def _notes(sample: _Sample) -> tuple[str, ...]:
+    """Say it where false pairs are so few that the mixture rests on its first guess."""
+    if len(sample.false) >= LEAST_KNOWN:
+        return ()
+    return (
+        f"without their partners the known texts come into {len(sample.false)} pairs only: how false pairs "
+        "score, and so precision and probabilities, is hardly known",
+    )
 
 
 def _sample(parts: PlantedNeighbours, plants: Plants, options: CalibrationOptions) -> _Sample:

@@ -13,15 +13,19 @@ from embedsvc.encoder import Encoder
 from embedsvc.errors import InvalidInputError
 from embedsvc.mining.alignment.align import AlignOptions
 from embedsvc.mining.documents import MinedDocuments, TextDocument, mine_documents, read_documents
+from embedsvc.mining.ingest import NoSentenceError
 from embedsvc.mining.options import MiningOptions
 from embedsvc.mining.outputs import OutputInfo, read_pairs, write_pairs
 from embedsvc.mining.progress import Report, Step
 from embedsvc.mining.records import Origin, Pair, PairSide, Record
 from embedsvc.mining.sides import MiningInputs
+from embedsvc.mining.work_folder import remove
 from embedsvc.textfiles import atomic_write
 
 ALIGNED = "alignment"
 """What aligned pairs have for a margin: their score is the cosine above that of random sentences."""
+
+_OF_SENTENCES = ("kind", "columns", "text_field", "id_field", "document_field")
 
 MineRest = Callable[[MiningInputs, Path, MiningOptions], dict[str, Any]]
 """Mine files of sentences into a file and return the manifest."""
@@ -36,11 +40,20 @@ class DocumentFiles:
 
 
 def read_document_files(inputs: MiningInputs, options: MiningOptions) -> DocumentFiles:
-    """Read the two files; raise InvalidInputError for anything but one .jsonl file per side."""
+    """Read the two files; raise InvalidInputError for anything but one .jsonl file per side.
+
+    Options that say how files of sentences are read are refused too.
+    """
     if inputs.source_vectors is not None or inputs.target_vectors is not None:
         raise InvalidInputError("documents are texts: vectors cannot be given for them", param="docs")
     if len(inputs.source) != 1 or len(inputs.target) != 1:
         raise InvalidInputError("give one file of documents per side", param="docs")
+    for name in _OF_SENTENCES:
+        if getattr(options, name) != getattr(MiningOptions, name):
+            raise InvalidInputError(
+                f"{name} is for files of sentences: documents have the keys id, text or sentences, language",
+                param=name,
+            )
     source, target = inputs.source[0], inputs.target[0]
     documents = read_documents(source, options.src_lang), read_documents(target, options.tgt_lang)
     return DocumentFiles((source, target), documents)
@@ -65,16 +78,20 @@ def mine_document_files(
     found = mine_documents(source, target, encoder, _align_options(options))
     report(Step("align documents", 1, 1, "collections"))
     facts: dict[str, Any] = {"documents": _document_facts(found, source, target), "rest": None}
+    facts["rest_without_sentences"] = None
     left = found.source_left, found.target_left
     rest: Iterator[Pair] = iter(())
     if left[0] and left[1]:
         paths = folder / "source-left.jsonl", folder / "target-left.jsonl"
         for path, records in zip(paths, left, strict=True):
-            _write_left(path, records)
+            _write_left(path, records, folder / "rest")
         sentences = replace(options, docs=False, kind="jsonl", text_field="text")
         inputs = MiningInputs([paths[0]], [paths[1]], dev=dev)
-        facts["rest"] = mine_rest(inputs, folder / "rest.jsonl", sentences)
-        rest = _restored(read_pairs(folder / "rest.jsonl"), left, files.paths)
+        try:
+            facts["rest"] = mine_rest(inputs, folder / "rest.jsonl", sentences)
+            rest = _restored(read_pairs(folder / "rest.jsonl"), left, files.paths)
+        except NoSentenceError as error:  # what is aligned is a result all the same
+            facts["rest_without_sentences"] = error.message
     aligned = (_aligned(pair, files.paths) for pair in found.pairs)
     return write_pairs(out, chain(aligned, rest), OutputInfo(options.src_lang, options.tgt_lang)), facts
 
@@ -109,11 +126,15 @@ def _document_facts(
     }
 
 
-def _write_left(path: Path, records: Sequence[Record]) -> None:
+def _write_left(path: Path, records: Sequence[Record], made_of_it: Path) -> None:
+    """Write what is left; remove what was made of an earlier file, unless lines only came after its own."""
+    earlier = path.read_bytes() if path.exists() else b""
+    rows = ({"id": record.id, "text": record.text, "document": record.document} for record in records)
+    content = b"".join((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)
+    if not content.startswith(earlier):
+        remove(made_of_it)  # first: killed in between, the next run sees the difference again
     with atomic_write(path) as file:
-        for record in records:
-            row = {"id": record.id, "text": record.text, "document": record.document}
-            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+        file.write(content)
 
 
 def _aligned(pair: Pair, paths: tuple[Path, Path]) -> Pair:

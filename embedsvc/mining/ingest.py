@@ -34,6 +34,10 @@ _BATCH = 8_192  # records at once
 _BATCH_CHARACTERS = 16 << 20  # or this much text
 
 
+class NoSentenceError(InvalidInputError):
+    """A side has no sentence, or none that the filters keep."""
+
+
 def ingest(
     paths: Sequence[Path], folder: Path, options: IngestOptions | None = None, *, progress: Report = ignore
 ) -> SentenceStore:
@@ -43,8 +47,8 @@ def ingest(
     A finished store of the same files and options is opened, not made again; a damaged or unfinished one is
     made anew, and so is that of fewer files or of the beginnings of these, whose rows keep their numbers. The
     same files and options give the same bytes.
-    Raises InvalidInputError: a bad option; a file that cannot be read, naming file and line; no sentence
-    left; ``folder`` holds the store of other files or options. NotFoundError; MissingExtraError for Parquet.
+    Raises InvalidInputError: a bad option; a file that cannot be read, naming file and line; ``folder``
+    holds the store of other files or options. NoSentenceError; NotFoundError; MissingExtraError for Parquet.
     """
     options = checked_options(options or IngestOptions())
     files = input_files(paths)
@@ -61,18 +65,27 @@ def ingest(
 
 
 def input_files(paths: Sequence[Path]) -> list[InputFile]:
-    """Return name, size and sha256 of each file; the name without folders unless two files share it.
+    """Return name, size and sha256 of each file; the name with as many folders as tell it from the others'.
 
     Raises InvalidInputError or NotFoundError: no file, one named twice, a folder, a pipe.
     """
     paths = [Path(path) for path in paths]
     if not paths:
         raise InvalidInputError("no file to read")
-    names = Counter(path.name for path in paths)
-    for path, count in Counter(path.resolve() for path in paths).items():
+    whole = [path.resolve() for path in paths]
+    for path, count in Counter(whole).items():
         if count > 1:
             raise InvalidInputError(f"{path} is given {count} times")
-    return [_input_file(path, path.name if names[path.name] == 1 else str(path)) for path in paths]
+    # Where the files lie is none of the output's business: it shall be the same wherever that is.
+    named = [path.absolute() for path in paths]
+    return [_input_file(path, _own_name(name, named)) for path, name in zip(paths, named, strict=True)]
+
+
+def _own_name(path: Path, all_paths: Sequence[Path]) -> str:
+    """Return the shortest end of a path that no other one has."""
+    ends = (path.parts[-length:] for length in range(1, len(path.parts) + 1))
+    own = next(end for end in ends if sum(other.parts[-len(end) :] == end for other in all_paths) == 1)
+    return str(Path(*own))
 
 
 def _input_file(path: Path, name: str) -> InputFile:
@@ -226,7 +239,7 @@ class _Side:
             notes=self._filters.notes,
         )
         if not report.sentences:
-            raise InvalidInputError(no_sentence(report))
+            raise NoSentenceError(no_sentence(report))
         return report
 
 

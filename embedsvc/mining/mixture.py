@@ -105,13 +105,17 @@ def fit_mixture(bins: ScoreBins, counts: ScoreCounts, *, start: Mixture | None =
         true, false = counts.corpus * p, counts.corpus * (1 - p)
         updated = _newton_step(design, coefficients, true + counts.true, false + counts.false)
         # The regression sees the known pairs too; the odds of the corpus are those of its own.
-        known_odds = np.log((true + counts.true).sum() / (false + counts.false).sum())
-        updated[0] += np.log(max(true.sum(), 1e-9) / max(false.sum(), 1e-9)) - known_odds
+        known_odds = _log_odds(true + counts.true, false + counts.false)
+        updated[0] += _log_odds(true, false) - known_odds
         done = np.abs(updated - coefficients).max() < _TOLERANCE
         coefficients = updated
         if done:
             break
     return Mixture(logistic(design @ coefficients), coefficients)
+
+
+def _log_odds(true: Counts, false: Counts) -> float:
+    return float(np.log(max(true.sum(), 1e-9) / max(false.sum(), 1e-9)))
 
 
 def _newton_step(

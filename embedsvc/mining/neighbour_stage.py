@@ -59,6 +59,7 @@ def find_neighbours(
             method=options.neighbours,
             memory_bytes=options.memory,
             threads=options.threads,
+            shard_rows=max(x.shard_rows, y.shard_rows),
         )
         with open_engine(options.engine, options.ray_address, options.threads) as engine:
             both = neighbours_of_shards(x, y, k, folder, plan=plan, engine=engine, progress=progress)

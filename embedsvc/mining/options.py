@@ -85,6 +85,8 @@ class MiningOptions:
             raise InvalidInputError(f"k = {self.k}; it must be at least 1", param="k")
         if self.threshold is not None and math.isnan(self.threshold):
             raise InvalidInputError("threshold is not a number", param="threshold")
+        if self.threshold is not None and math.isinf(self.threshold):  # no JSON manifest can hold it
+            raise InvalidInputError(f"threshold = {self.threshold}; it must be finite", param="threshold")
         if self.precision is not None and not 0 < self.precision < 1:
             raise InvalidInputError(
                 f"precision = {self.precision:g}; it must lie between 0 and 1", param="precision"

@@ -21,16 +21,22 @@ from embedsvc.mining.margin import CandidatePairs, all_candidates
 from embedsvc.mining.mine import DEFAULT_THRESHOLDS
 from embedsvc.mining.neighbour_stage import find_neighbours
 from embedsvc.mining.options import MiningOptions
-from embedsvc.mining.outputs import output_kind
+from embedsvc.mining.outputs import check_output
 from embedsvc.mining.pair_report import FilteredPairs, filter_pairs
 from embedsvc.mining.plants import nearest_of
 from embedsvc.mining.progress import Report, Step, ignore
-from embedsvc.mining.results import MiningSummary, write_manifest, write_report, write_result
+from embedsvc.mining.results import (
+    MiningSummary,
+    output_facts,
+    output_info,
+    write_manifest,
+    write_report,
+    write_result,
+)
 from embedsvc.mining.sides import MiningInputs, Side, open_sides
 from embedsvc.mining.unlabelled import SPARE_NEIGHBOURS, calibrate_unlabelled
 from embedsvc.mining.work_folder import check_job, work_folder
 from indexing import BothWays
-from indexing.durable import file_sha256
 
 LEAST_SENTENCES = 1_000
 """With fewer on a side scores alone say too little about a threshold."""
@@ -57,7 +63,7 @@ def mine_files(
     """
     options = options or MiningOptions()
     inputs.check()
-    output_kind(out)
+    check_output(out, output_info(options), inputs.files())
     if encoder is None and inputs.need_encoder:
         encoder = load_encoder()
     with work_folder(work, out) as folder:
@@ -78,7 +84,7 @@ def _mine_documents(
     count, facts = mine_document_files(files, out, folder, options, encoder, mine_rest, inputs.dev, report)
     manifest = {
         "embedsvc": embedsvc.__version__,
-        "out": {"name": out.name, "sha256": file_sha256(out), "pairs": count},
+        "out": output_facts(out, options, count),
         "options": asdict(options),
         "model": {"name": encoder.name, "fingerprint": encoder.fingerprint},
         "inputs": [asdict(file) for file in input_files(files.paths)],
@@ -116,15 +122,17 @@ class _Run:
             self._report,
         )
         both = nearest_of(neighbours.both, options.k)
-        calibration = self._calibrated_alone(neighbours.both) if alone else self._calibrated(sides, both)
-        threshold = self._threshold(calibration)
         everything = mined_pairs(both, options.margin, options.retrieval)
+        calibration = None
+        if len(everything):  # else there is nothing to calibrate, and nothing to keep
+            calibration = self._calibrated_alone(neighbours.both) if alone else self._calibrated(sides, both)
+        threshold = self._threshold(calibration)
         report = write_report(self._out, everything, sides, threshold)
         filtered = self._filtered(self._found(both, everything, threshold), sides)
         count = write_result(self._out, filtered.kept, sides, calibration, options, self._report)
         manifest = {
             "embedsvc": embedsvc.__version__,
-            "out": {"name": self._out.name, "sha256": file_sha256(self._out), "pairs": count},
+            "out": output_facts(self._out, options, count),
             "options": asdict(options),
             "threshold": threshold,
             **self._input_facts(sides),

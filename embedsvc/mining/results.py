@@ -12,12 +12,13 @@ from embedsvc.languages import UNDECIDED, detect_language
 from embedsvc.mining.calibration import Calibration
 from embedsvc.mining.margin import DIRECTION_NAMES, CandidatePairs
 from embedsvc.mining.options import MiningOptions
-from embedsvc.mining.outputs import OutputInfo, write_pairs
+from embedsvc.mining.outputs import OutputInfo, output_files, write_pairs
 from embedsvc.mining.progress import Report, Step
 from embedsvc.mining.records import Pair
 from embedsvc.mining.report import MiningReport, mining_report
 from embedsvc.mining.sides import Side
 from embedsvc.textfiles import atomic_write, write_json
+from indexing.durable import file_sha256
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ def _document_lines(out: Path, pairs: int, manifest: dict[str, Any]) -> str:
     ]
     if manifest["rest"] is not None:
         lines.append(_lines("mined from the rest", manifest["rest"]))
+    if manifest["rest_without_sentences"] is not None:
+        lines.append(f"nothing mined from the rest: {manifest['rest_without_sentences']}")
     return "\n".join(lines)
 
 
@@ -56,7 +59,7 @@ def _lines(what: str, manifest: dict[str, Any]) -> str:
             lines.append(f"{name}: {_counts(read)}")
     if dropped := manifest["pair_filters"]["dropped"]:
         lines.append("pairs dropped: " + ", ".join(f"{name} {n}" for name, n in dropped.items()))
-    lines.append(_calibration_line(manifest["calibration"]))
+    lines.append(_calibration_line(manifest["calibration"], manifest["options"]["precision"]))
     return "\n".join(lines)
 
 
@@ -66,9 +69,10 @@ def _counts(read: dict[str, Any]) -> str:
     return f"{read['sentences']} sentences of {read['records']} lines" + (f" ({told})" if told else "")
 
 
-def _calibration_line(found: dict[str, Any] | None) -> str:
+def _calibration_line(found: dict[str, Any] | None, precision: float | None) -> str:
     if found is None:
-        return "not calibrated: give --dev, a file of pairs known to be translations"
+        wanted = "" if precision is None else f", so nothing is known of precision {precision:g}"
+        return f"not calibrated{wanted}: give --dev, a file of pairs known to be translations"
     estimates = ", ".join(
         f"{name} {found[name]['value']:.3f} [{found[name]['low']:.3f}, {found[name]['high']:.3f}]"
         for name in ("precision", "recall", "f1")
@@ -94,7 +98,7 @@ def write_result(
                 report(Step("write", number, len(found), "pairs"))
             yield pair
 
-    count = write_pairs(out, pairs(), OutputInfo(options.src_lang, options.tgt_lang))
+    count = write_pairs(out, pairs(), output_info(options))
     report(Step("write", len(found), len(found), "pairs"))
     return count
 
@@ -121,6 +125,17 @@ def _pairs(
             DIRECTION_NAMES[direction],
             probability,
         )
+
+
+def output_info(options: MiningOptions) -> OutputInfo:
+    """Return what the file of pairs says of its two sides."""
+    return OutputInfo(options.src_lang, options.tgt_lang)
+
+
+def output_facts(out: Path, options: MiningOptions, pairs: int) -> dict[str, Any]:
+    """Return what the manifest says of the result: its name, the sha256 of its one file or two, its size."""
+    hashes = [file_sha256(file) for file in output_files(out, output_info(options))]
+    return {"name": out.name, "sha256": hashes, "pairs": pairs}
 
 
 def write_manifest(out: Path, manifest: dict[str, Any]) -> None:

@@ -152,16 +152,20 @@ def given_vectors(path: Path, texts: SideTexts | None, folder: Path, name: str) 
     none = np.empty(0, np.int64)
     try:
         given = shards_of_array(path)
-        if texts is None:
-            return SideVectors(given, none)
-        records = texts.store.report.records
-        if len(given) != records:
-            raise InvalidInputError(
-                f"{path} has {len(given)} rows, the {name} has {records} records; expected one row per record"
-            )
+    except (VectorError, IndexFileError) as error:
+        raise InvalidInputError(str(error), param=f"{name}_vectors") from error
+    if texts is None:
+        return SideVectors(given, none)
+    records = texts.store.report.records
+    if len(given) != records:
+        raise InvalidInputError(
+            f"{path} has {len(given)} rows, the {name} has {records} records; expected one row per record",
+            param=f"{name}_vectors",
+        )
+    try:
         return SideVectors(_chosen(given, texts, folder), none)
-    except VectorError as error:
-        raise InvalidInputError(f"{path}: {error}") from error
+    except IndexFileError as error:
+        raise StorageError(f"{error}; remove {folder} to copy the vectors anew") from error
 
 
 def _chosen(given: VectorShards, texts: SideTexts, folder: Path) -> VectorShards:
@@ -175,10 +179,15 @@ def _chosen(given: VectorShards, texts: SideTexts, folder: Path) -> VectorShards
     )
     records = texts.store.first_records()
     for start, stop in _steps(writer.next_row, len(texts.store)):
-        wanted = records[start:stop]
-        rows = given.read(int(wanted[0]), int(wanted[-1]) + 1)
-        writer.write(rows[wanted - wanted[0]])
+        for wanted in _near(records[start:stop]):
+            rows = given.read(int(wanted[0]), int(wanted[-1]) + 1)
+            writer.write(rows[wanted - wanted[0]])
     return writer.close()
+
+
+def _near(records: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Divide ascending numbers so that those of a part lie close together: what is between them is read."""
+    return np.split(records, np.flatnonzero(np.diff(records // _ENCODE_TEXTS)) + 1)
 
 
 def stand_in(dimension: int) -> NDArray[np.float32]:

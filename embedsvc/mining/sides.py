@@ -34,6 +34,11 @@ class MiningInputs:
         if self.dev is not None and not (self.source and self.target):
             raise InvalidInputError("dev pairs are sentences: vectors alone cannot use them", param="dev")
 
+    def files(self) -> list[Path]:
+        """Return all files that are read."""
+        others = (self.source_vectors, self.target_vectors, self.dev)
+        return [*self.source, *self.target, *(path for path in others if path is not None)]
+
     @property
     def need_encoder(self) -> bool:
         """Whether anything has to be encoded."""
@@ -67,7 +72,7 @@ def open_sides(
     for found, name in zip(texts, ("source", "target"), strict=True):
         path: Path | None = getattr(inputs, f"{name}_vectors")
         if path is not None:
-            vectors = given_vectors(path, found, folder / f"{name}-vectors", name)
+            vectors = given_vectors(path, found, folder / f"{name}-given", name)
         else:
             assert found is not None
             assert encoder is not None

@@ -79,12 +79,18 @@ class Jobs:
     def check_room(self) -> None:
         """Raise OverloadedError when as many jobs wait or run as may."""
         limit = self._settings.max_queued_jobs
-        unfinished = sum(not self.store.record(job_id).has_ended for job_id in self.store.ids())
+        unfinished = sum(map(self._is_unfinished, self.store.ids()))
         if unfinished >= limit:
             raise OverloadedError(
                 f"{unfinished} jobs wait or run; max_queued_jobs = {limit}; try again later",
                 retry_after=_RETRY_S,
             )
+
+    def _is_unfinished(self, job_id: str) -> bool:
+        try:
+            return not self.store.record(job_id).has_ended
+        except EmbedsvcError:  # deleted meanwhile, or damaged
+            return False
 
     def checked(self, fields: Mapping[str, Any], client: str) -> NewJob:
         """Return the request for a job; raise InvalidInputError or ModelNotFoundError."""
@@ -100,12 +106,7 @@ class Jobs:
         """
         check_inputs(kind_of(new.kind), files)
         self.check_room()
-        inputs = {
-            name: tuple(
-                str(path.relative_to(draft) if path.is_relative_to(draft) else path) for path in paths
-            )
-            for name, paths in files.items()
-        }
+        inputs = {name: tuple(_kept_path(path, draft) for path in paths) for name, paths in files.items()}
         request = JobRequest(
             id=new_job_id(),
             kind=new.kind,
@@ -194,7 +195,7 @@ class Jobs:
 
 
 def _kept_path(path: Path, draft: Path) -> str:
-    """Return the path of an upload relative to the job's folder, which will move."""
+    """Return a path as the job keeps it: that of an upload relative to the job's folder, which will move."""
     return str(path.relative_to(draft) if path.is_relative_to(draft) else path)
 
 

@@ -34,7 +34,7 @@ def mine(*arguments: object, **environment: str) -> subprocess.CompletedProcess[
 
 def manifest(out: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(out.with_name(f"{out.name}.manifest.json").read_text())
-    for name in ("engine", "ray_address"):
+    for name in ("engine", "ray_address", "threads"):
         del found["options"][name]
     del found["out"]["name"]
     return found

@@ -8,9 +8,9 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,12 +22,15 @@ from embedsvc.cli import main
 from embedsvc.cli.serve import serve
 from embedsvc.encoder import load_encoder
 from embedsvc.settings import Settings
-from tests.server_process import MAIN, ROOT, Server, clean_environment
+from tests.server.processes import until
+from tests.server_process import Server
 
-# A server whose model needs a second for the text "slow"; at its end it says which modules it had loaded.
+# A server whose model stays at the text "slow" until a file "go" is there; at its end it says which modules
+# it had loaded.
 SLOW = """
-import sys, time
+import os, pathlib, sys, time
 from embedsvc.encoders.static_table import StaticTableRuntime
+folder = pathlib.Path(os.environ["SLOW_FOLDER"])
 tokenize, embed = StaticTableRuntime.tokenize, StaticTableRuntime.embed
 slow_ids = []
 def note(self, texts):
@@ -36,7 +39,9 @@ def note(self, texts):
     return ids
 def slow(self, batch):
     if any(text.ids in slow_ids for text in batch):
-        time.sleep(1.0)
+        (folder / "begun").touch()
+        while not (folder / "go").exists():
+            time.sleep(0.01)
     return embed(self, batch)
 StaticTableRuntime.tokenize, StaticTableRuntime.embed = note, slow
 from embedsvc.cli import main
@@ -47,23 +52,38 @@ finally:
 """
 
 
+def slow_server(folder: Path, *options: str) -> Server:
+    data = ("--data-dir", str(folder / "data"))
+    return Server(*data, *options, code=SLOW, variables={"SLOW_FOLDER": str(folder)})
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server("--demo", "--data-dir", str(tmp_path_factory.mktemp("data")), code=SLOW)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("slow")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Server]:
+    server = slow_server(folder, "--demo")
     yield server
     if server.process.poll() is None:
         server.stop()
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", MAIN, "serve", *arguments],
-        cwd=ROOT,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+@pytest.fixture
+def stopped(monkeypatch, capsys) -> Callable[..., str]:
+    """Give a command that must stop with status 1; return what it said, which is all on standard error."""
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["embedsvc", "serve", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert caught.value.code == 1
+        output, errors = capsys.readouterr()
+        assert output == ""
+        return errors
+
+    return run
 
 
 def test_the_options_are_those_of_the_settings():
@@ -133,27 +153,24 @@ def test_a_body_over_the_limit_gets_its_answer(server):
     assert response.headers["connection"] == "close"
 
 
-def test_a_port_in_use_is_one_line_before_any_model_is_loaded(server):
+def test_a_port_in_use_is_one_line_before_any_model_is_loaded(server, stopped):
     port = server.url.rsplit(":", 1)[1]
-    result = run("--port", port, "--model", "/no/such/model")
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == f"embedsvc: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+    expected = f"embedsvc: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+    assert stopped("--port", port, "--model", "/no/such/model") == expected
 
 
-def test_a_broken_model_is_one_line(tmp_path):
-    result = run("--port", "0", "--model", str(tmp_path))
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == (
+def test_a_broken_model_is_one_line(stopped, tmp_path):
+    assert stopped("--port", "0", "--model", str(tmp_path)) == (
         f"embedsvc: {tmp_path} is not a model folder: it has neither modules.json nor config.json\n"
     )
 
 
-def test_a_data_dir_that_is_a_file_is_one_line(tmp_path):
+def test_a_data_dir_that_is_a_file_is_one_line(stopped, tmp_path):
     path = tmp_path / "file"
     path.touch()
-    result = run("--port", "0", "--data-dir", str(path))
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == f"embedsvc: data_dir {path} cannot be used: File exists\n"
+    assert stopped("--port", "0", "--data-dir", str(path)) == (
+        f"embedsvc: data_dir {path} cannot be used: File exists\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,27 +189,22 @@ def test_a_data_dir_that_is_a_file_is_one_line(tmp_path):
         ),
     ],
 )
-def test_what_stops_the_start_is_one_line(monkeypatch, capsys, arguments, variables, message):
-    monkeypatch.setattr(sys, "argv", ["embedsvc", "serve", *arguments])
+def test_what_stops_the_start_is_one_line(monkeypatch, stopped, arguments, variables, message):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == 1
-    lines = capsys.readouterr().err.splitlines()
+    lines = stopped(*arguments).splitlines()
     assert len(lines) == 1
     assert lines[0].startswith(f"embedsvc: {message}")
 
 
-def test_sigterm_answers_what_is_in_flight_refuses_the_rest_and_exits_with_0(server):
-    kept = httpx.Client(base_url=server.url)
+def test_sigterm_answers_what_is_in_flight_refuses_the_rest_and_exits_with_0(server, folder):
+    kept = httpx.Client(base_url=server.url, timeout=30)
     assert kept.get("/ready").status_code == 200
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(httpx.post, f"{server.url}/v1/embeddings", json={"input": "slow"}, timeout=30)
-        time.sleep(0.3)
-        assert not slow.done()
+        slow = pool.submit(httpx.post, f"{server.url}/v1/embeddings", json={"input": "slow"}, timeout=60)
+        until((folder / "begun").exists)
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
+        until(lambda: httpx.get(f"{server.url}/ready").status_code == 503)
         for client in (kept, httpx):
             url = "/ready" if client is kept else f"{server.url}/ready"
             refused = client.get(url)
@@ -200,6 +212,8 @@ def test_sigterm_answers_what_is_in_flight_refuses_the_rest_and_exits_with_0(ser
             assert refused.json()["error"]["message"] == "the server is shutting down"
             assert refused.headers["connection"] == "close"
         assert httpx.get(f"{server.url}/health").status_code == 200
+        assert not slow.done()
+        (folder / "go").touch()
         assert slow.result(20).status_code == 200
         assert len(slow.result().json()["data"]) == 1
     kept.close()
@@ -212,14 +226,11 @@ def test_sigterm_answers_what_is_in_flight_refuses_the_rest_and_exits_with_0(ser
 
 @pytest.mark.slow
 def test_a_request_longer_than_the_grace_does_not_hold_the_exit(tmp_path):
-    code = SLOW.replace("time.sleep(1.0)", "time.sleep(30)")
-    server = Server("--data-dir", str(tmp_path), "--shutdown-grace-s", "1", code=code)
+    server = slow_server(tmp_path, "--shutdown-grace-s", "1")
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(httpx.post, f"{server.url}/v1/embeddings", json={"input": "slow"}, timeout=30)
-        time.sleep(0.3)
-        begin = time.monotonic()
-        assert server.stop()[0] == 0
-        assert time.monotonic() - begin < 10
+        slow = pool.submit(httpx.post, f"{server.url}/v1/embeddings", json={"input": "slow"}, timeout=60)
+        until((tmp_path / "begun").exists)
+        assert server.stop()[0] == 0  # though the model is still at work
         assert slow.result(20).status_code == 503
         assert slow.result().json()["error"]["message"] == "the server shut down before the request was done"
     with socket.socket() as probe:  # the port is free again

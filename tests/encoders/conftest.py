@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,17 +12,26 @@ MEAN = [("Pooling", {"word_embedding_dimension": 16, "pooling_mode_mean_tokens":
 
 
 @pytest.fixture(scope="session")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random BERT that holds both its weights and its ONNX export, without modules.json."""
+def bert_export(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A tiny random BERT with mean pooling, and its ONNX export alone in a folder; a graph takes seconds."""
     pytest.importorskip("sentence_transformers", reason="needs the torch extra")
     pytest.importorskip("onnxscript", reason="needs the train extra")
-    from training.export import export_onnx
+    from training.export import export_model
 
     root = tmp_path_factory.mktemp("bert")
     source = with_head(write_bert(root / "plain"), root / "source", MEAN)
-    export_onnx(source, root / "exported")
-    (root / "exported" / "onnx").rename(root / "plain" / "onnx")
-    return root / "plain"
+    (source / "README.md").write_text("# tiny\n")
+    export_model(source, root / "export" / "tiny")
+    return source, root / "export" / "tiny"
+
+
+@pytest.fixture(scope="session")
+def bert(bert_export: tuple[Path, Path]) -> Path:
+    """A tiny random BERT that holds both its weights and its ONNX export, without modules.json."""
+    source, export = bert_export
+    plain = source.with_name("plain")
+    shutil.copytree(export / "onnx", plain / "onnx")
+    return plain
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,7 @@ def reference(minilm: Path) -> np.ndarray:
     return np.asarray(sentence_transformer(minilm).encode(SENTENCES, normalize_embeddings=True))
 
 
-@pytest.fixture(params=["torch", "onnx"])
+@pytest.fixture(params=["torch", pytest.param("onnx", marks=pytest.mark.slow)])  # the export takes long
 def encoder(request: pytest.FixtureRequest) -> Encoder:
     found: Encoder = request.getfixturevalue(f"minilm_{request.param}")
     return found
@@ -91,6 +91,26 @@ def test_token_vectors_are_those_of_sentence_transformers(encoder: Encoder, mini
     for states, wanted in zip(found.vectors, expected, strict=True):
         assert states.shape == tuple(wanted.shape)
         assert np.abs(states - wanted.numpy()).max() < 1e-4
+
+
+def test_tokens_and_cuts_of_a_tiny_model_are_the_same_in_both_runtimes(bert_mean: Path) -> None:
+    encoders = [load_encoder(bert_mean, runtime=runtime, device="cpu") for runtime in ("torch", "onnx")]
+    texts = [*TEXTS, "w1 w2 w3 " * 20]
+    expected = sentence_transformer(bert_mean).encode(texts, output_value="token_embeddings")
+    for encoder in encoders:
+        found = encoder.encode_tokens(texts, EncodeOptions(truncate="end"))
+        assert found.truncated[-1]
+        for states, wanted in zip(found.vectors, expected, strict=True):
+            assert states.shape == tuple(wanted.shape)
+            assert np.abs(states - wanted.numpy()).max() < 1e-4
+        with pytest.raises(TextTooLongError, match=rf"input\[{len(TEXTS)}\] has 60 tokens"):
+            encoder.encode(["w1"] * len(TEXTS) + texts[-1:])
+    for truncate in ("end", "start"):
+        one, other = (
+            encoder.encode_with_usage(texts[::-1], EncodeOptions(truncate=truncate)) for encoder in encoders
+        )
+        assert (one.tokens, one.truncated) == (other.tokens, other.truncated)
+        assert_same(np.asarray(other.vectors), np.asarray(one.vectors))
 
 
 def pooling(**config: Any) -> tuple[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()  # a killed test run
 SMALL = ("--object-store-memory", str(100 << 20), "--disable-usage-stats", "--block")
 
 
@@ -33,7 +34,14 @@ class Cluster:
 
     def start(self, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
         """Run `ray start`, perhaps by way of another command."""
-        command = [*before, str(Path(sys.executable).with_name("ray")), "start", *arguments, *SMALL]
+        command = [
+            *_WITH_PARENT,
+            *before,
+            str(Path(sys.executable).with_name("ray")),
+            "start",
+            *arguments,
+            *SMALL,
+        ]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
         with self.log.open("ab") as log:
             process = subprocess.Popen(

@@ -67,6 +67,15 @@ def test_too_little_memory_names_the_shards_that_fit():
         plan_neighbours(10**6, 10**6, 384, 4, memory_bytes=100 << 20)
 
 
+@pytest.mark.parametrize("dimension", [1, 384, 768, 1024, 1536, 4096])
+@pytest.mark.parametrize("threads", [1, 16, 256])
+def test_any_width_and_any_machine_does_with_the_default_memory(dimension, threads):
+    plan = plan_neighbours(10**7, 10**7, dimension, 16, threads=threads, method="int8")
+    assert plan.memory_bytes <= 2 << 30
+    assert 1 <= plan.threads <= threads
+    assert plan_neighbours(3, 3, dimension, 4, threads=threads).threads >= min(threads, 16)
+
+
 def test_the_callers_method_is_taken():
     plan = plan_neighbours(10, 10, 384, 4, method="truncated")
     assert (plan.method, plan.reason) == ("truncated", "chosen by the caller")

@@ -147,13 +147,14 @@ def test_another_version_of_ray_is_one_line(cluster: Cluster, monkeypatch: pytes
         ("127.0.0.1:99999", "ray address 127.0.0.1:99999: cannot be reached: "),
         (f"127.0.0.1:{free_port()}", "cannot be reached: Connection refused"),
     ],
+    ids=["client", "no port", "wrong port", "nobody"],  # the free port is another in each worker
 )
 def test_an_address_without_a_cluster_is_one_line_at_once(address: str, message: str) -> None:
     begin = time.monotonic()
     with pytest.raises(IndexingError) as error, ray_engine(address):
         pass
     assert message in str(error.value)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", None])

@@ -227,6 +227,16 @@ def test_what_cannot_be_searched_is_refused(tmp_path):
             found(X, Y, 1, tmp_path, plan)
 
 
+@pytest.mark.parametrize("n", [1, 2, 5, 16])
+def test_inverted_lists_of_few_vectors_are_exact(n, tmp_path):
+    """Miners that derive the number of lists from that of vectors fail where it comes out as 0."""
+    plan = NeighbourPlan("ivf", {"nlist": 0, "nprobe": 16})
+    lists = found(X[:n], Y[:n], 4, tmp_path, plan)
+    exact = nearest_both_ways(X[:n], Y[:n], 4)
+    assert (lists.x_to_y.rows == exact.x_to_y.rows).all()
+    assert (lists.y_to_x.rows == exact.y_to_x.rows).all()
+
+
 def test_a_processor_that_cannot_multiply_bytes_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(indexing.methods, "byte_product_is_exact", lambda: False)
     with pytest.raises(IndexingError, match="choose method exact"):

@@ -31,6 +31,7 @@ def test_options_are_those_of_the_library_and_survive_json():
         ({"k": True}, "options: k is True"),
         ({"src_lang": "qqqq"}, "qqqq"),
         ({"threshold": float("nan")}, "threshold is not a number"),
+        ({"threshold": float("-inf")}, "threshold = -inf; it must be finite"),
         ({"x" * 10**6: 1}, "no option is called 'x+'; the nearest is"),
     ],
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,3 +98,33 @@ def test_documents_are_one_file_per_side_and_no_vectors(
     vectors = MiningInputs(inputs.source, inputs.target, source_vectors=tmp_path / "x.npy")
     with pytest.raises(InvalidInputError, match="vectors cannot be given"):
         mine_files(vectors, tmp_path / "p.tsv", OPTIONS, encoder=encoder)
+
+
+def test_a_rest_that_the_filters_drop_does_not_cost_what_is_aligned(tmp_path: Path, encoder: Encoder) -> None:
+    source = write(tmp_path / "de.jsonl", {"a": GERMAN, "menu": ["..."]})
+    target = write(tmp_path / "en.jsonl", {"b": ENGLISH, "other": MORE_ENGLISH})
+    options = replace(OPTIONS, filters=("default",))
+    summary = mine_files(MiningInputs([source], [target]), tmp_path / "p.tsv", options, encoder=encoder)
+    assert (summary.pairs, summary.manifest["rest"]) == (8, None)
+    assert "nothing mined from the rest: source-left.jsonl: no sentence is left" in summary.text
+
+
+@pytest.mark.parametrize(
+    "given", [{"id_field": "url"}, {"text_field": "body"}, {"kind": "tsv"}, {"columns": ("text",)}]
+)
+def test_options_of_files_of_sentences_are_refused_not_passed_over(
+    inputs: MiningInputs, tmp_path: Path, encoder: Encoder, given: dict[str, Any]
+) -> None:
+    (name,) = given
+    with pytest.raises(InvalidInputError, match=f"^{name} is for files of sentences"):
+        mine_files(inputs, tmp_path / "p.tsv", replace(OPTIONS, **given), encoder=encoder)
+
+
+def test_in_a_work_folder_other_documents_give_what_they_give_elsewhere(
+    inputs: MiningInputs, tmp_path: Path, encoder: Encoder
+) -> None:
+    mine_files(inputs, tmp_path / "a.tsv", OPTIONS, work=tmp_path / "job", encoder=encoder)
+    write(tmp_path / "de.jsonl", {"cat": GERMAN[:4], "mixed": [GERMAN[6], *MORE_GERMAN[1:]]})
+    mine_files(inputs, tmp_path / "b.tsv", OPTIONS, work=tmp_path / "job", encoder=encoder)
+    mine_files(inputs, tmp_path / "c.tsv", OPTIONS, encoder=encoder)
+    assert (tmp_path / "b.tsv").read_bytes() == (tmp_path / "c.tsv").read_bytes()

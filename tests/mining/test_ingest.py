@@ -120,8 +120,21 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         paths.append(written(tmp_path / folder, "a.txt", f"in {folder}\n"))
     store = ingest(paths, tmp_path / "store", UNFILTERED)
-    assert [store.side(row).file for row in range(2)] == [str(path) for path in paths]
+    assert [store.side(row).file for row in range(2)] == ["x/a.txt", "y/a.txt"]
     assert [file.name for file in input_files(paths[:1])] == ["a.txt"]
+
+
+def test_names_of_files_do_not_say_where_their_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["x/in/a.txt", "y/in/a.txt", "a.txt", "b.txt"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        written(tmp_path, name, f"in {name}\n")
+    absolute = [file.name for file in input_files([tmp_path / name for name in names])]
+    monkeypatch.chdir(tmp_path)
+    assert [file.name for file in input_files([Path(name) for name in names])] == absolute
+    assert absolute == ["x/in/a.txt", "y/in/a.txt", f"{tmp_path.name}/a.txt", "b.txt"]
 
 
 def test_all_lines_equal_leave_one_sentence(tmp_path: Path) -> None:

@@ -138,3 +138,11 @@ def test_known_pairs_of_which_none_is_found_are_refused() -> None:
     strangers = replace(made, known_y=made.known_y[::-1].copy())
     with pytest.raises(InvalidInputError, match=r"none of the 30 development pairs is found .* encoder"):
         calibrate(*strangers.planted(), OPTIONS)
+
+
+def test_it_is_said_where_false_pairs_are_hardly_known() -> None:
+    """In a small corpus of true pairs a text without its partner finds no other that agrees."""
+    small, large = (space(n, n - 5, noise=0.3, common=0.0) for n in (60, 600))
+    options = replace(OPTIONS, retrieval="intersection")
+    assert "how false pairs score" in " ".join(calibrate(*small.planted(), options).notes)
+    assert calibrate(*large.planted(), replace(options, retrieval="forward")).notes == ()

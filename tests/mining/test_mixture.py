@@ -55,3 +55,17 @@ def test_scores_that_tell_true_from_false_exactly_do_not_throw_the_fit_off() -> 
     true, false = bins.counts(np.full(300, 1.95)), bins.counts(np.full(300, 1.05))
     mixture = fit_mixture(bins, ScoreCounts(bins.counts(corpus), true, false))
     assert (bins.counts(corpus) * mixture.probabilities).sum() == pytest.approx(100, abs=2)
+
+
+@pytest.mark.parametrize("known", ["true", "false", "none"])
+def test_probabilities_are_numbers_where_hardly_anything_is_known(known: str) -> None:
+    bins = score_bins(np.array([1.2]), "ratio")
+    one, nothing = np.ones(len(bins)), np.zeros(len(bins))
+    counts = ScoreCounts(
+        one if known == "none" else nothing,
+        one if known == "true" else nothing,
+        one if known == "false" else nothing,
+    )
+    mixture = fit_mixture(bins, counts)
+    assert (mixture.probabilities >= 0).all()
+    assert (mixture.probabilities <= 1).all()

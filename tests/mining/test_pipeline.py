@@ -254,7 +254,7 @@ def test_given_vectors_are_those_of_the_records(
 @pytest.mark.parametrize(
     ("vectors", "message"),
     [
-        (np.full((10, 16), np.nan, np.float32), r"x\.npy.*\[0\] holds NaN"),
+        (np.full((10, 16), np.nan, np.float32), r"^[^ ]*x\.npy\[0\] holds NaN"),
         (np.full((10, 16), 2, np.float32), r"\[0\] has length 8"),
         (np.ones((10, 16), np.int32), "int32"),
         (np.ones(10, np.float32), "shape"),
@@ -292,3 +292,62 @@ def test_a_refused_text_is_named_by_file_and_line(
         file.write("Wort " * 40 + "\n")
     with pytest.raises(InvalidInputError, match=r"^de\.txt line 11 has "):
         mine_files(inputs, tmp_path / "a.tsv", BARE, encoder=encoder)
+
+
+def test_in_one_work_folder_vectors_that_are_given_and_made_do_not_meet(
+    inputs: MiningInputs, tmp_path: Path, encoder: Encoder
+) -> None:
+    lines = (tmp_path / "de.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    np.save(tmp_path / "de.npy", encoder.encode([line or "-" for line in lines]))
+    given = replace(inputs, source_vectors=tmp_path / "de.npy")
+    counting, job = _Counting(encoder), tmp_path / "job"
+    for number, now in enumerate((inputs, given, inputs, given)):
+        mine_files(now, tmp_path / f"{number}.tsv", BARE, work=job, encoder=counting)
+    assert counting.texts == 16
+    outputs = [(tmp_path / f"{number}.tsv").read_bytes() for number in range(4)]
+    assert outputs[:2] == outputs[2:]
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'"])
+def test_a_file_that_holds_no_vectors_is_bad_input(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.npy").write_bytes(content)
+    inputs = MiningInputs(source_vectors=tmp_path / "x.npy", target_vectors=tmp_path / "x.npy")
+    with pytest.raises(InvalidInputError, match=r"^[^ ]*x\.npy: not a"):
+        mine_files(inputs, tmp_path / "a.tsv", BARE)
+
+
+@pytest.mark.parametrize("retrieval", ["optimal", "max"])
+def test_sides_of_which_nothing_is_better_than_its_neighbourhood_give_an_empty_file(
+    tmp_path: Path, retrieval: Any
+) -> None:
+    """Calibration has nothing to go by; that is no error."""
+    x = np.zeros((1_000, 4), np.float32)
+    x[:, 0] = 1
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", -x)
+    inputs = MiningInputs(source_vectors=tmp_path / "x.npy", target_vectors=tmp_path / "y.npy")
+    summary = mine_files(inputs, tmp_path / "a.tsv", MiningOptions(retrieval=retrieval, neighbours="exact"))
+    assert summary.pairs == (0 if retrieval == "optimal" else 1)
+
+
+def test_a_precision_that_nothing_is_known_of_is_not_passed_over(
+    inputs: MiningInputs, tmp_path: Path, encoder: Encoder
+) -> None:
+    wanted = replace(BARE, threshold=None, precision=0.95)
+    summary = mine_files(inputs, tmp_path / "a.tsv", wanted, encoder=encoder)
+    assert "not calibrated, so nothing is known of precision 0.95: give --dev" in summary.text
+
+
+def test_a_moses_pair_is_two_files_and_may_not_be_the_inputs(tmp_path: Path, encoder: Encoder) -> None:
+    files = [tmp_path / "news.de", tmp_path / "news.en"]
+    write_lines(files[0], ALIGNED["deu"])
+    write_lines(files[1], ALIGNED["eng"])
+    inputs, options = MiningInputs(files[:1], files[1:]), replace(BARE, src_lang="de", tgt_lang="en")
+    before = [file.read_bytes() for file in files]
+    with pytest.raises(InvalidInputError, match=r"news\.de is one of the input files"):
+        mine_files(inputs, tmp_path / "news.moses", options, encoder=encoder)
+    assert [file.read_bytes() for file in files] == before
+    summary = mine_files(inputs, tmp_path / "p.moses", options, encoder=encoder)
+    lines = [(tmp_path / name).read_text(encoding="utf-8").splitlines() for name in ("p.de", "p.en")]
+    assert len(lines[0]) == len(lines[1]) == summary.pairs > 0
+    assert len(summary.manifest["out"]["sha256"]) == 2

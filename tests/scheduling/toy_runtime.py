@@ -55,7 +55,7 @@ class ToyRuntime:
             self.alone = False
         time.sleep(0.001 + self.delay_s)
         self._inside.remove(KILL in texts)
-        assert self.open.wait(20)
+        assert self.open.wait(60)
         joined = "".join(texts)
         if KILL in texts:
             self._killed = True

@@ -23,7 +23,7 @@ class JobServer(TestedServer):
         super().__init__(
             "--data-dir", str(data_dir), "--job-niceness", "0", *options, **{"code": MAIN, **given}
         )
-        self.http = httpx.Client(base_url=self.url, timeout=30)
+        self.http = httpx.Client(base_url=self.url, timeout=60)
         self.jobs = data_dir / "jobs"
 
     def upload(self, lines: str = LINES, kind: str = "toy", **options: Any) -> httpx.Response:

@@ -64,7 +64,7 @@ class TestedServer(Server):
         self.log: list[str] = []
         self._reader = threading.Thread(target=self._read_log)  # a full pipe would stop the server
         self._reader.start()
-        self._client = httpx.Client(base_url=self.url, timeout=30)
+        self._client = httpx.Client(base_url=self.url, timeout=60)
 
     def _read_log(self) -> None:
         assert self.process.stderr is not None
@@ -95,7 +95,7 @@ class TestedServer(Server):
         return self.post({"input": texts, "encoding_format": "base64", **options})
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def talk(self, data: bytes) -> bytes:
         """Send bytes on a connection of their own; return all that comes until the server closes it."""
@@ -116,8 +116,8 @@ class TestedServer(Server):
         assert self.process.stderr is not None
         with self.process.stdout, self.process.stderr:
             output = self.process.stdout.read()
-            self.process.wait(20)
-            self._reader.join(20)
+            self.process.wait(60)
+            self._reader.join(60)
         return self.process.returncode, output, "".join(self.log)
 
 
@@ -139,7 +139,7 @@ def read_to_end(connection: socket.socket) -> bytes:
     return received
 
 
-def until(condition: Callable[[], object], *, seconds: float = 15.0) -> None:
+def until(condition: Callable[[], object], *, seconds: float = 60.0) -> None:
     """Wait for a condition; fail when it does not come."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from embedsvc.server.requests.document_lines import BatchLimits, document_batche
 from embedsvc.server.routes import documents as documents_route
 from tests.collections.conftest import DIMENSION, documents, random_texts
 from tests.server.conftest import AppClient, error_of
+from tests.server.processes import until
 from tests.server.tiny_server import base64_of, tiny_client
 
 HELP = "/v1/collections/help/documents"
@@ -242,7 +242,7 @@ def test_each_batch_is_on_disk_before_the_next_is_read_and_a_lost_client_leaves_
             seen = answer.json().get("documents", 0)
         await received.put({"type": "http.request", "body": content[half:-30], "more_body": True})
         await received.put({"type": "http.disconnect"})
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 60)
         return seen, sent
 
     seen, sent = fresh.run(run())
@@ -342,7 +342,7 @@ def test_a_client_that_does_not_read_its_export_is_cut_off_and_the_log_can_be_em
     tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setattr(documents_route, "_EXPORTED_AT_ONCE", 2)
-    client = tiny_client(tmp_path, request_timeout_s=0.3)
+    client = tiny_client(tmp_path, request_timeout_s=1.5)
     put_lines(client, lines(*documents(random_texts(8))))
     store = client.app.state.server.collections.get("help").store
     taken: list[bytes] = []
@@ -370,7 +370,7 @@ def test_a_client_that_does_not_read_its_export_is_cut_off_and_the_log_can_be_em
         }
         received: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         await received.put({"type": "http.request", "body": b"", "more_body": False})
-        await asyncio.wait_for(client.app(scope, received.get, send), 5)
+        await asyncio.wait_for(client.app(scope, received.get, send), 60)
 
     def reader_is_gone() -> bool:
         with store.reading() as view:
@@ -379,13 +379,10 @@ def test_a_client_that_does_not_read_its_export_is_cut_off_and_the_log_can_be_em
 
     client.run(run())
     assert cancelled == [True]
-    assert "an export was ended: its client took nothing for 0.3 s" in caplog.text
+    assert "an export was ended: its client took nothing for 1.5 s" in caplog.text
     assert len(b"".join(taken).splitlines()) == 4
     client.put(HELP, {"documents": documents(["w1"], first=100)})
-    deadline = time.monotonic() + 5
-    while not reader_is_gone():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(reader_is_gone)
     client.close()
 
 

@@ -210,6 +210,13 @@ def test_a_waiting_job_has_no_result_and_can_be_cancelled(client):
     assert client.delete(f"/v1/jobs/{job_id}").json()["outcome"] == "deleted"
 
 
+def test_a_damaged_job_keeps_nobody_from_making_another(client):
+    damaged = post(client, files=SIDES).json()["id"]
+    (jobs_folder(client) / damaged / "record.json").write_text("{")
+    assert post(client, files=SIDES).status_code == 202
+    error_of(client.get(f"/v1/jobs/{damaged}"), 500, "storage_error")
+
+
 @pytest.mark.parametrize("path", ["", "/events", "/result"])
 def test_unknown_jobs_are_not_found(client, path):
     error_of(client.get(f"/v1/jobs/job-0{path}"), 404, "not_found")

@@ -228,7 +228,7 @@ def test_deleting_a_running_job_leaves_no_process_and_no_files(server):
     begin = time.monotonic()
     answer = server.http.delete(f"/v1/jobs/{job_id}").json()
     assert answer == {"id": job_id, "outcome": "cancelled"}
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30  # the job would take minutes
     assert is_gone(pid)
     assert {path.name for path in (server.jobs / job_id).iterdir()} == {"request.json", "record.json"}
     assert server.job(job_id)["state"] == "cancelled"
@@ -319,11 +319,11 @@ def test_a_server_that_ends_in_order_ends_its_jobs_and_its_listeners_soon(data):
 
     listener = threading.Thread(target=listen)
     listener.start()
-    time.sleep(0.5)
+    until(lambda: heard)
     begin = time.monotonic()
     server.end()
-    assert time.monotonic() - begin < 8
-    listener.join(5)
+    assert time.monotonic() - begin < 30  # the job would take minutes
+    listener.join(60)
     assert "event: state" in heard
     assert is_gone(pid)
     server = JobServer(data)

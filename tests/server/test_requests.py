@@ -208,13 +208,17 @@ def test_the_page_needs_nothing_from_elsewhere(client):
 def test_a_full_lane_refuses_and_begun_work_keeps_its_place():
     import threading
 
-    release = threading.Event()
+    entered, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        entered.set()
+        release.wait(60)
 
     async def run():
         lane = Lane("mining", threads=1, limit=2)
-        begun = asyncio.create_task(lane.run(release.wait, 10))
+        begun = asyncio.create_task(lane.run(hold))
         waiting = asyncio.create_task(lane.run(str, 1))
-        await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(entered.wait, 60)
         with pytest.raises(Exception, match="2 requests for mining are running; try again later"):
             await lane.run(str, 2)
         waiting.cancel()  # never begins: its place is free at once

@@ -248,7 +248,7 @@ def test_a_full_queue_of_the_embedding_model_stops_only_who_needs_it(make_client
     async def run():
         post = client.http.post
         first = asyncio.create_task(post("/embed", json={"inputs": "a"}))
-        await asyncio.to_thread(runtime.entered.wait, 10)
+        await asyncio.to_thread(runtime.entered.wait, 60)
         second = asyncio.create_task(post("/embed", json={"inputs": "b"}))
         while client.app.state.server.models.default.waiting_texts("interactive") < 1:
             await asyncio.sleep(0)
@@ -284,7 +284,7 @@ def test_others_are_answered_while_the_reranker_works_and_too_many_are_refused(s
 
     async def ask():
         waiting = [asyncio.create_task(reranking.score("a", ["b"])) for _ in range(32)]
-        await asyncio.to_thread(entered.wait, 10)
+        await asyncio.to_thread(entered.wait, 60)
         health = await spoilt.http.get("/health")
         with pytest.raises(OverloadedError, match="32 requests for the reranker are running"):
             await reranking.score("a", ["b"])
@@ -314,7 +314,7 @@ def test_work_that_nobody_waits_for_stops_after_the_batch_it_is_at(spoilt):
 
     async def give_up():
         task = asyncio.create_task(reranking.score("a", ["b"] * 50))
-        await asyncio.to_thread(entered.wait, 10)
+        await asyncio.to_thread(entered.wait, 60)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

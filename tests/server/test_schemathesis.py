@@ -46,11 +46,12 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     server.stop()
 
 
+@pytest.mark.parametrize("examples", [6, pytest.param(40, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
-def test_generated_requests_are_answered_as_described(described, method, path):
+def test_generated_requests_are_answered_as_described(described, method, path, examples):
     @given(case=described[path][method].as_strategy())
     @settings(
-        max_examples=12,
+        max_examples=examples,
         deadline=None,
         database=None,
         derandomize=True,

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import socket
-import time
 from collections.abc import AsyncIterator, Iterator
 from urllib.parse import urlsplit
 
@@ -113,7 +112,7 @@ def test_a_full_queue_makes_the_stream_wait(make_client, tmp_path):
 
     async def run():
         first = asyncio.create_task(client.http.post("/v1/embeddings", json={"input": "a"}))
-        await asyncio.to_thread(runtime.entered.wait, 10)
+        await asyncio.to_thread(runtime.entered.wait, 60)
         second = asyncio.create_task(client.http.post("/v1/embeddings", json={"input": ["b", "c"]}))
         while client.app.state.server.models.default.waiting_texts("interactive") < 2:
             await asyncio.sleep(0)
@@ -153,7 +152,7 @@ def test_windows_hold_a_bounded_number_of_texts_and_characters():
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = Server("--data-dir", str(tmp_path_factory.mktemp("data")), "--request-timeout-s", "1.5")
+    server = Server("--data-dir", str(tmp_path_factory.mktemp("data")), "--request-timeout-s", "3")
     yield server.url
     server.stop()
 
@@ -161,7 +160,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def connect(url: str) -> socket.socket:
     """Send the head of a stream request; chunks follow."""
     address = urlsplit(url)
-    connection = socket.create_connection((address.hostname, address.port), timeout=10)
+    connection = socket.create_connection((address.hostname, address.port), timeout=60)
     head = f"POST {PATH}?encoding_format=base64 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     connection.sendall(head.encode())
     return connection
@@ -212,13 +211,11 @@ def test_a_body_that_stops_coming_is_given_up(url):
     with connect(url) as connection:
         connection.sendall(chunk(b'"text"\n"te'))
         received = b""
-        begin = time.monotonic()
         while part := connection.recv(65536):
             received += part
             if b"error" in received:
                 break
-        assert b"nothing came for request_timeout_s = 1.5 s" in received
-        assert time.monotonic() - begin < 5
+        assert b"nothing came for request_timeout_s = 3 s" in received
 
 
 class Connection:
@@ -260,7 +257,9 @@ def test_no_more_than_two_windows_are_read_ahead(make_client, tmp_path):
         task = asyncio.create_task(connection.run())
         await connection.sent.get()  # the head
         connection.readable.clear()
-        await asyncio.sleep(0.3)
+        while connection.received.qsize() > 48:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)  # time to read too much
         left = connection.received.qsize()
         task.cancel()
         await asyncio.wait([task])
@@ -279,9 +278,9 @@ def test_a_client_that_goes_away_stops_the_work(make_client, tmp_path):
         connection = Connection(client)
         await connection.received.put({"type": "http.request", "body": b'"a"\n"b"', "more_body": False})
         task = asyncio.create_task(connection.run())
-        await asyncio.to_thread(runtime.entered.wait, 10)
+        await asyncio.to_thread(runtime.entered.wait, 60)
         await connection.received.put({"type": "http.disconnect"})
-        done, _ = await asyncio.wait([task], timeout=2)
+        done, _ = await asyncio.wait([task], timeout=30)
         return bool(done)
 
     ended = client.run(run())

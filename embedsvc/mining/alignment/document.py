@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from embedsvc.errors import InvalidInputError
 from embedsvc.languages import detect_language, normalize_language
@@ -14,7 +14,6 @@ from embedsvc.sentences import Span, sentence_spans
 from embedsvc.textfiles import iterate_lines
 
 Split = Literal["lines", "sentences"]
-SPLITS: tuple[Split, ...] = get_args(Split)
 
 _DETECTED_CHARACTERS = 5_000
 _CLAUSE_CHARACTERS = 20  # of Thai; a sentence has about 120

@@ -11,12 +11,11 @@ from embedsvc.errors import InvalidInputError
 from embedsvc.mining.alignment.accuracy import Pairing
 from embedsvc.mining.alignment.beads import Bead
 from embedsvc.mining.alignment.document import Document
-from embedsvc.mining.outputs import OUTPUT_FORMATS, OutputInfo, output_kind, write_pairs
+from embedsvc.mining.outputs import OutputInfo, output_kind, write_pairs
 from embedsvc.mining.records import Pair, PairSide
 from embedsvc.textfiles import atomic_write, iterate_lines
 
 VECALIGN = "vecalign"
-ALIGN_FORMATS = (VECALIGN, *OUTPUT_FORMATS)
 _TWO_SIDED = {"moses", "tmx", "xliff"}  # a unit with one text only is nothing to their readers
 
 

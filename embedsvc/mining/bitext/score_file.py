@@ -22,7 +22,8 @@ from embedsvc.mining.calibration_file import read_calibration
 from embedsvc.mining.duplicates import duplicate_key
 from embedsvc.mining.filters import PAIR_FILTERS
 from embedsvc.mining.margin import Margin
-from embedsvc.mining.outputs.kinds import output_kind
+from embedsvc.mining.outputs.info import OutputInfo
+from embedsvc.mining.outputs.write import check_output
 from embedsvc.mining.pair_filters import length_factor, pair_reason
 from embedsvc.mining.score import PairScores, score_pairs
 from embedsvc.textfiles import iterate_lines
@@ -94,7 +95,9 @@ def score_file(
     Raises InvalidInputError naming file and line, StorageError when the disk is full.
     """
     options = options or ScoringOptions()
-    output_kind(out)
+    pools = (options.source_pool, options.target_pool, options.calibration)
+    inputs = [path for path in (bitext.path, bitext.target_path, *pools) if path is not None]
+    check_output(out, OutputInfo(bitext.source_language, bitext.target_language), inputs)
     calibration = (
         None if options.calibration is None else read_calibration(options.calibration, options.margin)
     )

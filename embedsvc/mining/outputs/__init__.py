@@ -3,6 +3,15 @@
 from embedsvc.mining.outputs.info import OutputInfo
 from embedsvc.mining.outputs.kinds import OUTPUT_FORMATS, OutputFormat, output_kind
 from embedsvc.mining.outputs.read import read_pairs
-from embedsvc.mining.outputs.write import write_pairs
+from embedsvc.mining.outputs.write import check_output, output_files, write_pairs
 
-__all__ = ["OUTPUT_FORMATS", "OutputFormat", "OutputInfo", "output_kind", "read_pairs", "write_pairs"]
+__all__ = [
+    "OUTPUT_FORMATS",
+    "OutputFormat",
+    "OutputInfo",
+    "check_output",
+    "output_files",
+    "output_kind",
+    "read_pairs",
+    "write_pairs",
+]

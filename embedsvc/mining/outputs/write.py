@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import IO
 
 from embedsvc.compression import packing
-from embedsvc.errors import StorageError
+from embedsvc.errors import InvalidInputError, StorageError
 from embedsvc.mining.outputs.columns import check_encodable
 from embedsvc.mining.outputs.info import OutputInfo
 from embedsvc.mining.outputs.kinds import OutputFormat, output_kind
-from embedsvc.mining.outputs.moses import write_moses
+from embedsvc.mining.outputs.moses import moses_paths, write_moses
 from embedsvc.mining.outputs.parquet import write_parquet
 from embedsvc.mining.outputs.tables import write_jsonl, write_tsv
 from embedsvc.mining.outputs.xml import write_tmx, write_xliff
@@ -41,6 +41,26 @@ def write_pairs(path: Path, pairs: Iterable[Pair], info: OutputInfo, *, format: 
             with atomic_write(path) as raw, packing(raw, kind.packed) as file:
                 _write(file, counted, info, kind.format)
     return counted.count
+
+
+def output_files(path: Path, info: OutputInfo, *, format: str | None = None) -> tuple[Path, ...]:
+    """Return the files that `write_pairs` writes: of a Moses pair two, else the path.
+
+    Raises InvalidInputError where there can be no such files.
+    """
+    kind = output_kind(path, format)
+    return moses_paths(path, info, kind.packed) if kind.format == "moses" else (path,)
+
+
+def check_output(path: Path, info: OutputInfo, inputs: Iterable[Path], *, format: str | None = None) -> None:
+    """Raise InvalidInputError where `write_pairs` could not write, or would write over an input."""
+    written = {file.resolve(): file for file in output_files(path, info, format=format)}
+    for file in inputs:
+        if file.resolve() in written:
+            raise InvalidInputError(
+                f"out {path}: {written[file.resolve()]} is one of the input files; it would be overwritten",
+                param="out",
+            )
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from embedsvc import align, load_encoder
 from embedsvc.errors import InvalidInputError
 from embedsvc.mining.alignment.document import document_of_text, joined, read_document
 
@@ -52,3 +53,17 @@ def test_joined_sentences_have_a_space_where_their_script_has_one() -> None:
     assert joined(["我来。", "他去。", "ok", "ok"]) == "我来。他去。ok ok"
     assert joined(["첫째.", "둘째."]) == "첫째. 둘째."
     assert joined([]) == ""
+
+
+def test_splitting_and_aligning_use_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some aligners ask a service for the language of every document."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    german = document_of_text("Die Katze schläft im Haus. Musik ist wichtig für Kinder.", None).sentences
+    english = document_of_text("The cat sleeps in the house. Music matters to children.", None).sentences
+    beads = align(german, english, encoder=load_encoder())
+    assert [(bead.source, bead.target) for bead in beads] == [((0,), (0,)), ((1,), (1,))]
