@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+import numpy as np
+
 from embedsvc.textfiles import atomic_write, write_json
 from training.evaluation.comparison import Comparison
 from training.evaluation.plots import COLOURS, Point, dot_plot
 from training.evaluation.report import Report, group_title, interval_text
+from training.evaluation.resampling import RESAMPLES
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
@@ -79,7 +82,7 @@ class Run:
             names = f"{c.first} − {c.second}"
             for name, d in {"": c.mean, **{f", {group}": d for group, d in c.groups.items()}}.items():
                 span = interval_text((d.low, d.high))
-                cells = [c.task, c.column + name, names, f"{d.value:+.2f}", span, f"{d.p:.3f}"]
+                cells = [c.task, c.column + name, names, f"{d.value:+.2f}", span, _p_text(d.p)]
                 table.append([*cells, "" if name else rows])
         return table
 
@@ -88,6 +91,11 @@ _DIFFERENCES = (
     "Of the mean over languages, with paired bootstrap intervals and two-sided permutation tests on the "
     "same items; rows: in how many languages p < 0.05, not corrected for their number.\n"
 )
+
+
+def _p_text(p: float) -> str:
+    """Return p to three digits; the least that so many permutations can show is an upper bound."""
+    return f"{p:.3f}" if p > _LEAST_P else f"≤ {_LEAST_P:.3f}"
 
 
 def _with_interval(report: Report, column: str) -> str:
@@ -117,7 +125,10 @@ def _languages(report: Report) -> Table:
 
 def _section(task: str, reports: Sequence[Report]) -> str:
     main, models = reports[0].main, [report.model for report in reports]
-    rows = sorted(reports[0].rows, key=lambda row: reports[0].rows[row][main], reverse=True)
+    sign = 1 if reports[0].better[main] == "lower" else -1
+    rows = sorted(
+        reports[0].rows, key=lambda row: np.nan_to_num(sign * reports[0].rows[row][main], nan=np.inf)
+    )
     points = {
         row: [Point(report.rows[row][main], report.intervals[row].get(main)) for report in reports]
         for row in rows
@@ -136,6 +147,7 @@ def _section(task: str, reports: Sequence[Report]) -> str:
     )
 
 
+_LEAST_P = 1 / (RESAMPLES + 1) + 1e-9
 _FEW = 40  # rows of a plot that is shown at once
 
 

@@ -107,6 +107,8 @@ def test_a_run_writes_one_page_that_loads_nothing(sets: Path, tmp_path: Path) ->
     low, high = row["intervals"]["deu"]["mean"]
     assert low <= row["rows"]["deu"]["mean"] <= high
     assert written["comparisons"][0]["mean"]["p"] <= 1
+    assert "| tatoeba | mean | a<b\\|c − bb | +" in paths[1].read_text()
+    assert " | ≤ 0.001 | 2 / 0 of 2 |" in paths[1].read_text()
 
 
 def test_models_of_one_name_are_told_apart_and_the_same_one_is_refused(sets: Path, tmp_path: Path) -> None:
