@@ -50,33 +50,37 @@ def train(recipe: Path, out: Path, data: Path | None, teacher: str | None, progr
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     required=True,
-    help="Folder with the test sets, e.g. tatoeba/ and flores/.",
+    help="Folder with the test sets: tatoeba/, flores/, ntrex/, xquadr/, bucc/, sts/, retrieval/.",
 )
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("evaluation"),
     show_default=True,
-    help="Folder for the reports, JSON and Markdown.",
+    help="Folder for the reports: JSON, Markdown and one HTML page.",
 )
 def evaluate(tasks: tuple[str, ...], models: tuple[str, ...], data: Path, out: Path) -> None:
-    """Evaluate models on TASKS: tatoeba, xsim."""
-    from embedsvc.encoder import load_encoder
-    from embedsvc.errors import InvalidInputError
-    from training.evaluation import TASKS
+    """Evaluate models on TASKS: tatoeba, xsim, xsim++, bucc, xquad-r, retrieval, sts, alignment.
 
-    unknown = [task for task in tasks if task not in TASKS]
-    if unknown:
-        raise InvalidInputError(f"task {unknown[0]!r} is unknown; choose from {', '.join(TASKS)}")
-    for model in models or (None,):
-        encoder = load_encoder(model)
-        for task in tasks:
-            report = TASKS[task](encoder, data)
-            paths = report.write(out)
-            figures = ", ".join(
-                f"{name} {report.mean[name]:.2f}" for name in report.columns if name != "pairs"
-            )
-            click.echo(f"{task} {encoder.name}: {figures} (mean of {len(report.rows)} languages; {paths[1]})")
+    Several models are compared on the same items. Writes a report per task and model, and report.json,
+    report.md and report.html of the run.
+    """
+    from embedsvc.encoder import load_encoder
+    from training.evaluation.report import Report
+    from training.evaluation.run import check_tasks, evaluate_models
+
+    def tell(report: Report, path: Path) -> None:
+        figures = ", ".join(
+            f"{name} {report.cell(name, report.mean[name])}"
+            for name in report.columns
+            if name not in report.counts
+        )
+        click.echo(f"{report.task} {report.model}: {figures} (mean of {len(report.rows)} languages; {path})")
+
+    check_tasks(tasks)
+    encoders = [load_encoder(model) for model in models or (None,)]
+    for path in evaluate_models(encoders, tasks, data, out, tell=tell):
+        click.echo(f"wrote {path}")
 
 
 @click.command()

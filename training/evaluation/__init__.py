@@ -6,15 +6,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 from embedsvc.encoder import Encoder
+from training.evaluation.alignment import evaluate_alignment
+from training.evaluation.bucc import evaluate_bucc
 from training.evaluation.report import Report
+from training.evaluation.retrieval import evaluate_retrieval
+from training.evaluation.sts import evaluate_sts
 from training.evaluation.tatoeba import evaluate_tatoeba
+from training.evaluation.xquad_r import evaluate_xquad_r
 from training.evaluation.xsim import evaluate_xsim
+from training.evaluation.xsim_plus import evaluate_xsim_plus
 
-Task = Callable[[Encoder, Path], Report]
+Evaluate = Callable[[Encoder, Path], Report]
 
-TASKS: dict[str, Task] = {
+TASKS: dict[str, Evaluate] = {
     "tatoeba": evaluate_tatoeba,
     "xsim": evaluate_xsim,
+    "xsim++": evaluate_xsim_plus,
+    "bucc": evaluate_bucc,
+    "xquad-r": evaluate_xquad_r,
+    "retrieval": evaluate_retrieval,
+    "sts": evaluate_sts,
+    "alignment": evaluate_alignment,
 }
 
-__all__ = ["TASKS", "Report", "Task"]
+__all__ = ["TASKS", "Evaluate", "Report"]

@@ -8,48 +8,68 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.encoder import Encoder
-from embedsvc.errors import InvalidInputError, NotFoundError
+from embedsvc.mining.margin import Margin, best_candidates
 from embedsvc.textfiles import read_texts
-from training.evaluation.report import Report, make_report
+from indexing import BothWays, nearest_both_ways
+from training.evaluation.files import find_folder, read_aligned
+from training.evaluation.items import Items, mean_items
+from training.evaluation.report import PAIRS, Column, Report, Task, make_report
+from training.evaluation.tatoeba_groups import GROUPS
+from training.evaluation.vectors import encoded
 
-PROTOCOL = (
+TASK = Task(
+    "tatoeba",
     "Accuracy in percent of the nearest neighbour by cosine, without margin, as in LASER and LaBSE; "
-    "`mean` averages both directions."
+    "`mean` averages both directions. `ratio` and `distance`: the same with the margin of xsim, k = 4.",
+    (PAIRS, Column("xx-eng"), Column("eng-xx"), Column("mean"), Column("ratio"), Column("distance")),
+    "mean",
 )
-COLUMNS = ("pairs", "xx-eng", "eng-xx", "mean")
+_NEIGHBOURS = 4
+Right = NDArray[np.bool_]
 
 
 def evaluate_tatoeba(encoder: Encoder, data: Path) -> Report:
     """Return accuracies per language from ``tatoeba.<xx>-eng.{xx,eng}`` in ``data`` or ``data/tatoeba``."""
-    folder = next((f for f in (data, data / "tatoeba") if list(f.glob("tatoeba.*-eng.eng"))), None)
-    if folder is None:
-        raise NotFoundError(f"no tatoeba.<xx>-eng.eng files in {data} or {data / 'tatoeba'}")
+    folder = find_folder("tatoeba", (data, data / "tatoeba"), "tatoeba.*-eng.eng")
     rows = {}
     for english in sorted(folder.glob("tatoeba.*-eng.eng")):
         language = english.name.split(".")[1].removesuffix("-eng")
         rows[language] = _language(encoder, english.with_suffix(f".{language}"), english)
-    return make_report("tatoeba", PROTOCOL, encoder, COLUMNS, rows)
+    return make_report(TASK, encoder, rows, groups=GROUPS)
 
 
-def _language(encoder: Encoder, foreign: Path, english: Path) -> dict[str, float]:
-    sources, targets = read_texts(foreign), read_texts(english)
-    if len(sources) != len(targets):
-        raise InvalidInputError(f"{foreign} has {len(sources)} lines, {english} has {len(targets)}")
-    x, y = encoder.encode(sources, truncate="end"), encoder.encode(targets, truncate="end")
-    to_english, from_english = accuracies(x, y)
+def _language(encoder: Encoder, foreign: Path, english: Path) -> dict[str, Items | float]:
+    targets = read_texts(english)
+    sources = read_aligned(foreign, len(targets), english)
+    x, y = encoded(encoder, sources), encoded(encoder, targets)
+    forward, backward = nearest_right(x, y)
+    both = nearest_both_ways(x, y, _NEIGHBOURS)
     return {
         "pairs": float(len(sources)),
-        "xx-eng": to_english,
-        "eng-xx": from_english,
-        "mean": (to_english + from_english) / 2,
+        "xx-eng": mean_items(forward),
+        "eng-xx": mean_items(backward),
+        "mean": mean_items((forward + backward.astype(float)) / 2),
+        "ratio": mean_items(margin_right(both, "ratio")),
+        "distance": mean_items(margin_right(both, "distance")),
     }
+
+
+def nearest_right(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[Right, Right]:
+    """Return whether row i's nearest is row i, of x among y and y among x, for aligned unit rows (n, dim)."""
+    scores = x @ y.T
+    gold = np.arange(len(x))
+    return scores.argmax(axis=1) == gold, scores.argmax(axis=0) == gold
 
 
 def accuracies(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float, float]:
     """Return percent right of x to y and of y to x, for aligned unit rows (n, dim)."""
-    scores = x @ y.T
-    gold = np.arange(len(x))
-    return (
-        100 * float((scores.argmax(axis=1) == gold).mean()),
-        100 * float((scores.argmax(axis=0) == gold).mean()),
-    )
+    forward, backward = nearest_right(x, y)
+    return 100 * float(forward.mean()), 100 * float(backward.mean())
+
+
+def margin_right(both: BothWays, margin: Margin) -> NDArray[np.float64]:
+    """Return ``(n,)``, for aligned sides: in how many of the two directions row i's best is row i, halved."""
+    right = np.zeros(len(both.x_to_y.rows))
+    for pairs in best_candidates(both, margin):
+        right[pairs.source_rows[pairs.source_rows == pairs.target_rows]] += 0.5
+    return right

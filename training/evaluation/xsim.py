@@ -9,39 +9,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.encoder import Encoder
-from embedsvc.errors import InvalidInputError, NotFoundError
-from embedsvc.mining.margin import Margin, best_candidates
-from embedsvc.textfiles import read_texts
-from indexing import nearest_both_ways
-from training.evaluation.report import Report, make_report
+from embedsvc.mining.margin import MARGINS, Margin, best_candidates
+from indexing import BothWays, nearest_both_ways
+from training.evaluation.flores import english_lines, flores_folder, other_languages
+from training.evaluation.items import Items, mean_items
+from training.evaluation.report import PAIRS, Column, Report, Task, make_report
+from training.evaluation.vectors import encoded
 
-PROTOCOL = (
+TASK = Task(
+    "xsim",
     "xsim error rate in percent, xx to English, on FLORES lines: ratio margin, k = 4; a candidate with the "
-    "same text as the translation counts as right (as LASER's source/xsim.py with eval_text)."
+    "same text as the translation counts as right (as LASER's source/xsim.py with eval_text). `distance` and "
+    "`absolute`: the same with the other margins.",
+    (PAIRS, *(Column(name, "lower") for name in ("error", "distance", "absolute"))),
+    "error",
+    aligned=True,
 )
-COLUMNS = ("pairs", "error")
-_ENGLISH = "eng_Latn"
 _NEIGHBOURS = 4
+_COLUMNS: dict[Margin, str] = {"ratio": "error", "distance": "distance", "absolute": "absolute"}
 
 
 def evaluate_xsim(encoder: Encoder, data: Path) -> Report:
     """Return error rates per language from ``<lang_Script>.txt`` in ``data`` or ``data/flores[/text]``."""
-    places = (data, data / "text", data / "flores" / "text", data / "flores" / "flores" / "text")
-    folder = next((f for f in places if (f / f"{_ENGLISH}.txt").is_file()), None)
-    if folder is None:
-        raise NotFoundError(f"no {_ENGLISH}.txt in any of: {', '.join(map(str, places))}")
-    english = read_texts(folder / f"{_ENGLISH}.txt")
-    targets = encoder.encode(english, truncate="end")
-    rows = {}
-    for path in sorted(folder.glob("*_*.txt")):
-        if path.stem == _ENGLISH:
-            continue
-        texts = read_texts(path)
-        if len(texts) != len(english):
-            raise InvalidInputError(f"{path} has {len(texts)} lines, the English file {len(english)}")
-        error = xsim_error(encoder.encode(texts, truncate="end"), targets, english)
-        rows[path.stem] = {"pairs": float(len(texts)), "error": error}
-    return make_report("xsim", PROTOCOL, encoder, COLUMNS, rows)
+    folder = flores_folder("xsim", data)
+    english = english_lines(folder)
+    targets = encoded(encoder, english)
+    rows: dict[str, dict[str, Items | float]] = {}
+    for language, texts in other_languages(folder, len(english)):
+        both = nearest_both_ways(encoded(encoder, texts), targets, _NEIGHBOURS)
+        rows[language] = {"pairs": float(len(texts))}
+        for margin in MARGINS:
+            rows[language][_COLUMNS[margin]] = mean_items(_wrong(best_targets(both, margin), english))
+    return make_report(TASK, encoder, rows)
+
+
+def best_targets(both: BothWays, margin: Margin) -> NDArray[np.int64]:
+    """Return the row of y that has the best margin with each row of x ``(n,)``, -1 without any."""
+    forward, _ = best_candidates(both, margin)
+    best = np.full(len(both.x_to_y.rows), -1)
+    best[forward.source_rows] = forward.target_rows
+    return best
+
+
+def _wrong(best: NDArray[np.int64], y_texts: Sequence[str]) -> NDArray[np.bool_]:
+    pairs = enumerate(best.tolist())
+    return np.array([found < 0 or y_texts[found] != y_texts[row] for row, found in pairs])
 
 
 def xsim_error(
@@ -56,7 +68,4 @@ def xsim_error(
 
     x, y: aligned unit rows (n, dim); y_texts: the n texts of y.
     """
-    forward, _ = best_candidates(nearest_both_ways(x, y, k), margin)
-    found = dict(zip(forward.source_rows.tolist(), forward.target_rows.tolist(), strict=True))
-    wrong = sum(row not in found or y_texts[found[row]] != y_texts[row] for row in range(len(x)))
-    return 100 * wrong / len(x)
+    return 100 * float(_wrong(best_targets(nearest_both_ways(x, y, k), margin), y_texts).mean())

@@ -1,22 +1,16 @@
 """Evaluators against hand-made cases and LASER's double loop."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from embedsvc import load_encoder
 from embedsvc.errors import InvalidInputError, NotFoundError
-from training.cli import evaluate
+from tests.training.evaluation.fakes import unit_rows
 from training.evaluation.tatoeba import accuracies, evaluate_tatoeba
+from training.evaluation.tatoeba_groups import LASER, XTREME
 from training.evaluation.xsim import evaluate_xsim, xsim_error
-
-
-def unit_rows(seed: int, n: int, dim: int) -> np.ndarray:
-    rows = np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def test_accuracies_of_a_case_computed_by_hand() -> None:
@@ -72,7 +66,9 @@ def test_tatoeba_and_xsim_read_their_files(sets: Path) -> None:
     tatoeba = evaluate_tatoeba(encoder, sets)
     assert tatoeba.rows["xxx"]["pairs"] == 4
     assert tatoeba.rows["xxx"]["xx-eng"] == 75.0
-    assert evaluate_xsim(encoder, sets).rows == {"xxx_Latn": {"pairs": 4.0, "error": 25.0}}
+    assert tatoeba.rows["xxx"]["mean"] == (75.0 + tatoeba.rows["xxx"]["eng-xx"]) / 2
+    xsim = evaluate_xsim(encoder, sets)
+    assert xsim.rows == {"xxx_Latn": {"pairs": 4.0, "error": 25.0, "distance": 25.0, "absolute": 25.0}}
 
 
 def test_unequal_files_and_missing_sets_are_named(sets: Path, tmp_path: Path) -> None:
@@ -83,19 +79,23 @@ def test_unequal_files_and_missing_sets_are_named(sets: Path, tmp_path: Path) ->
         evaluate_tatoeba(load_encoder(), tmp_path / "flores")
 
 
-def test_the_command_writes_json_and_markdown(sets: Path, tmp_path: Path) -> None:
-    out = tmp_path / "report"
-    result = CliRunner().invoke(evaluate, ["tatoeba", "--data", str(sets), "--out", str(out)])
-    assert result.exit_code == 0, result.output
-    written = json.loads((out / "tatoeba.embedsvc-default.json").read_text())
-    assert written["rows"]["xxx"]["xx-eng"] == 75.0
-    assert "| xxx | 4 | 75.00 |" in (out / "tatoeba.embedsvc-default.md").read_text()
+def test_groups_average_the_languages_that_there_are(sets: Path) -> None:
+    folder = sets / "tatoeba"
+    for code, foreign in (("deu", ["red apple", "blue house"]), ("cym", ["fast train", "old tree"])):
+        (folder / f"tatoeba.{code}-eng.{code}").write_text("\n".join(foreign) + "\n")
+        (folder / f"tatoeba.{code}-eng.eng").write_text("red apple\nblue house\n")
+    report = evaluate_tatoeba(load_encoder(), sets)
+    assert {name: group.rows for name, group in report.groups.items()} == {
+        "36 of XTREME": ["deu"],
+        "83 that LASER was trained on": ["deu"],
+    }
+    assert report.groups["36 of XTREME"].mean["xx-eng"] == 100.0
+    assert "| **36 of XTREME, 1 of 36** | 2 | 100.00 |" in report.markdown()
 
 
-def test_an_unknown_task_names_the_known_ones(sets: Path) -> None:
-    result = CliRunner().invoke(evaluate, ["tatoba", "--data", str(sets)])
-    assert isinstance(result.exception, InvalidInputError)
-    assert result.exception.message == "task 'tatoba' is unknown; choose from tatoeba, xsim"
+def test_the_published_groups_have_their_sizes_and_nest() -> None:
+    assert (len(set(XTREME)), len(set(LASER))) == (36, 83)
+    assert set(XTREME) - set(LASER) == {"jav"}
 
 
 @pytest.mark.slow

@@ -1,0 +1,84 @@
+"""Run tasks with models, and write what was found."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn, cast
+
+from embedsvc.encoder import Encoder
+from embedsvc.errors import InvalidInputError
+from training.evaluation import TASKS
+from training.evaluation.comparison import compare
+from training.evaluation.pages import Run
+from training.evaluation.report import Report
+
+Tell = Callable[[Report, Path], None]
+
+
+def check_tasks(tasks: Iterable[str]) -> None:
+    """Raise InvalidInputError for an unknown task, naming the nearest one, or for one given twice."""
+    seen: set[str] = set()
+    for task in tasks:
+        if task not in TASKS:
+            near = get_close_matches(task, TASKS, n=1, cutoff=0)[0]
+            raise InvalidInputError(
+                f"task {task!r} is unknown; did you mean {near!r}? Choose from {', '.join(TASKS)}"
+            )
+        if task in seen:
+            raise InvalidInputError(f"task {task!r} is given twice")
+        seen.add(task)
+
+
+class _DataFound(Exception):  # noqa: N818  (no error, but the wanted end of a probe)
+    """Raised by the probe at the first text to encode: all that comes before has been found and read."""
+
+
+class _Probe:
+    """Stands in for a model to see whether a task finds its data."""
+
+    def encode(self, _: Sequence[str], **__: object) -> NoReturn:
+        raise _DataFound
+
+
+def check_data(tasks: Iterable[str], data: Path) -> None:
+    """Raise what a task raises whose data are missing, before hours are spent on the others."""
+    for task in tasks:
+        with contextlib.suppress(_DataFound):
+            TASKS[task](cast(Encoder, _Probe()), data)
+
+
+def evaluate_models(
+    models: Iterable[Encoder], tasks: Sequence[str], data: Path, out: Path, *, tell: Tell
+) -> list[Path]:
+    """Evaluate each model on each task and write the reports into ``out``; return those of the whole run.
+
+    ``tell`` is called with every report and its Markdown file as soon as it is written. Models of the same
+    name are told apart by their fingerprints. Raises InvalidInputError for a model given twice.
+    """
+    check_tasks(tasks)
+    check_data(tasks, data)
+    reports: dict[str, list[Report]] = {task: [] for task in tasks}
+    names: dict[str, str] = {}
+    for encoder in models:
+        name = _distinct_name(encoder, names)
+        for task in tasks:
+            report = replace(TASKS[task](encoder, data), model=name)
+            tell(report, report.write(out)[1])
+            reports[task].append(report)
+    comparisons = [comparison for of in reports.values() for comparison in compare(of)]
+    return Run(reports, comparisons).write(out)
+
+
+def _distinct_name(encoder: Encoder, names: dict[str, str]) -> str:
+    """Return the model's name, with its fingerprint if another has the same; ``names`` remembers them."""
+    if encoder.fingerprint in names:
+        raise InvalidInputError(
+            f"model {names[encoder.fingerprint]} is given twice; its vectors are the same"
+        )
+    taken = encoder.name in names.values()
+    names[encoder.fingerprint] = f"{encoder.name}@{encoder.fingerprint[:8]}" if taken else encoder.name
+    return names[encoder.fingerprint]
