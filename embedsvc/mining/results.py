@@ -63,6 +63,8 @@ def _lines(what: str, manifest: dict[str, Any]) -> str:
             lines += _warnings(
                 name, read, manifest["options"]["src_lang" if name == "source" else "tgt_lang"]
             )
+    if manifest["source"] is not None and _hashes(manifest["source"]) == _hashes(manifest["target"]):
+        lines.append("warning: source and target are the same files")
     if dropped := manifest["pair_filters"]["dropped"]:
         lines.append("pairs dropped: " + ", ".join(f"{name} {n}" for name, n in dropped.items()))
     lines.append(_calibration_line(manifest))
@@ -73,6 +75,10 @@ def _counts(read: dict[str, Any]) -> str:
     counts = {"duplicates folded": read["duplicates"], "blank": read["blank"], **read["dropped"]}
     told = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
     return f"{read['sentences']} sentences of {read['records']} lines" + (f" ({told})" if told else "")
+
+
+def _hashes(read: dict[str, Any] | None) -> list[str]:
+    return [file["sha256"] for file in read["files"]] if read else []
 
 
 def _warnings(name: str, read: dict[str, Any], language: str | None) -> list[str]:

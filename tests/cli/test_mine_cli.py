@@ -89,7 +89,9 @@ def test_every_field_of_the_options_is_an_option_of_the_command() -> None:
 
 def test_same_file_twice_finds_every_line_itself(files: tuple[Path, Path, Path], run: Run) -> None:
     _, target, out = files
-    assert run("mine", target, target, "--out", out, "--threshold", "0", "--filters", "none")[0] == 0
+    code, shown = run("mine", target, target, "--out", out, "--threshold", "0", "--filters", "none")
+    assert code == 0
+    assert "warning: source and target are the same files\n" in shown
     pairs = list(read_pairs(out))
     assert {(p.source.text, p.target.text) for p in pairs} == {(line, line) for line in ENGLISH}
 
@@ -194,3 +196,13 @@ def test_output_over_an_input_is_refused(files: tuple[Path, Path, Path], run: Ru
     assert code == 2
     assert "is one of the input files; it would be overwritten" in shown
     assert target.read_bytes() == before
+
+
+def test_exchanged_languages_are_warned_of(files: tuple[Path, Path, Path], run: Run) -> None:
+    source, target, out = files
+    lines = [f"The cat sleeps in house number {number} of the old street." for number in range(20)]
+    target.write_text("\n".join([*lines, GERMAN[0]]) + "\n", encoding="utf-8")
+    code, shown = run("mine", source, target, "--out", out, "--tgt-lang", "de", "--filters", "language")
+    assert code == 0
+    assert "warning: 20 of 21 lines of the target are not in 'de'" in shown
+    assert "are the same files" not in shown
