@@ -22,6 +22,7 @@ from embedsvc.mining.sides import MiningInputs
 
 OPTIONS = MiningOptions(filters=("none",))
 SHARED, ALONE, KNOWN = 500, 700, 80
+UNKNOWN = 100_000  # of texts from this number on the model knows no token
 
 
 class _Space(Encoder):
@@ -38,6 +39,8 @@ class _Space(Encoder):
 
 def _vector(text: str) -> NDArray[np.float64]:
     side, number = re.fullmatch(r"([ab]) (\d+)", text).groups()  # type: ignore[union-attr]
+    if int(number) >= UNKNOWN:
+        return np.zeros(256)
     meaning = np.random.default_rng(int(number)).standard_normal(256)
     noise = np.random.default_rng([ord(side), int(number)]).standard_normal(256)
     vector: NDArray[np.float64] = meaning + 1.5 * noise
@@ -55,7 +58,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> MiningInputs:
     numbers = {"a": range(SHARED + ALONE), "b": [*range(SHARED), *range(5_000, 5_000 + ALONE)]}
     for side, own in numbers.items():
         (folder / f"{side}.txt").write_text("".join(f"{side} {number}\n" for number in own))
-    known = range(9_000, 9_000 + KNOWN)
+    known = [*range(9_000, 9_000 + KNOWN), *range(UNKNOWN, UNKNOWN + 30)]
     (folder / "dev.tsv").write_text("".join(f"a {number}\tb {number}\n" for number in known))
     return MiningInputs([folder / "a.txt"], [folder / "b.txt"], dev=folder / "dev.tsv")
 
