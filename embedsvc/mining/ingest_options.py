@@ -15,12 +15,10 @@ MAX_LINE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
-class IngestOptions:
-    """The options of `ingest`; all of them are JSON values.
+class ReadingOptions:
+    """How files of either side are read; all values are JSON.
 
-    language         what the sentences should be in; None checks neither language nor script. A file of
-                     several languages (TMX, XLIFF) needs it
-    filters          names of sentence filters (`embedsvc.mining.filters`)
+    filters          names of filters (`embedsvc.mining.filters`)
     encoding_errors  "strict" refuses bytes that are not UTF-8, "replace" makes them U+FFFD and counts them
     kind             one of KINDS; None goes by the file's name
     columns          the columns of a .tsv file without a header: ("id", "text"); None: its first line is one
@@ -32,7 +30,6 @@ class IngestOptions:
     max_line_bytes   a longer line is an error
     """
 
-    language: str | None = None
     filters: tuple[str, ...] = FILTERS
     encoding_errors: EncodingErrors = "strict"
     kind: str | None = None
@@ -43,6 +40,16 @@ class IngestOptions:
     min_characters: int = 5
     max_characters: int = 1000
     max_line_bytes: int = MAX_LINE_BYTES
+
+
+@dataclass(frozen=True)
+class IngestOptions(ReadingOptions):
+    """The options of `ingest`: how files are read, and the language that the sentences should be in.
+
+    None checks neither language nor script; a file of several languages (TMX, XLIFF) needs it.
+    """
+
+    language: str | None = None
 
 
 def checked_options(options: IngestOptions) -> IngestOptions:

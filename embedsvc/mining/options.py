@@ -11,24 +11,22 @@ from embedsvc.languages import normalize_language
 from embedsvc.mining.engine import ENGINES, EngineName
 from embedsvc.mining.extract import RETRIEVALS, Retrieval
 from embedsvc.mining.filters import resolve_filters
-from embedsvc.mining.ingest_options import MAX_LINE_BYTES, EncodingErrors
+from embedsvc.mining.ingest_options import ReadingOptions
 from embedsvc.mining.margin import MARGINS, Margin
 from embedsvc.tokens import Truncate
 
 
 @dataclass(frozen=True)
-class MiningOptions:
-    """How to mine files. All values are JSON; every field is an option of `embedsvc mine`.
+class MiningOptions(ReadingOptions):
+    """How to mine files; every field, those of `ReadingOptions` too, is an option of `embedsvc mine`.
+
+    The values are JSON; filters may also be ("default",) or ("none",).
 
     docs                the files are of documents (.jsonl): pair them, align each pair, mine the rest
     src_lang, tgt_lang  the languages of the two sides; for filters, calibration and output
     margin, k, retrieval  see `margin` and `extract`
     threshold           the least score kept; None is found by calibration
     precision           the share of right pairs wanted; the threshold is chosen for it
-    filters             "default", "none", or names of filters of sentences and pairs (`filters`)
-    encoding_errors     "strict" refuses bytes that are not UTF-8, "replace" makes them U+FFFD
-    kind, columns, text_field, id_field, document_field, min_characters, max_characters, max_line_bytes
-                        how files are read (`IngestOptions`)
     neighbours          "auto", or how neighbours are found (`indexing`)
     memory              bytes that the search for neighbours may take
     threads             None: all that the process may use; with Ray, those of one task
@@ -46,16 +44,6 @@ class MiningOptions:
     retrieval: Retrieval = "max"
     threshold: float | None = None
     precision: float | None = None
-    filters: tuple[str, ...] = ("default",)
-    encoding_errors: EncodingErrors = "strict"
-    kind: str | None = None
-    columns: tuple[str, ...] | None = None
-    text_field: str = "text"
-    id_field: str | None = None
-    document_field: str | None = None
-    min_characters: int = 5
-    max_characters: int = 1000
-    max_line_bytes: int = MAX_LINE_BYTES
     neighbours: str = "auto"
     memory: int = 2 << 30
     threads: int | None = None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from embedsvc.encoder import Encoder
 from embedsvc.errors import DimensionMismatchError, InvalidInputError
 from embedsvc.mining.ingest import ingest
-from embedsvc.mining.ingest_options import IngestOptions
+from embedsvc.mining.ingest_options import IngestOptions, ReadingOptions
 from embedsvc.mining.options import MiningOptions
 from embedsvc.mining.progress import Report, Step
 from embedsvc.mining.records import PairSide
@@ -91,19 +91,9 @@ def _read(
 ) -> SideTexts | None:
     if not paths:
         return None
-    reading = IngestOptions(
-        language=options.src_lang if name == "source" else options.tgt_lang,
-        filters=options.filters,
-        encoding_errors=options.encoding_errors,
-        kind=options.kind,
-        columns=options.columns,
-        text_field=options.text_field,
-        id_field=options.id_field,
-        document_field=options.document_field,
-        min_characters=options.min_characters,
-        max_characters=options.max_characters,
-        max_line_bytes=options.max_line_bytes,
-    )
+    shared = {field.name: getattr(options, field.name) for field in fields(ReadingOptions)}
+    language = options.src_lang if name == "source" else options.tgt_lang
+    reading = IngestOptions(**shared, language=language)
 
     def progress(step: Step) -> None:
         report(replace(step, stage=f"read {name}"))
