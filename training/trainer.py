@@ -19,29 +19,23 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from tqdm import tqdm
 
-from embedsvc.encoder import Encoder
 from embedsvc.errors import EmbedsvcError, InvalidInputError
-from embedsvc.textfiles import atomic_write, write_json
 from training.config import Recipe
-from training.data import TextPairs, TokenBags, pair_files, read_pairs, text_keys, tokenize
-from training.held_out import HeldOut, ranking_accuracy, split_held_out
+from training.held_out import HeldOut, ranking_accuracy
 from training.learner import Learner, learning_rate
 from training.objective import Objective
 from training.prefetch import prefetched
-from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
+from training.preparation import prepare
+from training.sampling import BatchSampler
 from training.static_export import write_static_folder
 from training.static_model import StaticTable
 from training.stop_request import StopRequest
-from training.teacher import Teacher, open_teacher, teach
-from training.tokenizer import train_tokenizer
+from training.teacher import Teacher
 
 
 def train(recipe: Recipe, out: Path, data_folder: Path, *, progress: bool = True) -> Path:
@@ -66,53 +60,16 @@ def _train(recipe: Recipe, out: Path, run: Path, data_folder: Path, progress: bo
     if recipe.schedule.threads:
         torch.set_num_threads(recipe.schedule.threads)
 
-    pairs = read_pairs(pair_files(recipe.data.pairs, data_folder), recipe.data.languages)
-    if recipe.schedule.batch > len(pairs.other):
-        raise InvalidInputError(
-            f"schedule.batch = {recipe.schedule.batch} is more than the {len(pairs.other)} pairs of the data"
-        )
-    encoder = None
-    if recipe.teacher is not None:
-        encoder = open_teacher(recipe.teacher, dimension=recipe.model.dimension)
-    run.mkdir(parents=True, exist_ok=True)
-    _keep("another recipe", recipe.model_dump(), run / "recipe.json")
-    characters = np.fromiter(map(len, pairs.english), np.int64, len(pairs.english))[pairs.group]
-    weights = pair_weights(pairs.language, characters, recipe.sampling)
-    tokenizer = _tokenizer(recipe, pairs, weights, run / "tokenizer.json")
-    english, english_cut = tokenize(
-        tokenizer, pairs.english, max_tokens=recipe.data.max_tokens, label="English", progress=progress
-    )
-    other, other_cut = tokenize(
-        tokenizer, pairs.other, max_tokens=recipe.data.max_tokens, label="translations", progress=progress
-    )
-    _keep("other data", _data_report(pairs, english, other, english_cut + other_cut), run / "data.json")
-    teacher = _taught(recipe, encoder, pairs.english, run, progress)
-
-    source = PairSource(
-        english,
-        other,
-        pairs.group,
-        text_keys(pairs.english)[pairs.group],
-        text_keys(pairs.other),
-        pairs.language,
-        None if teacher is None else teacher.vectors,
-    )
-    held_out = split_held_out(source, groups=recipe.data.held_out_groups, seed=recipe.seed)
-    weights[held_out.excluded] = 0.0
-    sampler = BatchSampler(source, weights, _batch_shape(recipe), seed=recipe.seed)
-    vocabulary = tokenizer.get_vocab_size()
+    data = prepare(recipe, run, data_folder, progress=progress)
     model = StaticTable(
-        vocabulary,
-        recipe.model.dimension,
-        seed=recipe.seed,
-        token_share=_token_share(english, other, vocabulary),
+        len(data.token_share), recipe.model.dimension, seed=recipe.seed, token_share=data.token_share
     )
-    learner = Learner(recipe, model, _objective(recipe, teacher))
-    _loop(learner, sampler, held_out, run, progress)
+    learner = Learner(recipe, model, _objective(recipe, data.teacher))
+    _loop(learner, data.sampler, data.held_out, run, progress)
     write_static_folder(
         out,
         model.folded(),
-        tokenizer.to_str(),
+        data.tokenizer.to_str(),
         matryoshka_dimensions=[*recipe.model.matryoshka, recipe.model.dimension],
     )
     return out
@@ -146,81 +103,10 @@ def _loop(learner: Learner, sampler: BatchSampler, held_out: HeldOut, run: Path,
     bar.close()
 
 
-def _batch_shape(recipe: Recipe) -> BatchShape:
-    sampling = recipe.sampling
-    return BatchShape(
-        recipe.schedule.batch,
-        sampling.token_dropout,
-        sampling.batches,
-        sampling.translations,
-        sampling.positives,
-    )
-
-
-def _taught(
-    recipe: Recipe, encoder: Encoder | None, english: list[str], run: Path, progress: bool
-) -> Teacher | None:
-    if recipe.teacher is None or encoder is None:
-        return None
-    _keep("another teacher", {"fingerprint": encoder.fingerprint}, run / "teacher.json")
-    return teach(
-        encoder,
-        recipe.teacher,
-        english,
-        run / "teacher.npy",
-        dimension=recipe.model.dimension,
-        progress=progress,
-    )
-
-
 def _objective(recipe: Recipe, teacher: Teacher | None) -> Objective:
     learnt = teacher is not None and teacher.learnt_projection
     projection = (recipe.model.dimension, teacher.dimension) if teacher is not None and learnt else None
     return Objective(recipe.objective, projection=projection, seed=recipe.seed)
-
-
-def _tokenizer(recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64], path: Path) -> Tokenizer:
-    """Train the tokenizer on a weighted sample of the pairs, or open the one of an earlier call."""
-    if not path.exists():
-        generator = np.random.default_rng(recipe.seed)
-        cumulative = np.cumsum(weights)
-        draws = np.searchsorted(cumulative, generator.random(recipe.tokenizer.sample) * cumulative[-1])
-        rows = np.unique(np.minimum(draws, len(cumulative) - 1))
-        texts = [pairs.other[row] for row in rows] + [
-            pairs.english[row] for row in np.unique(pairs.group[rows])
-        ]
-        trained = train_tokenizer(
-            texts, vocabulary=recipe.tokenizer.vocabulary, alphabet=recipe.tokenizer.alphabet
-        )
-        with atomic_write(path) as file:
-            file.write(trained.to_str().encode())
-    return Tokenizer.from_file(str(path))
-
-
-def _token_share(english: TokenBags, other: TokenBags, vocabulary: int) -> NDArray[np.float64]:
-    count = np.bincount(english.ids, minlength=vocabulary) + np.bincount(other.ids, minlength=vocabulary)
-    share: NDArray[np.float64] = count / count.sum()
-    return share
-
-
-def _keep(what: str, value: dict[str, Any], path: Path) -> None:
-    """Write what the run is made of; raise InvalidInputError when the folder holds another run."""
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != value:
-        raise InvalidInputError(
-            f"{path.parent.parent} holds a run of {what}; choose another --out or remove that one"
-        )
-    write_json(path, value)
-
-
-def _data_report(pairs: TextPairs, english: TokenBags, other: TokenBags, cut: int) -> dict[str, Any]:
-    count = np.bincount(pairs.language, minlength=len(pairs.languages))
-    return {
-        "pairs": len(pairs.other),
-        "english_sentences": len(pairs.english),
-        "tokens": len(english.ids) + len(other.ids),
-        "texts_cut_at_max_tokens": cut,
-        "languages": {code: int(n) for code, n in sorted(zip(pairs.languages, count, strict=True))},
-    }
 
 
 @dataclass
