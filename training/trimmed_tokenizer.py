@@ -25,21 +25,15 @@ from tokenizers import Tokenizer
 from embedsvc.errors import ModelError
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
-KINDS = ("BPE", "Unigram", "WordPiece", "WordLevel")
 
 
 class TrimmableTokenizer:
     """A tokenizer as its JSON says it: what any choice of pieces entails, and the smaller JSON."""
 
     def __init__(self, tokenizer_json: str) -> None:
-        self._json: dict[str, Any] = json.loads(tokenizer_json)
         self._tokenizer = Tokenizer.from_str(tokenizer_json)
+        self._json: dict[str, Any] = json.loads(self._tokenizer.to_str())  # old files leave things out
         self._model: dict[str, Any] = self._json["model"]
-        if self._model.get("type") not in KINDS:
-            raise ModelError(
-                f"a tokenizer of kind {self._model.get('type')!r} cannot be trimmed; known are "
-                f"{', '.join(KINDS)}"
-            )
         self.ids: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
         self._pieces = dict(self._tokenizer.get_vocab(with_added_tokens=False))
 

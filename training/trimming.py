@@ -58,7 +58,8 @@ class TrimReport:
         return (
             f"{self.pieces:,} of {self.pieces_before:,} pieces kept "
             f"({self.pieces / self.pieces_before:.1%}; {self.bytes / 1e6:.1f} of "
-            f"{self.bytes_before / 1e6:.1f} MB of vectors as float32); they are {self.covered:.2%} of the corpus's tokens"
+            f"{self.bytes_before / 1e6:.1f} MB of vectors as float32); they are "
+            f"{self.covered:.2%} of the corpus's tokens"
         )
 
 
