@@ -103,6 +103,9 @@ def evaluate(tasks: tuple[str, ...], models: tuple[str, ...], data: Path, out: P
     "--pooled-graph", is_flag=True, help="The graphs also give sentence_embedding, for others' use."
 )
 @click.option("--torch", is_flag=True, help="Write a transformer's torch weights; graphs only with --onnx.")
+@click.option(
+    "--average", multiple=True, metavar="MODEL", help="Take the mean of the weights with this model too."
+)
 @click.option("--dimensions", type=click.IntRange(min=1), help="Cut a Matryoshka model to this size.")
 @click.option("--force-dimensions", is_flag=True, help="Cut a model that was not trained for it too.")
 @click.option(
@@ -120,6 +123,7 @@ def export(
     onnx: str | None,
     pooled_graph: bool,
     torch: bool,
+    average: tuple[str, ...],
     dimensions: int | None,
     force_dimensions: bool,
     trim_vocabulary: Path | None,
@@ -142,6 +146,7 @@ def export(
         onnx=None if onnx is None else _precisions(onnx),
         pooled=pooled_graph,
         torch=torch,
+        average=average,
         trim=None if trim_vocabulary is None else Trim(trim_vocabulary, keep),
         dimensions=dimensions,
         force_dimensions=force_dimensions,

@@ -18,6 +18,7 @@ from embedsvc.model_folder import ModelFolder, Precision, open_model_folder
 from embedsvc.self_check import REFERENCE_FILE, write_reference
 from embedsvc.textfiles import write_json
 from training.affine import append_affine, cut
+from training.averaging import average_models
 from training.model_copy import copy_plain, copy_weights, new_folder, weight_files, write_static_copy
 from training.parity import Parity, check_graph_vectors, check_parity
 from training.static_export import TableDtype
@@ -32,14 +33,15 @@ class ExportOptions:
 
     dtype: of a static model's table. onnx: the graphs of a transformer, "float32" (default), "int8";
     pooled: they give ``sentence_embedding`` too. torch: the transformer's torch weights, to train on.
-    trim: a smaller vocabulary. dimensions: fewer, of a Matryoshka model; force_dimensions: of any.
-    overwrite: replace an existing model folder.
+    average: more models, whose weights count as much as the first one's. trim: a smaller vocabulary.
+    dimensions: fewer, of a Matryoshka model; force_dimensions: of any. overwrite: replace a model folder.
     """
 
     dtype: TableDtype = "float32"
     onnx: Sequence[Precision] | None = None
     pooled: bool = False
     torch: bool = False
+    average: Sequence[str | Path] = ()
     trim: Trim | None = None
     dimensions: int | None = None
     force_dimensions: bool = False
@@ -75,18 +77,23 @@ Stage = Callable[[ModelFolder, Path], str]  # writes the folder changed, and say
 def export_model(model: str | Path | None, out: Path, options: ExportOptions | None = None) -> ExportReport:
     """Export a model for serving: a static one as another table, any other as ONNX graphs.
 
-    model is a folder, a hub id, or None for the bundled one. A transformer without torch weights gives the
-    float32 graph that it has. Raises InvalidInputError, MissingExtraError, or ModelError when a copy differs
-    from its source; nothing is left behind then.
+    model is a folder, a hub id, or None for the bundled one (with options.average: for no other model).
+    A transformer without torch weights gives the float32 graph that it has. Raises InvalidInputError,
+    MissingExtraError, or ModelError when a copy differs from its source; nothing is left behind then.
     """
     options = options or ExportOptions()
-    source = open_model_folder(locate_model(model))
-    _check(source, options)
-    with new_folder(out, [source.path], overwrite=options.overwrite) as folder:
+    named = [*([model] if model is not None or not options.average else []), *options.average]
+    sources = [open_model_folder(locate_model(one)) for one in named]
+    for source in sources:
+        _check(source, options)
+    source = sources[0]
+    with new_folder(out, [one.path for one in sources], overwrite=options.overwrite) as folder:
         prepared, notes = source, []
+        if options.average:
+            notes.append(average_models(sources, _empty(folder.parent / "mean" / source.path.name)))
+            prepared = open_model_folder(folder.parent / "mean" / source.path.name)
         for number, stage in enumerate(_stages(options)):
-            place = folder.parent / str(number) / source.path.name
-            place.mkdir(parents=True)
+            place = _empty(folder.parent / str(number) / source.path.name)
             notes.append(stage(prepared, place))
             prepared = open_model_folder(place)
         write = _write_static if prepared.is_static else _write_transformer
@@ -95,6 +102,11 @@ def export_model(model: str | Path | None, out: Path, options: ExportOptions | N
             (folder / "README.md").write_text(_card(source), encoding="utf-8")
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         return ExportReport(out, kind, dimension, size, parities, tuple(notes))
+
+
+def _empty(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _check(source: ModelFolder, options: ExportOptions) -> None:

@@ -156,7 +156,7 @@ def test_int8_of_a_folder_that_has_onnx_and_no_torch_weights(
     assert report.kind == "onnx int8"
     assert report.parity is report.parities["int8"]
     assert [path.name for path in (tmp_path / "out" / "onnx").iterdir()] == ["model_int8.onnx"]
-    both = export_model(source, tmp_path / "both", ExportOptions(onnx=["int8", "float32"]))
+    both = export_model(source, tmp_path / "both", ExportOptions(onnx=["int8", "float32"], pooled=True))
     assert both.kind == "onnx float32, int8"
     assert both.parity.max_difference < 1e-6
     opened = open_model_folder(tmp_path / "both")
