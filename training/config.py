@@ -59,6 +59,7 @@ class TokenizerConfig(Section):
 class ModelConfig(Section):
     dimension: Positive = 256
     matryoshka: list[Positive] = Field(default_factory=lambda: [32, 64, 128])  # besides the full dimension
+    dtype: Literal["int4", "int8", "float32"] = "int8"  # of the table that is written
 
     @model_validator(mode="after")
     def _prefixes_fit(self) -> ModelConfig:

@@ -71,6 +71,7 @@ def _train(recipe: Recipe, out: Path, run: Path, data_folder: Path, progress: bo
         model.folded(),
         data.tokenizer.to_str(),
         matryoshka_dimensions=[*recipe.model.matryoshka, recipe.model.dimension],
+        dtype=recipe.model.dtype,
     )
     return out
 
