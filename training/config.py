@@ -77,11 +77,14 @@ class ModelConfig(Section):
 
     ``dimension`` is a static table's width (256); a transformer keeps its own, or gets a linear layer to
     this one behind its pooling. ``pooling`` is the folder's own when absent, mean where it has none.
+    ``prompt`` is put before every text, in training and by default in the model that comes of it; when
+    absent, the folder's own default prompt is.
     """
 
     transformer: str | None = None
     fresh: FreshConfig | None = None
     pooling: Literal["mean", "cls"] | None = None
+    prompt: str | None = None
     dimension: Positive | None = None
     matryoshka: list[Positive] = Field(default_factory=list)  # besides the full dimension
 
@@ -107,8 +110,9 @@ class ModelConfig(Section):
     def _parts_fit(self) -> ModelConfig:
         if self.transformer is not None and self.fresh is not None:
             raise ValueError("give a ready-made transformer or the sizes of a fresh one, not both")
-        if self.is_static and self.pooling is not None:
-            raise ValueError("pooling is for transformers; a static table takes the mean")
+        for key in ("pooling", "prompt"):
+            if self.is_static and getattr(self, key) is not None:
+                raise ValueError(f"{key} is for transformers; the student is a static table")
         if self.transformer is None:
             check_prefixes(self.matryoshka, self.width)
         return self

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from embedsvc.encoders.static_table import mean_rows
 from embedsvc.postprocess import finish_vectors
 from training.data import TokenBags
+from training.processes import average_rows, world
 from training.static_export import write_static_folder
 from training.static_model import StaticTable
 from training.student import VectorLoss
@@ -52,6 +53,11 @@ class StaticStudent:
         value = loss(self.table.embed(inputs.tokens, inputs.positions, inputs.offsets))
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
+
+    def average(self) -> None:
+        """Learn from every process's rows; with one process nothing is copied."""
+        if world() > 1:
+            self.table.take_gradients(*average_rows(*self.table.gradients()))
 
     def finite(self) -> bool:
         """Return whether the gradients of the last batch are all numbers."""
