@@ -17,7 +17,10 @@ def teacher_ranking(pairs: EmbeddedPairs, config: TeacherRankingConfig) -> torch
     pair meet there. English texts relate to each other as their translations do.
     """
     how = RankingScale(config.scale, warm(config.margin, config.margin_warmup_steps, pairs.step))
-    sides = ((pairs.source, pairs.relations), (pairs.target, pairs.relations.T))
-    taught = unit(pairs.taught)
+    candidates = pairs.candidates
+    if candidates.teacher is None:
+        raise ValueError("this loss needs a teacher")
+    sides = ((pairs.source, candidates.forward), (pairs.target, candidates.backward))
+    taught = unit(candidates.teacher)
     losses = [ranking(unit(pairs.in_teacher_space(side)), taught, related, how) for side, related in sides]
     return torch.stack(losses).mean()
