@@ -160,7 +160,7 @@ def _trusted(source: ModelFolder) -> Encoder:
 def _write_static(
     source: ModelFolder, folder: Path, options: ExportOptions
 ) -> tuple[str, int, dict[str, Parity]]:
-    """Write a static model as float32, which sentence-transformers opens too, or int8."""
+    """Write a static model as float32, which sentence-transformers opens too, int8 or int4."""
     write_static_copy(source, folder, read_table(source.modules[0].folder), dtype=options.dtype)
     copy = load_encoder(folder, runtime="static")
     parity = check_parity(_trusted(source), copy, lossless=options.dtype == "float32")

@@ -17,9 +17,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 class PrecisionChoice(click.Choice[str]):
     """The names of precisions; what others call them is taken too."""
 
-    def __init__(self) -> None:
-        super().__init__(get_args(Precision))
-
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         return super().convert(PRECISION_ALIASES.get(value, value), param, ctx)
 
@@ -39,7 +36,7 @@ def _model_options(command: Command, precision: str) -> Command:
         click.option("--device", help="Device for torch models: cpu, cuda, cuda:1 …"),
         click.option(
             precision,
-            type=PrecisionChoice(),
+            type=PrecisionChoice(get_args(Precision)),
             default="float32",
             show_default=True,
             help="Which ONNX file of the model is run.",
