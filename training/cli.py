@@ -125,6 +125,14 @@ def evaluate(tasks: tuple[str, ...], models: tuple[str, ...], data: Path, out: P
     help="Keep the pieces that a file's texts use (.txt, .tsv, .jsonl, .parquet; packed too).",
 )
 @click.option("--keep", type=click.IntRange(min=1), help="Of these pieces only so many, the most frequent.")
+@click.option(
+    "--figures",
+    type=INPUT_FILE,
+    multiple=True,
+    help="report.json of `embedsvc evaluate`, of MODEL or of this export: its figures go into the card.",
+)
+@click.option("--license", help="Of the model, for its card: apache-2.0, mit …")
+@click.option("--language", "languages", multiple=True, help="That the model knows, for its card.")
 @click.option("--overwrite", is_flag=True, help="Replace what is in --out.")
 def export(
     model: str | None,
@@ -138,6 +146,9 @@ def export(
     force_dimensions: bool,
     trim_vocabulary: Path | None,
     keep: int | None,
+    figures: tuple[Path, ...],
+    license: str | None,
+    languages: tuple[str, ...],
     overwrite: bool,
 ) -> None:
     """Convert MODEL (default: the bundled one) into a folder for serving.
@@ -146,6 +157,7 @@ def export(
     (the float32 folder opens in sentence-transformers too). An int8 graph is faster and a little
     less exact; its vectors do not depend on what else is in the batch.
     """
+    from training.card import CardOptions
     from training.export import ExportOptions, export_model
     from training.trimming import Trim
 
@@ -160,6 +172,7 @@ def export(
         trim=None if trim_vocabulary is None else Trim(trim_vocabulary, keep),
         dimensions=dimensions,
         force_dimensions=force_dimensions,
+        card=CardOptions(license, languages, figures),
         overwrite=overwrite,
     )
     report = export_model(model, out, options)

@@ -7,7 +7,7 @@ that gives other vectors is not kept. The folder appears whole or not at all.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from embedsvc.encoder import Encoder, load_encoder, locate_model
@@ -19,6 +19,7 @@ from embedsvc.self_check import REFERENCE_FILE, write_reference
 from embedsvc.textfiles import write_json
 from training.affine import append_affine, cut
 from training.averaging import average_models
+from training.card import CardOptions, Made, write_card
 from training.model_copy import copy_plain, copy_weights, new_folder, weight_files, write_static_copy
 from training.parity import Parity, check_graph_vectors, check_parity
 from training.static_export import TableDtype
@@ -34,7 +35,8 @@ class ExportOptions:
     dtype: of a static model's table. onnx: the graphs of a transformer, "float32" (default), "int8";
     pooled: they give ``sentence_embedding`` too. torch: the transformer's torch weights, to train on.
     average: more models, whose weights count as much as the first one's. trim: a smaller vocabulary.
-    dimensions: fewer, of a Matryoshka model; force_dimensions: of any. overwrite: replace a model folder.
+    dimensions: fewer, of a Matryoshka model; force_dimensions: of any. card: what it says.
+    overwrite: replace a model folder.
     """
 
     dtype: TableDtype = "float32"
@@ -45,6 +47,7 @@ class ExportOptions:
     trim: Trim | None = None
     dimensions: int | None = None
     force_dimensions: bool = False
+    card: CardOptions = field(default_factory=CardOptions)
     overwrite: bool = False
 
     @property
@@ -98,9 +101,8 @@ def export_model(model: str | Path | None, out: Path, options: ExportOptions | N
             prepared = open_model_folder(place)
         write = _write_static if prepared.is_static else _write_transformer
         kind, dimension, parities = write(prepared, folder, options)
-        if not (folder / "README.md").exists():
-            (folder / "README.md").write_text(_card(source), encoding="utf-8")
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        write_card(source, folder, Made(kind, dimension, size, parities, notes), options.card)
         return ExportReport(out, kind, dimension, size, parities, tuple(notes))
 
 
@@ -232,7 +234,3 @@ def _require_packages(*names: str) -> None:
 
     if any(find_spec(name) is None for name in names):
         raise MissingExtraError("exporting to ONNX", "train")
-
-
-def _card(source: ModelFolder) -> str:
-    return f"---\ntags:\n- sentence-transformers\n---\n\n# {source.name}\n\nExported by embedsvc.\n"
