@@ -56,7 +56,8 @@ def write_card(source: ModelFolder, folder: Path, made: Made, options: CardOptio
     card = ModelCard(own.read_text(encoding="utf-8") if own.is_file() else f"# {source.name}\n")
     figures = read_figures(options.figures, open_model_folder(folder).fingerprint, source.fingerprint)
     run = _run(source.path)
-    front = _front_matter(card.data.to_dict(), source, made, run, options)
+    said: dict[str, Any] = card.data.to_dict()  # type: ignore[no-untyped-call]
+    front = _front_matter(said, source, made, run, options)
     parts = [_export(source, made), *_training(run), *_evaluation(figures)]
     text = _SECTION.sub("\n", card.text).strip()
     card.text = "\n\n".join([text, _BEGIN, *parts, _END]) + "\n"
