@@ -11,17 +11,9 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from embedsvc.errors import InvalidInputError, NotFoundError
+from training.data_config import DataConfig
 from training.loss_config import LOSS_KINDS, LossConfig, TeacherConfig, TranslationRankingConfig
 from training.section import Positive, Section, Share
-
-
-class DataConfig(Section):
-    """Which pairs to read. A pattern is relative to ``--data`` or, without it, to the recipe's folder."""
-
-    pairs: list[str] = Field(min_length=1)
-    languages: list[str] | None = None  # only these language codes; all when absent
-    max_tokens: Positive = 128  # longer texts are cut, and counted in the data report
-    held_out_groups: Positive = 2000  # English sentences kept aside, with all their translations
 
 
 class SamplingConfig(Section):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,16 @@ from tokenizers import Tokenizer
 
 from embedsvc.encoder import Encoder
 from embedsvc.errors import InvalidInputError
+from embedsvc.mining.ingest import input_files
 from embedsvc.textfiles import atomic_write, write_json
 from training.config import Recipe
-from training.data import TextPairs, TokenBags, pair_files, read_pairs, text_keys, tokenize
 from training.held_out import HeldOut, split_held_out
+from training.pair_files import PairFile, pair_files
+from training.pair_store import TextPairs, stored_pairs
+from training.run_facts import check_files, keep_environment, keep_facts, keep_recipe
 from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
 from training.teacher import Teacher, open_teacher, teach
+from training.token_store import SideTokens, Tokenization, stored_tokens
 from training.tokenizer import train_tokenizer
 
 
@@ -28,6 +33,7 @@ class Prepared:
 
     tokenizer: Tokenizer
     token_share: NDArray[np.float64]
+    pairs: TextPairs
     sampler: BatchSampler
     held_out: HeldOut
     teacher: Teacher | None
@@ -36,37 +42,30 @@ class Prepared:
 def prepare(recipe: Recipe, run: Path, data_folder: Path, *, progress: bool) -> Prepared:
     """Read and tokenize the data of a run; keep in ``run`` what a later call has to find unchanged.
 
+    Pairs and tokens lie in ``run/data``, where a later call finds them again.
+
     Raises InvalidInputError for data that does not fit the recipe, or when ``run`` is of another recipe,
     other data or another teacher.
     """
-    pairs = read_pairs(pair_files(recipe.data.pairs, data_folder), recipe.data.languages)
-    if recipe.schedule.batch > len(pairs.other):
-        raise InvalidInputError(
-            f"schedule.batch = {recipe.schedule.batch} is more than the {len(pairs.other)} pairs of the data"
-        )
     encoder = None
     if recipe.teacher is not None:
         encoder = open_teacher(recipe.teacher, dimension=recipe.model.dimension)
     run.mkdir(parents=True, exist_ok=True)
-    _keep("another recipe", recipe.model_dump(), run / "recipe.json")
-    characters = np.fromiter(map(len, pairs.english), np.int64, len(pairs.english))[pairs.group]
-    weights = pair_weights(pairs.language, characters, recipe.sampling)
+    keep_recipe(recipe, run / "recipe.json")
+    keep_environment(run / "environment.json")
+    pairs = _pairs(recipe, run, data_folder, progress)
+    weights = pair_weights(pairs.language, pairs.characters[pairs.group].astype(np.int64), recipe.sampling)
     tokenizer = _tokenizer(recipe, pairs, weights, run / "tokenizer.json")
-    english, english_cut = tokenize(
-        tokenizer, pairs.english, max_tokens=recipe.data.max_tokens, label="English", progress=progress
-    )
-    other, other_cut = tokenize(
-        tokenizer, pairs.other, max_tokens=recipe.data.max_tokens, label="translations", progress=progress
-    )
-    _keep("other data", _data_report(pairs, english, other, english_cut + other_cut), run / "data.json")
+    english, other = _tokens(pairs, _tokenization(recipe, tokenizer), run / "data", progress)
+    write_json(run / "data.json", _data_report(pairs, english, other))
     teacher = _taught(recipe, encoder, pairs.english, run, progress)
 
     source = PairSource(
-        english,
-        other,
+        english.bags,
+        other.bags,
         pairs.group,
-        text_keys(pairs.english)[pairs.group],
-        text_keys(pairs.other),
+        pairs.group_key,
+        pairs.other_key,
         pairs.language,
         None if teacher is None else teacher.vectors,
     )
@@ -74,7 +73,28 @@ def prepare(recipe: Recipe, run: Path, data_folder: Path, *, progress: bool) -> 
     weights[held_out.excluded] = 0.0
     sampler = BatchSampler(source, weights, _batch_shape(recipe), seed=recipe.seed)
     share = _token_share(english, other, tokenizer.get_vocab_size())
-    return Prepared(tokenizer, share, sampler, held_out, teacher)
+    return Prepared(tokenizer, share, pairs, sampler, held_out, teacher)
+
+
+def _pairs(recipe: Recipe, run: Path, data_folder: Path, progress: bool) -> TextPairs:
+    files = pair_files(recipe.data.pairs, data_folder)
+    facts = _facts(files)
+    check_files(facts, run / "data.json")
+    pairs = stored_pairs(files, recipe.data, facts, run / "data", progress=progress)
+    if recipe.schedule.batch > len(pairs.other):
+        raise InvalidInputError(
+            f"schedule.batch = {recipe.schedule.batch} is more than the {len(pairs.other)} pairs of the data"
+        )
+    return pairs
+
+
+def _facts(files: Sequence[PairFile]) -> list[dict[str, Any]]:
+    """Return name, size and sha256 of every file."""
+    paths = dict.fromkeys(path for file in files for path in file.paths)
+    return [
+        {"name": file.name, "size_bytes": file.size_bytes, "sha256": file.sha256}
+        for file in input_files([*paths])
+    ]
 
 
 def _batch_shape(recipe: Recipe) -> BatchShape:
@@ -89,11 +109,11 @@ def _batch_shape(recipe: Recipe) -> BatchShape:
 
 
 def _taught(
-    recipe: Recipe, encoder: Encoder | None, english: list[str], run: Path, progress: bool
+    recipe: Recipe, encoder: Encoder | None, english: Sequence[str], run: Path, progress: bool
 ) -> Teacher | None:
     if recipe.teacher is None or encoder is None:
         return None
-    _keep("another teacher", {"fingerprint": encoder.fingerprint}, run / "teacher.json")
+    keep_facts("teacher", {"fingerprint": encoder.fingerprint}, run / "teacher.json")
     return teach(
         encoder,
         recipe.teacher,
@@ -122,27 +142,39 @@ def _tokenizer(recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64], p
     return Tokenizer.from_file(str(path))
 
 
-def _token_share(english: TokenBags, other: TokenBags, vocabulary: int) -> NDArray[np.float64]:
-    count = np.bincount(english.ids, minlength=vocabulary) + np.bincount(other.ids, minlength=vocabulary)
+def _tokenization(recipe: Recipe, tokenizer: Tokenizer) -> Tokenization:
+    def ids_of(texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+    fingerprint = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
+    return Tokenization(ids_of, fingerprint, recipe.data.max_tokens)
+
+
+def _tokens(
+    pairs: TextPairs, tokenization: Tokenization, folder: Path, progress: bool
+) -> tuple[SideTokens, SideTokens]:
+    english, other = (
+        stored_tokens(texts, tokenization, {"pairs": pairs.fingerprint}, folder / side, progress=progress)
+        for side, texts in (("english", pairs.english), ("other", pairs.other))
+    )
+    return english, other
+
+
+def _token_share(english: SideTokens, other: SideTokens, vocabulary: int) -> NDArray[np.float64]:
+    count = np.zeros(vocabulary, np.int64)
+    for side in (english, other):
+        count[: len(side.counts)] += side.counts
     share: NDArray[np.float64] = count / count.sum()
     return share
 
 
-def _keep(what: str, value: dict[str, Any], path: Path) -> None:
-    """Write what the run is made of; raise InvalidInputError when the folder holds another run."""
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != value:
-        raise InvalidInputError(
-            f"{path.parent.parent} holds a run of {what}; choose another --out or remove that one"
-        )
-    write_json(path, value)
-
-
-def _data_report(pairs: TextPairs, english: TokenBags, other: TokenBags, cut: int) -> dict[str, Any]:
+def _data_report(pairs: TextPairs, english: SideTokens, other: SideTokens) -> dict[str, Any]:
     count = np.bincount(pairs.language, minlength=len(pairs.languages))
     return {
+        **pairs.report,
         "pairs": len(pairs.other),
         "english_sentences": len(pairs.english),
-        "tokens": len(english.ids) + len(other.ids),
-        "texts_cut_at_max_tokens": cut,
+        "tokens": len(english.bags.ids) + len(other.bags.ids),
+        "texts_cut_at_max_tokens": english.cut + other.cut,
         "languages": {code: int(n) for code, n in sorted(zip(pairs.languages, count, strict=True))},
     }
