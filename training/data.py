@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -35,6 +35,13 @@ class TokenBags:
         ends = np.cumsum(lengths)
         positions = np.arange(ends[-1]) + np.repeat(begins - (ends - lengths), lengths)
         return self.ids[positions], lengths
+
+
+def token_bags(rows: Sequence[Sequence[int]]) -> TokenBags:
+    """Return the token ids of each text as one."""
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    ids = np.array([token for row in rows for token in row], np.int32)
+    return TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def text_keys(texts: Iterable[str]) -> NDArray[np.int64]:

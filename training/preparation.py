@@ -20,8 +20,10 @@ from training.config import Recipe
 from training.held_out import HeldOut, split_held_out
 from training.pair_files import PairFile, pair_files
 from training.pair_store import TextPairs, stored_pairs
+from training.processes import rank, world
 from training.run_facts import check_files, keep_environment, keep_facts, keep_recipe
 from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
+from training.student import ReadyStudent
 from training.teacher import Teacher, open_teacher, teach
 from training.token_store import SideTokens, Tokenization, stored_tokens
 from training.tokenizer import train_tokenizer
@@ -29,36 +31,45 @@ from training.tokenizer import train_tokenizer
 
 @dataclass(frozen=True)
 class Prepared:
-    """``token_share`` (vocabulary,) is how often each token occurs in the data, of all tokens."""
+    """``tokenizer`` is the one trained on the data; None where the student brought its own.
 
-    tokenizer: Tokenizer
-    token_share: NDArray[np.float64]
+    ``token_share`` (vocabulary,) is how often each token occurs in the data, of all tokens.
+    """
+
+    tokenizer: Tokenizer | None
+    token_share: NDArray[np.float64] | None
     pairs: TextPairs
     sampler: BatchSampler
     held_out: HeldOut
     teacher: Teacher | None
 
 
-def prepare(recipe: Recipe, run: Path, data_folder: Path, *, progress: bool) -> Prepared:
+def prepare(
+    recipe: Recipe, run: Path, data_folder: Path, *, ready: ReadyStudent | None = None, progress: bool
+) -> Prepared:
     """Read and tokenize the data of a run; keep in ``run`` what a later call has to find unchanged.
 
+    ready: what the student brings that was there before; without one a tokenizer is trained.
     Pairs and tokens lie in ``run/data``, where a later call finds them again.
 
     Raises InvalidInputError for data that does not fit the recipe, or when ``run`` is of another recipe,
-    other data or another teacher.
+    other data, another teacher or another student.
     """
+    dimension = ready.dimension if ready else recipe.model.width
     encoder = None
     if recipe.teacher is not None:
-        encoder = open_teacher(recipe.teacher, dimension=recipe.model.dimension)
+        encoder = open_teacher(recipe.teacher, dimension=dimension)
     run.mkdir(parents=True, exist_ok=True)
     keep_recipe(recipe, run / "recipe.json")
     keep_environment(run / "environment.json")
+    if ready is not None:
+        keep_facts("student", {"fingerprint": ready.fingerprint}, run / "student.json")
     pairs = _pairs(recipe, run, data_folder, progress)
     weights = pair_weights(pairs.language, pairs.characters[pairs.group].astype(np.int64), recipe.sampling)
-    tokenizer = _tokenizer(recipe, pairs, weights, run / "tokenizer.json")
-    english, other = _tokens(pairs, _tokenization(recipe, tokenizer), run / "data", progress)
+    tokenizer = None if ready else _tokenizer(recipe, pairs, weights, run / "tokenizer.json")
+    english, other = _tokens(pairs, _tokenization(recipe, tokenizer, ready), run / "data", progress)
     write_json(run / "data.json", _data_report(pairs, english, other))
-    teacher = _taught(recipe, encoder, pairs.english, run, progress)
+    teacher = _taught(recipe, encoder, pairs.english, run, dimension, progress)
 
     source = PairSource(
         english.bags,
@@ -71,8 +82,8 @@ def prepare(recipe: Recipe, run: Path, data_folder: Path, *, progress: bool) -> 
     )
     held_out = split_held_out(source, groups=recipe.data.held_out_groups, seed=recipe.seed)
     weights[held_out.excluded] = 0.0
-    sampler = BatchSampler(source, weights, _batch_shape(recipe), seed=recipe.seed)
-    share = _token_share(english, other, tokenizer.get_vocab_size())
+    sampler = BatchSampler(source, weights, _batch_shape(recipe), seed=recipe.seed, part=(rank(), world()))
+    share = None if tokenizer is None else _token_share(english, other, tokenizer.get_vocab_size())
     return Prepared(tokenizer, share, pairs, sampler, held_out, teacher)
 
 
@@ -109,7 +120,7 @@ def _batch_shape(recipe: Recipe) -> BatchShape:
 
 
 def _taught(
-    recipe: Recipe, encoder: Encoder | None, english: Sequence[str], run: Path, progress: bool
+    recipe: Recipe, encoder: Encoder | None, english: Sequence[str], run: Path, dimension: int, progress: bool
 ) -> Teacher | None:
     if recipe.teacher is None or encoder is None:
         return None
@@ -119,7 +130,7 @@ def _taught(
         recipe.teacher,
         english,
         run / "teacher.npy",
-        dimension=recipe.model.dimension,
+        dimension=dimension,
         progress=progress,
     )
 
@@ -142,12 +153,18 @@ def _tokenizer(recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64], p
     return Tokenizer.from_file(str(path))
 
 
-def _tokenization(recipe: Recipe, tokenizer: Tokenizer) -> Tokenization:
-    def ids_of(texts: Sequence[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+def _tokenization(recipe: Recipe, trained: Tokenizer | None, ready: ReadyStudent | None) -> Tokenization:
+    """Return how texts become token ids, without special ones."""
+    limit = recipe.data.max_tokens
+    if ready is not None:
+        return Tokenization(ready.tokenize, ready.fingerprint, min(limit, ready.max_tokens or limit))
+    assert trained is not None, "a student that brings no tokenizer is given one"
 
-    fingerprint = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
-    return Tokenization(ids_of, fingerprint, recipe.data.max_tokens)
+    def ids_of(texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in trained.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    fingerprint = hashlib.sha256(trained.to_str().encode()).hexdigest()
+    return Tokenization(ids_of, fingerprint, limit)
 
 
 def _tokens(

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from embedsvc.textfiles import atomic_write, write_json
 from training.arrays import ArrayWriter, mapped_array
-from training.data import TokenBags
+from training.data import TokenBags, token_bags
 from training.text_store import TextStore
 
 _TOKENIZE_TEXTS = 20_000
@@ -79,12 +79,11 @@ def _write(texts: TextStore, tokenization: Tokenization, path: Path, progress: b
         starts.append(np.zeros(1, np.int64))
         for begin in range(0, len(texts), _TOKENIZE_TEXTS):
             rows = tokenization.ids_of(texts[begin : begin + _TOKENIZE_TEXTS])
-            lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-            cut += int((lengths > tokenization.max_tokens).sum())
-            flat = np.array([token for row in rows for token in row[: tokenization.max_tokens]], np.int32)
-            starts.append(ids.rows + np.cumsum(np.minimum(lengths, tokenization.max_tokens)))
-            ids.append(flat)
-            counts = _added(counts, np.bincount(flat, minlength=len(counts)))
+            cut += sum(len(row) > tokenization.max_tokens for row in rows)
+            bags = token_bags([row[: tokenization.max_tokens] for row in rows])
+            starts.append(ids.rows + bags.starts[1:])
+            ids.append(bags.ids)
+            counts = _added(counts, np.bincount(bags.ids, minlength=len(counts)))
             bar.update(len(rows))
         ids.finish()
         starts.finish()
