@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
@@ -54,6 +55,23 @@ class PairFiles(Section):
         if self.revision is not None and self.dataset is None:
             raise ValueError("revision is that of a data set on the hub: give dataset")
         return self
+
+
+def added_language(text: str, folder: Path) -> dict[str, Any]:
+    """Return the section of ``xx=FILE``, or of ``xx=FILE,FILE`` for two files of lines, English first.
+
+    Files are relative to ``folder``. Raises InvalidInputError for anything else.
+    """
+    code, equals, names = text.partition("=")
+    files = names.split(",")
+    if not (code and equals and all(files)) or len(files) > 2:
+        raise InvalidInputError(
+            f"--add-language {text!r}: expected xx=FILE, or xx=FILE,FILE for lines of English and of xx",
+            param="add_language",
+        )
+    paths = [str((folder / Path(name).expanduser()).resolve()) for name in files]
+    sides = dict(zip(("files", "target_files"), paths, strict=False))
+    return {**sides, "target_language": code}
 
 
 class DataConfig(Section):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from embedsvc.encoder import Encoder
-from embedsvc.errors import InvalidInputError
+from embedsvc.errors import InvalidInputError, NotFoundError
 from embedsvc.mining.ingest import input_files
 from embedsvc.textfiles import atomic_write, write_json
 from training.config import Recipe
@@ -23,6 +23,7 @@ from training.pair_store import TextPairs, stored_pairs
 from training.processes import rank, world
 from training.run_facts import check_files, keep_environment, keep_facts, keep_recipe
 from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
+from training.static_start import start_tokenizer, static_folder
 from training.student import ReadyStudent
 from training.teacher import Teacher, open_teacher, teach
 from training.token_store import SideTokens, Tokenization, stored_tokens
@@ -64,9 +65,14 @@ def prepare(
     keep_environment(run / "environment.json")
     if ready is not None:
         keep_facts("student", {"fingerprint": ready.fingerprint}, run / "student.json")
+    if recipe.model.start is not None:
+        fingerprint = static_folder(recipe.model.start).fingerprint
+        keep_facts("model to start from", {"fingerprint": fingerprint}, run / "start.json")
     pairs = _pairs(recipe, run, data_folder, progress)
     weights = pair_weights(pairs.language, pairs.characters[pairs.group].astype(np.int64), recipe.sampling)
-    tokenizer = None if ready else _tokenizer(recipe, pairs, weights, run / "tokenizer.json")
+    tokenizer = None
+    if ready is None:
+        tokenizer = _tokenizer(recipe, pairs, weights, run / "tokenizer.json", data_folder)
     english, other = _tokens(pairs, _tokenization(recipe, tokenizer, ready), run / "data", progress)
     write_json(run / "data.json", _data_report(pairs, english, other))
     teacher = _taught(recipe, encoder, pairs.english, run, dimension, progress)
@@ -135,8 +141,29 @@ def _taught(
     )
 
 
-def _tokenizer(recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64], path: Path) -> Tokenizer:
-    """Train the tokenizer on a weighted sample of the pairs, or open the one of an earlier call."""
+def _given_tokenizer(recipe: Recipe, data_folder: Path) -> Tokenizer | None:
+    if recipe.model.start is not None:
+        return start_tokenizer(recipe.model.start)
+    if recipe.tokenizer.file is None:
+        return None
+    path = data_folder / Path(recipe.tokenizer.file).expanduser()
+    if not path.is_file():
+        raise NotFoundError(f"tokenizer.file: no file at {path}")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing more particular
+        raise InvalidInputError(f"tokenizer.file: {path} is not a tokenizer: {error}") from error
+
+
+def _tokenizer(
+    recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64], path: Path, data_folder: Path
+) -> Tokenizer:
+    """Open the tokenizer of an earlier call or of the recipe, or train one on a weighted sample of pairs."""
+    if not path.exists() and (given := _given_tokenizer(recipe, data_folder)) is not None:
+        given.no_truncation()
+        given.no_padding()
+        with atomic_write(path) as file:
+            file.write(given.to_str().encode())
     if not path.exists():
         generator = np.random.default_rng(recipe.seed)
         cumulative = np.cumsum(weights)
