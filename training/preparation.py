@@ -18,6 +18,7 @@ from embedsvc.mining.ingest import input_files
 from embedsvc.textfiles import atomic_write, write_json
 from training.config import Recipe
 from training.held_out import HeldOut, split_held_out
+from training.likeness import sentence_likeness
 from training.pair_files import PairFile, pair_files
 from training.pair_store import TextPairs, stored_pairs
 from training.processes import rank, world
@@ -69,7 +70,7 @@ def prepare(
         fingerprint = static_folder(recipe.model.start).fingerprint
         keep_facts("model to start from", {"fingerprint": fingerprint}, run / "start.json")
     pairs = _pairs(recipe, run, data_folder, progress)
-    weights = pair_weights(pairs.language, pairs.characters[pairs.group].astype(np.int64), recipe.sampling)
+    weights = _weights(recipe, pairs)
     tokenizer = None
     if ready is None:
         tokenizer = _tokenizer(recipe, pairs, weights, run / "tokenizer.json", data_folder)
@@ -103,6 +104,14 @@ def _pairs(recipe: Recipe, run: Path, data_folder: Path, progress: bool) -> Text
             f"schedule.batch = {recipe.schedule.batch} is more than the {len(pairs.other)} pairs of the data"
         )
     return pairs
+
+
+def _weights(recipe: Recipe, pairs: TextPairs) -> NDArray[np.float64]:
+    likeness = np.zeros(len(pairs.english))
+    if recipe.sampling.sentences:
+        likeness = np.fromiter(map(sentence_likeness, pairs.english), np.float64, len(pairs.english))
+    characters = pairs.characters[pairs.group].astype(np.int64)
+    return pair_weights(pairs.language, characters, likeness[pairs.group], recipe.sampling)
 
 
 def _facts(files: Sequence[PairFile]) -> list[dict[str, Any]]:

@@ -113,7 +113,7 @@ def _student(recipe: Recipe, chain: Chain | None, data: Prepared, run: Path) -> 
         )
         if recipe.model.start is not None:
             start_from(table, recipe.model.start)
-        return StaticStudent(table, data.tokenizer, recipe.model.matryoshka, recipe.model.dtype or "int8")
+        return StaticStudent(table, data.tokenizer, recipe)
     from embedsvc.encoders.pytorch import torch_device
     from training.transformer_chain import open_chain
     from training.transformer_student import TransformerStudent
