@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 )
 @click.option("--teacher", help="Model folder or hub id to distil from, in place of the recipe's.")
 @click.option("--student", help="Transformer to teach, folder or hub id, in place of the recipe's.")
+@click.option(
+    "--add-language",
+    "add_languages",
+    multiple=True,
+    metavar="XX=FILE",
+    help="Pairs of English and a language, learnt besides the recipe's; XX=FILE,FILE for two files of lines.",
+)
 @click.option("--progress/--no-progress", default=None, help="Show progress (default: on a terminal).")
 def train(
     recipe: Path,
@@ -32,6 +39,7 @@ def train(
     data: Path | None,
     teacher: str | None,
     student: str | None,
+    add_languages: tuple[str, ...],
     progress: bool | None,
 ) -> None:
     """Train an encoder from RECIPE, a TOML file; called again, it goes on where it stopped."""
@@ -39,7 +47,7 @@ def train(
     from embedsvc.errors import MissingExtraError
     from training.config import read_recipe
 
-    checked = read_recipe(recipe, teacher=teacher, student=student)
+    checked = read_recipe(recipe, teacher=teacher, student=student, add_languages=add_languages)
     if not torch_installed():
         raise MissingExtraError("training", "train")
     from training.processes import leads
