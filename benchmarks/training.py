@@ -9,7 +9,7 @@ its own; what is done stays in WORK and is not done again, so that a run can be 
 asked for some of its --parts:
 
     ours     static students by --recipe and --distilled, which only say how: steps and batch are given here
-    stock    the same student and tokenizer by MultipleNegativesRankingLoss, and by MSELoss (make_multilingual)
+    stock    the same student and tokenizer by MultipleNegativesRankingLoss and MSELoss (make_multilingual),
              at each of --rates; ours is compared with the best of them on the test set itself
     english  a student of the same size that learns the teacher from the English side alone
     speed    short runs in turns, in opposite order every other round: processor seconds per step, memory
