@@ -27,19 +27,17 @@ def pair_weights(
 
 @dataclass(frozen=True)
 class Batch:
-    """Both sides of B pairs as bags over the batch's own distinct tokens.
+    """Both sides of B pairs: texts 0..B-1 are the English ones, B..2B-1 their translations.
 
-    Rows 0..B-1 are the English texts, rows B..2B-1 their translations. ``tokens`` (u,) are the
-    distinct vocabulary ids; ``positions`` index into them; ``offsets`` (2B,) start each bag.
-    ``pairs`` (B,) are the rows of the source. ``relations`` int8 (B, B): see `training.relations`.
+    ``pairs`` (B,) are the rows of the source. ``relations`` int8 (B, B), made of ``keys``: see
+    `training.relations`. ``teacher`` (B, teacher's dim) are its vectors of the English texts.
     """
 
-    tokens: NDArray[np.int64]
-    positions: NDArray[np.int64]
-    offsets: NDArray[np.int64]
+    texts: TokenBags
     pairs: NDArray[np.int64]
+    keys: PairKeys
     relations: NDArray[np.int8]
-    teacher: NDArray[np.float32] | None = None  # (B, teacher's dim) of the English texts
+    teacher: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,15 +68,23 @@ class BatchSampler:
     """Draw batches by weight, with replacement; ``batch(t)`` is the same whenever it is asked for."""
 
     def __init__(
-        self, source: PairSource, weights: NDArray[np.float64], shape: BatchShape, *, seed: int
+        self,
+        source: PairSource,
+        weights: NDArray[np.float64],
+        shape: BatchShape,
+        *,
+        seed: int,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
+        """``part`` (p, n) draws the p-th of n equal parts of each batch."""
         self._source = source
         self._shape = shape
         self._seed = seed
+        self._part = part
         self._draw = _chosen_draws(source, weights, shape)
 
     def batch(self, step: int) -> Batch:
-        """Return batch number ``step``."""
+        """Return batch number ``step``, or the part of it that is this process's."""
         generator = np.random.default_rng((self._seed, step))
         pairs = self._draw(self._shape.size, generator)
         source = self._source
@@ -89,21 +95,31 @@ class BatchSampler:
         lengths = np.concatenate([english_lengths, other_lengths])
         if self._shape.token_dropout:
             ids, lengths = _drop_tokens(ids, lengths, self._shape.token_dropout, generator)
-        tokens, positions = np.unique(ids, return_inverse=True)
-        offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        texts = TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)]))
+        own = self._own(len(pairs))
+        if len(own) < len(pairs):
+            texts, pairs = _texts(texts, np.concatenate([own, len(pairs) + own])), pairs[own]
+            english_rows = english_rows[own]
+        group = source.group_key[pairs]
+        keys = PairKeys(source=group, target=source.other_key[pairs], group=group)
         return Batch(
-            tokens.astype(np.int64),
-            positions.astype(np.int64),
-            offsets,
+            texts,
             pairs,
-            self._relations(pairs),
+            keys,
+            relation_matrix(keys, keys, positives=self._shape.positives),
             None if source.teacher is None else source.teacher[english_rows].astype(np.float32),
         )
 
-    def _relations(self, pairs: NDArray[np.int64]) -> NDArray[np.int8]:
-        group = self._source.group_key[pairs]
-        keys = PairKeys(source=group, target=self._source.other_key[pairs], group=group)
-        return relation_matrix(keys, keys, positives=self._shape.positives)
+    def _own(self, size: int) -> NDArray[np.int64]:
+        """The pairs of this process; where they cannot be shared out evenly, the last few are nobody's."""
+        number, processes = self._part
+        share = size // processes
+        return np.arange(number * share, (number + 1) * share)
+
+
+def _texts(texts: TokenBags, rows: NDArray[np.int64]) -> TokenBags:
+    ids, lengths = texts.take(rows)
+    return TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def _chosen_draws(source: PairSource, weights: NDArray[np.float64], shape: BatchShape) -> Draws:
