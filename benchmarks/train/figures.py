@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -51,15 +53,19 @@ def speed_table(all_rounds: Sequence[Rounds]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Judged:
-    """The report of `embedsvc evaluate` as read from its JSON file, by task and model."""
+    """What `train.judged` wrote: reports by task and model, and differences of main figures."""
 
     reports: Mapping[str, Mapping[str, Report]]
-    comparisons: Sequence[Report]
+    differences: Sequence[Report]
 
     @classmethod
-    def of(cls, report: Mapping[str, Any]) -> Judged:
+    def read(cls, folder: Path) -> Judged:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         by_model = {task: {one["model"]: one for one in of} for task, of in report["reports"].items()}
-        return cls(by_model, report["comparisons"])
+        return cls(by_model, json.loads((folder / "differences.json").read_text(encoding="utf-8")))
+
+    def has(self, model: str) -> bool:
+        return all(model in of for of in self.reports.values())
 
     def figure(self, task: str, model: str, group: str | None = None) -> str:
         """Return "12.34 (11.90 to 12.80)" of the task's main figure, a dash where it was not measured."""
@@ -81,13 +87,10 @@ class Judged:
         return found["rows"][row][found["main"]], low, high
 
     def difference(self, task: str, first: str, second: str) -> str:
-        """Return "+1.23 (0.90 to 1.50), p 0.001" of the first model over the second."""
-        for one in self.comparisons:
-            main = one["task"] == task and one["column"] == self._main(task)
-            if main and {one["first"], one["second"]} == {first, second}:
-                sign, d = (1 if one["first"] == first else -1), one["mean"]
-                low, high = sorted((sign * d["low"], sign * d["high"]))
-                return f"{sign * d['value']:+.2f} ({low:+.2f} to {high:+.2f}), p {d['p']:.3f}"
+        """Return "+1.23 (+0.90 to +1.50), p 0.001" of the first model over the second."""
+        for one in self.differences:
+            if (one["task"], one["first"], one["second"]) == (task, first, second):
+                return f"{one['value']:+.2f} ({one['low']:+.2f} to {one['high']:+.2f}), p {one['p']:.3f}"
         return "–"
 
     def _main(self, task: str) -> str:
@@ -130,11 +133,7 @@ def difference_table(judged: Judged, pairs: Sequence[tuple[str, str]]) -> Iterat
     yield _cells("ours", "less stock", *tasks)
     yield "|---|---|" + "---:|" * len(tasks)
     for ours, stock in pairs:
-        yield (
-            f"| {ours} | {stock} | "
-            + " | ".join(judged.difference(task, ours, stock) for task in tasks)
-            + " |"
-        )
+        yield _cells(ours, stock, *(judged.difference(task, ours, stock) for task in tasks))
 
 
 def kept_line(judged: Judged, multilingual: str, english: str) -> str:

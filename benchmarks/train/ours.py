@@ -39,7 +39,7 @@ def main() -> None:
 
     Learner.learn = timed  # type: ignore[method-assign]
     train(Recipe.model_validate(job["recipe"]), out, data, progress=False)
-    clock.write(Path(job["result"]), tokenize_s=tokenize_s(out / "run" / "tokenizer.json", data))
+    clock.write(Path(job["result"]), tokenize_s=tokenize_s(out / "tokenizer.json", data))
 
 
 def tokenize_s(file: Path, data: Path) -> float:
