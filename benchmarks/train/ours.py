@@ -1,6 +1,7 @@
 """Our side, one training in a process of its own.    python -m train.ours JOB.json
 
-The job: the recipe, where the data are, the folder to write and, where there is one, the tokenizer to take.
+The job: the recipe, whether its losses that need a teacher stay, where the data are, the folder to write and,
+where there is one, the tokenizer to take.
 """
 
 from __future__ import annotations
@@ -38,8 +39,18 @@ def main() -> None:
         return values
 
     Learner.learn = timed  # type: ignore[method-assign]
-    train(Recipe.model_validate(job["recipe"]), out, data, progress=False)
+    train(asked_for(job), out, data, progress=False)
     clock.write(Path(job["result"]), tokenize_s=tokenize_s(out / "tokenizer.json", data))
+
+
+def asked_for(job: dict[str, Any]) -> Recipe:
+    """Return the recipe, or what is left of it without a teacher."""
+    recipe = Recipe.model_validate(job["recipe"])
+    if job["taught"]:
+        return recipe
+    losses = [loss.model_dump() for loss in recipe.objective if not loss.needs_teacher]
+    rest = {key: value for key, value in job["recipe"].items() if key not in ("loss", "losses", "teacher")}
+    return Recipe.model_validate({**rest, "losses": losses})
 
 
 def tokenize_s(file: Path, data: Path) -> float:

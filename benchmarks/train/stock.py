@@ -84,6 +84,7 @@ def main() -> None:
         disable_tqdm=True,
         seed=job["seed"],
         use_cpu=True,
+        bf16=job["bf16"],
         dataloader_pin_memory=False,
     )
     trainer = SentenceTransformerTrainer(

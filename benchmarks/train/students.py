@@ -30,14 +30,18 @@ class Students(Protocol):
     prefix: str
     budget: Budget
 
-    def recipe(self, *, taught: bool, steps: int) -> Values:
-        """Return our recipe, with the losses that need a teacher or without."""
+    def recipe(self, *, steps: int) -> Values:
+        """Return our recipe; `train.ours` leaves out the losses that need a teacher where it is told so."""
 
     def start(self, tokenizer: Path) -> Values:
         """Return what the stock side begins with."""
 
     @property
     def dimension(self) -> int: ...
+
+    @property
+    def bf16(self) -> bool:
+        """Whether both sides compute in bfloat16 where they can."""
 
     @property
     def teacher(self) -> Values:
@@ -58,6 +62,7 @@ def stock_job(students: Students, loss: str, rate: float, tokenizer: Path) -> Va
         "steps": students.budget.steps,
         "batch": students.budget.batch,
         "dimension": students.dimension,
+        "bf16": students.bf16,
         "teacher": None,
         "no_duplicates": loss == "mnrl",
         "seed": _SEED,
@@ -67,30 +72,34 @@ def stock_job(students: Students, loss: str, rate: float, tokenizer: Path) -> Va
 
 @dataclass(frozen=True)
 class Static:
-    """Tables by our recipe files, which say all but the data, the steps and the batch."""
+    """Tables by our recipe file, which says all but the data, the steps and the batch."""
 
     budget: Budget
-    plain: Path
-    distilled: Path
-    teacher_model: str
+    file: Path
+    teacher_model: Path
     prefix: str = ""
 
-    def recipe(self, *, taught: bool, steps: int) -> Values:
-        values: Values = tomllib.loads((self.distilled if taught else self.plain).read_text(encoding="utf-8"))
+    @property
+    def _file(self) -> Values:
+        return tomllib.loads(self.file.read_text(encoding="utf-8"))
+
+    def recipe(self, *, steps: int) -> Values:
+        values = self._file
         values["data"]["pairs"] = ["pairs.tsv"]
         values["schedule"] |= _schedule(self.budget, steps)
-        if taught:
-            values["teacher"] = self.teacher
-        return values
+        return {**values, "teacher": self.teacher}
 
     @property
     def teacher(self) -> Values:
-        given = tomllib.loads(self.distilled.read_text(encoding="utf-8"))["teacher"]
-        return {**given, "model": self.teacher_model}
+        return {**self._file["teacher"], "model": str(self.teacher_model)}
 
     @property
     def dimension(self) -> int:
-        return int(tomllib.loads(self.plain.read_text(encoding="utf-8"))["model"]["dimension"])
+        return int(self._file["model"]["dimension"])
+
+    @property
+    def bf16(self) -> bool:
+        return self._file["schedule"].get("precision") == "bf16"
 
     def start(self, tokenizer: Path) -> Values:
         return {"tokenizer": str(tokenizer), "transformer": None, "max_tokens": None}
@@ -103,27 +112,27 @@ class Transformer:
     budget: Budget
     folder: Path
     dimension: int
-    teacher_model: str
+    teacher_model: Path
     teacher_dimension: int
     prefix: str = "transformer-"
+    bf16: bool = False
 
-    def recipe(self, *, taught: bool, steps: int) -> Values:
-        values: Values = {
+    def recipe(self, *, steps: int) -> Values:
+        ranking = {"kind": "translation_ranking", "scale": 20.0, "margin": 0.3}
+        distillation = {"kind": "distillation", "distance": "cosine", "weight": 5.0}
+        return {
             "name": "transformer",
             "data": {"pairs": ["pairs.tsv"], "max_tokens": MAX_TOKENS - 2},
             "model": {"transformer": str(self.folder)},
-            "losses": [{"kind": "translation_ranking", "scale": 20.0, "margin": 0.3}],
+            "losses": [ranking, distillation],
+            "teacher": self.teacher,
             "schedule": {**_schedule(self.budget, steps), "learning_rate": self.budget.rates[0]},
         }
-        if taught:
-            values["losses"] += [{"kind": "distillation", "distance": "cosine", "weight": 5.0}]
-            values["teacher"] = self.teacher
-        return values
 
     @property
     def teacher(self) -> Values:
         projection = "none" if self.dimension == self.teacher_dimension else "pca"
-        return {"model": self.teacher_model, "projection": projection}
+        return {"model": str(self.teacher_model), "precision": "int8", "projection": projection}
 
     def start(self, tokenizer: Path) -> Values:  # noqa: ARG002  (it has its own)
         return {"tokenizer": None, "transformer": str(self.folder), "max_tokens": MAX_TOKENS}

@@ -9,6 +9,7 @@ import pytest
 from embedsvc.errors import InvalidInputError, NotFoundError
 from training.config import SamplingConfig
 from training.data import TokenBags, pair_files, read_pairs, text_keys
+from training.likeness import sentence_likeness
 from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
 from training.tokenizer import train_tokenizer
 
@@ -77,10 +78,27 @@ def test_take_returns_the_bags_of_the_rows() -> None:
 def test_weights_follow_the_stated_formula() -> None:
     language = np.array([0, 0, 0, 0, 1], np.int16)
     characters = np.array([60, 0, 180, 0, 0])
-    weights = pair_weights(
-        language, characters, SamplingConfig(language_exponent=0.5, length_pivot=60, length_exponent=1)
-    )
-    assert weights == pytest.approx([0.25, 0.5, 0.125, 0.5, 1.0])
+    likeness = np.array([0, 0, 1, 0.5, 0])
+    config = SamplingConfig(language_exponent=0.5, length_pivot=60, length_exponent=1, sentences=3)
+    weights = pair_weights(language, characters, likeness, config)
+    assert weights == pytest.approx([0.25, 0.5, 0.125 * 4, 0.5 * 2.5, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("text", "likeness"),
+    [
+        ("Where is my book?", 1.0),
+        ("He saw the house", 0.5),
+        ("See the list below.", 0.5),
+        ("Open recent file", 0.0),
+        ("You have %d new messages.", 0.0),
+        ("The HTML is here.", 0.0),
+        ("Is it?", 0.0),
+        (" ".join(["he"] * 21) + ".", 0.0),
+    ],
+)
+def test_sentences_are_told_from_labels(text: str, likeness: float) -> None:
+    assert sentence_likeness(text) == likeness
 
 
 def source() -> PairSource:
@@ -166,7 +184,7 @@ def test_translation_groups_come_together_and_are_positives_of_each_other() -> N
 def test_languages_are_drawn_by_their_size_to_the_exponent() -> None:
     language = np.repeat([0, 1], [900, 100]).astype(np.int16)
     config = SamplingConfig(language_exponent=0.5)
-    weights = pair_weights(language, np.full(1000, 30), config)
+    weights = pair_weights(language, np.full(1000, 30), np.zeros(1000), config)
     texts = bags(*[[row] for row in range(1000)])
     rows = np.arange(1000)
     pairs = PairSource(texts, texts, rows.astype(np.int32), rows, rows, language)
