@@ -71,7 +71,7 @@ def train(
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     required=True,
-    help="Folder with the test sets: tatoeba/, flores/, ntrex/, xquadr/, bucc/, sts/, retrieval/.",
+    help="Folder with the test sets: tatoeba/, flores/, ntrex/, xquadr/, bucc/, sts/, retrieval/, mteb/.",
 )
 @click.option(
     "--out",
@@ -81,8 +81,9 @@ def train(
     help="Folder for the reports: JSON, Markdown and one HTML page.",
 )
 def evaluate(tasks: tuple[str, ...], models: tuple[str, ...], data: Path, out: Path) -> None:
-    """Evaluate models on TASKS: tatoeba, xsim, xsim++, bucc, xquad-r, retrieval, sts, alignment.
+    """Evaluate models on TASKS: tatoeba, xsim, xsim++, bucc, xquad-r, retrieval, sts, alignment, mteb:TASK.
 
+    A task of mteb is read from mteb/TASK in --data, a copy of its dataset's repository on the hub.
     Several models are compared on the same items. Writes a report per task and model, and report.json,
     report.md and report.html of the run.
     """
