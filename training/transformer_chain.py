@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,24 @@ from embedsvc.encoders.sequence import SequenceInputs, check_vocabulary
 from embedsvc.errors import InvalidInputError, ModelError
 from embedsvc.model_folder import ModelFolder, open_model_folder
 from training.config import ModelConfig
+from training.lora import add_lora, freeze
 from training.student import ReadyStudent
 
 
 @dataclass(frozen=True)
 class Chain:
-    """``model`` ends with Normalize; ``inputs`` knows its tokens, as every runtime that serves it does."""
+    """``model`` ends with Normalize; ``inputs`` knows its tokens, as every runtime that serves it does.
+
+    ``adapters`` is peft's view of the transformer, where it is taught with LoRA.
+    """
 
     model: SentenceTransformer
     folder: ModelFolder
     inputs: SequenceInputs
+    adapters: Any = None
 
     @cached_property
-    def modules(self) -> list[torch.nn.Module]:
+    def modules(self) -> list[Any]:
         """The modules without the Normalize at the end: losses take vectors of any norm."""
         return [module for module in self.model.children() if not isinstance(module, Normalize)]
 
@@ -39,6 +44,13 @@ class Chain:
     def transformer(self) -> Any:
         """The transformers model inside."""
         return self.modules[0].model
+
+    def save(self, folder: Path, adapters: Path) -> None:
+        """Write the model; adapters are written by themselves first, and then merged for good."""
+        if self.adapters is not None:
+            self.adapters.save_pretrained(str(adapters))
+            self.modules[0].model = self.adapters.merge_and_unload()
+        self.model.save_pretrained(str(folder), create_model_card=False)
 
     def check_ids(self, ids: NDArray[np.int64]) -> None:
         """Raise ModelError for a token that the model has no vector for."""
@@ -95,6 +107,10 @@ def open_chain(path: Path, config: ModelConfig, *, seed: int) -> Chain:
         raise ModelError(f"{path} cannot be opened by sentence-transformers: {reason}") from error
     chain = Chain(_completed(model, config), folder, SequenceInputs(folder))
     _check_prefixes(config, chain.ready.dimension)
+    if config.frozen_layers is not None:
+        freeze(chain.transformer, config.frozen_layers)
+    if config.lora is not None:
+        chain = replace(chain, adapters=add_lora(chain.transformer, config.lora, seed=seed))
     return chain
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
+from embedsvc.errors import StorageError
 from embedsvc.model_folder import read_json
 from embedsvc.postprocess import finish_vectors
 from embedsvc.textfiles import write_json
@@ -167,12 +169,19 @@ class TransformerStudent:
                 self._adam.state[weight] = {m: t.clone().to(weight.device) for m, t in moments.items()}
 
     def write(self, folder: Path) -> None:
-        """Write a sentence-transformers folder; each file is replaced whole, once all are there."""
+        """Write a sentence-transformers folder, each file replaced whole, once all are there; teaching ends.
+
+        LoRA's adapters are merged into it, and kept in ``run/adapter``. Raises StorageError when there is
+        no room; what was there before stays.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".model.", dir=folder) as work:
-            self._chain.model.save_pretrained(work, create_model_card=False)
-            _add_dimensions(Path(work), [*self._matryoshka, self.dimension])
-            _move(Path(work), folder)
+        try:
+            with tempfile.TemporaryDirectory(prefix=".model.", dir=folder) as work:
+                self._chain.save(Path(work), folder / "run" / "adapter")
+                _add_dimensions(Path(work), [*self._matryoshka, self.dimension])
+                _move(Path(work), folder)
+        except (OSError, SafetensorError) as error:
+            raise StorageError(f"the model cannot be written to {folder}: {error}") from error
 
 
 def _enable_checkpointing(transformer: Any) -> None:
