@@ -227,7 +227,7 @@ def _default(key: str) -> Any:
 def read_recipe(path: Path, *, teacher: str | None = None, student: str | None = None) -> Recipe:
     """Read and check a recipe; raise InvalidInputError naming the key and the nearest valid one.
 
-    ``teacher`` replaces the model of the recipe's [teacher], ``student`` its model.transformer.
+    ``teacher`` replaces the model of the recipe's [teacher], ``student`` its model.transformer (or fresh).
     """
     if not path.is_file():
         raise NotFoundError(f"no recipe at {path}")
@@ -238,7 +238,8 @@ def read_recipe(path: Path, *, teacher: str | None = None, student: str | None =
     if teacher is not None:
         values["teacher"] = {**values.get("teacher", {}), "model": teacher}
     if student is not None:
-        values["model"] = {**values.get("model", {}), "transformer": student}
+        ready = {**values.get("model", {}), "transformer": student}
+        values["model"] = {key: value for key, value in ready.items() if key != "fresh"}
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
