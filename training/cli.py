@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 )
 @click.option("--teacher", help="Model folder or hub id to distil from, in place of the recipe's.")
 @click.option("--student", help="Transformer to teach, folder or hub id, in place of the recipe's.")
+@click.option(
+    "--add-language",
+    "add_languages",
+    multiple=True,
+    metavar="XX=FILE",
+    help="Pairs of English and a language, learnt besides the recipe's; XX=FILE,FILE for two files of lines.",
+)
 @click.option("--progress/--no-progress", default=None, help="Show progress (default: on a terminal).")
 def train(
     recipe: Path,
@@ -35,6 +42,7 @@ def train(
     data: Path | None,
     teacher: str | None,
     student: str | None,
+    add_languages: tuple[str, ...],
     progress: bool | None,
 ) -> None:
     """Train an encoder from RECIPE, a TOML file; called again, it goes on where it stopped."""
@@ -42,7 +50,7 @@ def train(
     from embedsvc.errors import MissingExtraError
     from training.config import read_recipe
 
-    checked = read_recipe(recipe, teacher=teacher, student=student)
+    checked = read_recipe(recipe, teacher=teacher, student=student, add_languages=add_languages)
     if not torch_installed():
         raise MissingExtraError("training", "train")
     from training.processes import leads
@@ -63,7 +71,7 @@ def train(
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     required=True,
-    help="Folder with the test sets: tatoeba/, flores/, ntrex/, xquadr/, bucc/, sts/, retrieval/.",
+    help="Folder with the test sets: tatoeba/, flores/, ntrex/, xquadr/, bucc/, sts/, retrieval/, mteb/.",
 )
 @click.option(
     "--out",
@@ -73,8 +81,9 @@ def train(
     help="Folder for the reports: JSON, Markdown and one HTML page.",
 )
 def evaluate(tasks: tuple[str, ...], models: tuple[str, ...], data: Path, out: Path) -> None:
-    """Evaluate models on TASKS: tatoeba, xsim, xsim++, bucc, xquad-r, retrieval, sts, alignment.
+    """Evaluate models on TASKS: tatoeba, xsim, xsim++, bucc, xquad-r, retrieval, sts, alignment, mteb:TASK.
 
+    A task of mteb is read from mteb/TASK in --data, a copy of its dataset's repository on the hub.
     Several models are compared on the same items. Writes a report per task and model, and report.json,
     report.md and report.html of the run.
     """
