@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from embedsvc.errors import InvalidInputError
+from embedsvc.errors import InvalidInputError, ModelError
 from embedsvc.model_folder import open_model_folder
 from tests.encoders.tiny_models import WORDS, write_json, write_static
 from training.card import CardOptions
@@ -115,3 +115,9 @@ def test_reports_of_other_models_or_of_nothing_are_refused(source: Path, tmp_pat
     with pytest.raises(InvalidInputError, match="is no report of `embedsvc evaluate`: counts, fingerprint"):
         exported(source, tmp_path, card=CardOptions(figures=[tmp_path / "bad.json"]))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_card_is_named(source: Path, tmp_path: Path) -> None:
+    (source / "README.md").write_text("---\ntags: [a\n---\n\n# broken\n")
+    with pytest.raises(ModelError, match=r"README.md: its front matter cannot be read"):
+        exported(source, tmp_path)
