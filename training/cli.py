@@ -106,7 +106,8 @@ def negatives(
     from embedsvc.encoder import load_encoder
     from embedsvc.reranker import load_reranker
     from training.data import read_pairs
-    from training.hard_negatives import Models, NegativeOptions, mine_negatives
+    from training.hard_negatives.miner import Models, mine_negatives
+    from training.hard_negatives.options import NegativeOptions
 
     refuse_overwriting(out, *data)
     checked = NegativeOptions(**options)

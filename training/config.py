@@ -19,6 +19,7 @@ class DataConfig(Section):
     """Which pairs to read. A pattern is relative to ``--data`` or, without it, to the recipe's folder."""
 
     pairs: list[str] = Field(min_length=1)
+    negatives: str | None = None  # a file of `embedsvc negatives`, found as a pattern is
     languages: list[str] | None = None  # only these language codes; all when absent
     max_tokens: Positive = 128  # longer texts are cut, and counted in the data report
     held_out_groups: Positive = 2000  # English sentences kept aside, with all their translations
@@ -42,6 +43,7 @@ class SamplingConfig(Section):
     positives: Literal["own", "group"] = (
         "own"  # group: the other translations are positives too, not left out
     )
+    negatives: int = Field(default=0, ge=0)  # of those in data.negatives, so many of each pair in a batch
 
     @model_validator(mode="after")
     def _batches_fit(self) -> SamplingConfig:
@@ -194,6 +196,12 @@ class Recipe(Section):
             raise ValueError(
                 f"loss {taught[0]!r} needs a teacher: [teacher] with model = FOLDER, or --teacher"
             )
+        if (self.data.negatives is None) != (self.sampling.negatives == 0):
+            raise ValueError(
+                "give both data.negatives, a file, and sampling.negatives, how many of each pair are drawn"
+            )
+        if self.data.negatives is not None and not any(loss.ranks_negatives for loss in self.objective):
+            raise ValueError("data.negatives is given, but no loss ranks negatives (translation_ranking)")
         if self.teacher and not taught:
             raise ValueError("a teacher is given, but no loss learns from it (distillation, teacher_ranking)")
         return self

@@ -15,6 +15,7 @@ from embedsvc.textfiles import atomic_write
 from training.config import Recipe, ScheduleConfig
 from training.gathered import gathered
 from training.losses import EmbeddedPairs
+from training.losses.pairs import Negatives
 from training.objective import HEAD_RATE, Objective
 from training.sampling import Batch, BatchSampler
 from training.student import Student
@@ -71,11 +72,12 @@ class Learner:
         size, device = len(batch.pairs), vectors.device
         pairs = EmbeddedPairs(
             vectors[:size],
-            vectors[size:],
+            vectors[size : 2 * size],
             torch.from_numpy(batch.relations).to(device),
             step,
             None if batch.teacher is None else torch.from_numpy(batch.teacher).to(device),
             self.objective.into_teacher,
+            negatives=_negatives(vectors[2 * size :], batch),
         )
         return gathered(pairs, batch.keys, positives=self.recipe.sampling.positives)
 
@@ -116,6 +118,17 @@ class Learner:
         self.student.restore(state["model"])
         self.objective.restore(state.get("objective", {}))
         return int(state["step"])
+
+
+def _negatives(vectors: torch.Tensor, batch: Batch) -> Negatives | None:
+    drawn = batch.negatives
+    if drawn is None:
+        return None
+    targets = drawn.forward.shape[1]
+    forward, backward = (
+        torch.from_numpy(part).to(vectors.device) for part in (drawn.forward, drawn.backward)
+    )
+    return Negatives(vectors[targets:], vectors[:targets], forward, backward)
 
 
 def _broken(what: str, values: dict[str, float], batch: Batch) -> EmbedsvcError:

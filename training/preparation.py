@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from embedsvc.errors import InvalidInputError
 from embedsvc.textfiles import atomic_write, write_json
 from training.config import Recipe
 from training.data import TextPairs, TokenBags, pair_files, read_pairs, text_keys, tokenize
+from training.hard_negatives.mined import PairIdentity, read_mined
 from training.held_out import HeldOut, split_held_out
 from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
 from training.student import ReadyStudent
@@ -85,6 +87,13 @@ def prepare(
     )
     held_out = split_held_out(source, groups=recipe.data.held_out_groups, seed=recipe.seed)
     weights[held_out.excluded] = 0.0
+    if recipe.data.negatives is not None:
+        ids_and_limit = partial(tokenize, ids_of, max_tokens=longest, progress=progress)
+        mined = read_mined(data_folder / recipe.data.negatives, _identity(source, pairs), ids_and_limit)
+        _keep("other hard negatives", mined.facts(), run / "negatives.json")
+        aside = held_out.excluded
+        mined = mined.without(source.group_key[aside], source.other_key[aside])
+        source = replace(source, mined=mined)
     sampler = BatchSampler(source, weights, _batch_shape(recipe), seed=recipe.seed)
     share = None if tokenizer is None else _token_share(english, other, tokenizer.get_vocab_size())
     return Prepared(tokenizer, share, sampler, held_out, teacher)
@@ -113,7 +122,12 @@ def _batch_shape(recipe: Recipe) -> BatchShape:
         sampling.batches,
         sampling.translations,
         sampling.positives,
+        sampling.negatives,
     )
+
+
+def _identity(source: PairSource, pairs: TextPairs) -> PairIdentity:
+    return PairIdentity(source.group_key, source.other_key, pairs.language, pairs.languages)
 
 
 def _taught(

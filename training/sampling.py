@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.config import SamplingConfig
-from training.data import TokenBags
+from training.data import TokenBags, joined
 from training.draws import Draws, GroupDraws, OneLanguageDraws, PairDraws
+from training.hard_negatives.drawing import DrawnNegatives, draw_negatives
+from training.hard_negatives.mined import MinedNegatives
 from training.relations import PairKeys, Positives, relation_matrix
 
 
@@ -30,7 +32,8 @@ class Batch:
     """Both sides of B pairs: texts 0..B-1 are the English ones, B..2B-1 their translations.
 
     ``pairs`` (B,) are the rows of the source. ``relations`` int8 (B, B), made of ``keys``: see
-    `training.relations`. ``teacher`` (B, teacher's dim) are its vectors of the English texts.
+    `training.relations`. ``teacher`` (B, teacher's dim) are its vectors of the English texts. Mined
+    negatives, where there are any, stand in ``texts`` behind the pairs.
     """
 
     texts: TokenBags
@@ -38,6 +41,7 @@ class Batch:
     keys: PairKeys
     relations: NDArray[np.int8]
     teacher: NDArray[np.float32] | None = None
+    negatives: DrawnNegatives | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class PairSource:
     other_key: NDArray[np.int64]  # (pairs,) equal for the same other text
     language: NDArray[np.int16]  # (pairs,) of the other text
     teacher: NDArray[np.float16] | None = None  # (english, teacher's dim), may be on disk
+    mined: MinedNegatives | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class BatchShape:
     batches: Literal["mixed", "one_language"] = "mixed"
     translations: int = 1
     positives: Positives = "own"
+    negatives: int = 0
 
 
 class BatchSampler:
@@ -89,13 +95,22 @@ class BatchSampler:
             ids, lengths = _drop_tokens(ids, lengths, self._shape.token_dropout, generator)
         group = source.group_key[pairs]
         keys = PairKeys(source=group, target=source.other_key[pairs], group=group)
-        return Batch(
+        batch = Batch(
             TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)])),
             pairs,
             keys,
             relation_matrix(keys, keys, positives=self._shape.positives),
             None if source.teacher is None else source.teacher[english_rows].astype(np.float32),
         )
+        return batch if source.mined is None else self._with_negatives(batch, source.mined, generator)
+
+    def _with_negatives(self, batch: Batch, mined: MinedNegatives, generator: np.random.Generator) -> Batch:
+        drawn = draw_negatives(mined, batch.pairs, batch.keys, self._shape.negatives, generator)
+        ids, lengths = drawn.texts.ids, drawn.texts.lengths
+        if self._shape.token_dropout:
+            ids, lengths = _drop_tokens(ids, lengths, self._shape.token_dropout, generator)
+        texts = TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)]))
+        return replace(batch, texts=joined([batch.texts, texts]), negatives=drawn)
 
 
 def _chosen_draws(source: PairSource, weights: NDArray[np.float64], shape: BatchShape) -> Draws:

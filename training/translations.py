@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from training.ragged import ragged
+
 Keys = NDArray[np.int64]
 
 
@@ -28,26 +30,22 @@ class Translations:
     def groups(self, other_key: Keys) -> tuple[Keys, Keys]:
         """Return the keys of all English texts that texts (n,) translate, and which of the n each is of."""
         place, there = _places(self._other, other_key)
-        bounds = np.searchsorted(self._codes, np.stack([place, place + 1]) * len(self._english))
-        lengths = np.where(there, bounds[1] - bounds[0], 0)
-        text = np.repeat(np.arange(len(other_key)), lengths)
-        within = np.arange(len(text)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return self._english[self._codes[bounds[0][text] + within] % len(self._english)], text
+        first, last = np.searchsorted(self._codes, np.stack([place, place + 1]) * len(self._english))
+        positions, text = ragged(first, np.where(there, last - first, 0))
+        return self._english[self._codes[positions] % len(self._english)], text
 
     def among(self, english_key: Keys, other_key: Keys) -> tuple[Keys, Keys]:
         """Return (hits,) rows of English texts (n,) and of other ones (m,) for which `known` is true."""
         groups, text = self.groups(other_key)
-        means = np.concatenate([groups, other_key])  # a text means what its translations do, and itself
+        means = np.concatenate([groups, other_key])  # what the text translates, and the text itself
         text = np.concatenate([text, np.arange(len(other_key))])
         order = np.argsort(english_key, kind="stable")
-        ordered = english_key[order]
-        first, last = np.searchsorted(ordered, means), np.searchsorted(ordered, means, side="right")
-        hit = np.repeat(np.arange(len(means)), last - first)
-        within = np.arange(len(hit)) - np.repeat(np.cumsum(last - first) - (last - first), last - first)
-        return order[first[hit] + within], text[hit]
+        first, last = (np.searchsorted(english_key[order], means, side=side) for side in ("left", "right"))
+        positions, hit = ragged(first, last - first)
+        return order[positions], text[hit]
 
 
 def _places(ordered: Keys, wanted: Keys) -> tuple[Keys, NDArray[np.bool_]]:
     """Return where each value stands in ascending ones (anywhere, if it does not), and whether it does."""
-    places = np.minimum(np.searchsorted(ordered, wanted), max(len(ordered) - 1, 0))
+    places = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
     return places, ordered[places] == wanted

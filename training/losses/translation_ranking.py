@@ -19,12 +19,13 @@ def translation_ranking(pairs: EmbeddedPairs, config: TranslationRankingConfig) 
 
     ``-log e^(s (cos(x, y) - m)) / (e^(s (cos(x, y) - m)) + sum_n e^(s cos(x, n)))`` over the negatives n
     of x; with several positives y the mean over them, none of which stands in another's denominator.
+    Mined negatives stand among the n.
     """
-    candidates = pairs.candidates
+    candidates = pairs.ranked
     margin = warm(config.margin, config.margin_warmup_steps, pairs.step)
     axes = _AXES[config.directions]
     forward = cosines(pairs.source, candidates.target)
-    if pairs.others is None:  # one matrix is both directions
+    if pairs.others is None and pairs.negatives is None:  # one matrix is both directions
         losses = rank_losses(forward, candidates.forward, scale=config.scale, margin=margin, axes=axes)
         return torch.stack(losses).mean()
     backward = cosines(pairs.target, candidates.source)
