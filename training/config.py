@@ -74,18 +74,34 @@ class FreshConfig(Section):
         return self
 
 
+class LoraConfig(Section):
+    """Low-rank adapters beside frozen weights. Kept in the run folder, merged in the model."""
+
+    rank: Positive = 16
+    alpha: float = Field(default=32.0, gt=0.0)  # their output is multiplied by alpha / rank
+    dropout: Share = 0.0
+    targets: list[str] | Literal["all-linear"] = "all-linear"  # names of linear layers
+
+
 class ModelConfig(Section):
     """The student: a static table, a ready-made ``transformer`` (folder or hub id), or a ``fresh`` one.
 
     ``dimension`` is a static table's width (256); a transformer keeps its own, or gets a linear layer to
     this one behind its pooling. ``pooling`` is the folder's own when absent, mean where it has none.
+    ``prompt`` is put before every text, in training and by default in the model that comes of it; when
+    absent, the folder's own default prompt is. ``frozen_layers`` first layers, and the embeddings, keep
+    their weights (0: the embeddings alone); all learn when absent.
     """
 
     transformer: str | None = None
     fresh: FreshConfig | None = None
     pooling: Literal["mean", "cls"] | None = None
+    prompt: str | None = None
+    frozen_layers: int | None = Field(default=None, ge=0)
+    lora: LoraConfig | None = None
     dimension: Positive | None = None
     matryoshka: list[Positive] = Field(default_factory=list)  # besides the full dimension
+    dtype: Literal["int4", "int8", "float32"] | None = None  # of the static table that is written; int8
 
     @property
     def is_static(self) -> bool:
@@ -102,15 +118,20 @@ class ModelConfig(Section):
     @classmethod
     def _static_by_default(cls, values: Any) -> Any:
         if isinstance(values, dict) and not (values.get("transformer") or values.get("fresh")):
-            return {"dimension": _STATIC_DIMENSION, "matryoshka": _STATIC_PREFIXES, **values}
+            return {"dimension": _STATIC_DIMENSION, "matryoshka": _STATIC_PREFIXES, "dtype": "int8", **values}
         return values
 
     @model_validator(mode="after")
     def _parts_fit(self) -> ModelConfig:
         if self.transformer is not None and self.fresh is not None:
             raise ValueError("give a ready-made transformer or the sizes of a fresh one, not both")
-        if self.is_static and self.pooling is not None:
-            raise ValueError("pooling is for transformers; a static table takes the mean")
+        if self.lora is not None and self.frozen_layers is not None:
+            raise ValueError("with lora every layer is frozen: leave frozen_layers out")
+        for key in ("pooling", "prompt", "frozen_layers", "lora"):
+            if self.is_static and getattr(self, key) is not None:
+                raise ValueError(f"{key} is for transformers; the student is a static table")
+        if self.dtype is not None and not self.is_static:
+            raise ValueError("dtype is for static tables; the student is a transformer")
         if self.transformer is None:
             check_prefixes(self.matryoshka, self.width)
         return self

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from embedsvc.errors import EmbedsvcError
+from embedsvc.errors import EmbedsvcError, StorageError
 from embedsvc.textfiles import atomic_write
 from training.config import Recipe, ScheduleConfig
 from training.gathered import gathered
 from training.losses import EmbeddedPairs
 from training.losses.pairs import Negatives
 from training.objective import HEAD_RATE, Objective
+from training.processes import average, leads, rank
 from training.sampling import Batch, BatchSampler
 from training.student import Student
 
@@ -42,7 +43,7 @@ class Learner:
         Torch's random numbers (dropout) depend on the seed of the recipe and the step alone. Raises
         EmbedsvcError, before anything is changed, when the loss or a gradient is not finite.
         """
-        torch.manual_seed(step_seed(self.recipe.seed, step))
+        torch.manual_seed(step_seed(self.recipe.seed, step, rank()))
         parts: dict[str, torch.Tensor] = {}
 
         def loss(vectors: torch.Tensor) -> torch.Tensor:
@@ -56,9 +57,9 @@ class Learner:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
             raise self._too_large() from error
-        values = {"loss": value.item()}
-        if len(parts) > 1:
-            values |= {f"loss.{kind}": part.item() for kind, part in parts.items()}
+        self.student.average()
+        self.objective.average()
+        values = _averaged(value, parts)
         if not math.isfinite(values["loss"]):
             raise _broken(f"the loss of batch {step} is {values['loss']}", values, batch)
         if not self.student.finite():
@@ -94,10 +95,10 @@ class Learner:
         )
 
     def checkpoint(self, done: int, path: Path) -> None:
-        """Save everything that goes on changing, in place of the checkpoint before.
+        """Save everything that goes on changing, in place of the checkpoint before; the first process does.
 
         Raises EmbedsvcError, and leaves that one, when a value is not finite: a step too large
-        shows in the loss of the next batch only.
+        shows in the loss of the next batch only; StorageError when there is no room.
         """
         state = {"model": self.student.state(), "objective": self.objective.state()}
         for tensors in state.values():
@@ -107,8 +108,8 @@ class Learner:
                         f"{name} is no longer finite after batch {done - 1}; stopped. The checkpoint before "
                         f"it is in {path.parent}; a lower learning_rate usually helps"
                     )
-        with atomic_write(path) as file:
-            torch.save({"step": done, **state}, file)
+        if leads():
+            _save({"step": done, **state}, path)
 
     def restore(self, path: Path) -> int:
         """Load the checkpoint, if there is one; return the first step still to do."""
@@ -124,11 +125,31 @@ def _negatives(vectors: torch.Tensor, batch: Batch) -> Negatives | None:
     drawn = batch.negatives
     if drawn is None:
         return None
-    targets = drawn.forward.shape[1]
     forward, backward = (
         torch.from_numpy(part).to(vectors.device) for part in (drawn.forward, drawn.backward)
     )
-    return Negatives(vectors[targets:], vectors[:targets], forward, backward)
+    return Negatives(vectors[drawn.targets :], vectors[: drawn.targets], forward, backward)
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    try:
+        with atomic_write(path) as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:  # torch raises its own error on top of the file's
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise StorageError(
+            f"{path} cannot be written: {reason}; an earlier checkpoint is kept, the same command goes on"
+        ) from error
+
+
+def _averaged(value: torch.Tensor, parts: dict[str, torch.Tensor]) -> dict[str, float]:
+    """The loss of all processes, and each by its kind where there are several."""
+    named = {"loss": value}
+    if len(parts) > 1:
+        named |= {f"loss.{kind}": part for kind, part in parts.items()}
+    numbers = torch.stack(list(named.values()))
+    average([numbers])
+    return dict(zip(named, numbers.tolist(), strict=True))
 
 
 def _broken(what: str, values: dict[str, float], batch: Batch) -> EmbedsvcError:
@@ -142,9 +163,9 @@ def _broken(what: str, values: dict[str, float], batch: Batch) -> EmbedsvcError:
     )
 
 
-def step_seed(seed: int, step: int) -> int:
+def step_seed(seed: int, step: int, process: int) -> int:
     """Return 63 bits for torch's random numbers of one step: a resumed run needs no saved state."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence((seed, step, process)).generate_state(1, np.uint64)[0] >> 1)
 
 
 def learning_rate(schedule: ScheduleConfig, step: int) -> float:

@@ -9,6 +9,7 @@ import torch
 
 from training.loss_config import LossConfig
 from training.losses import LOSSES, EmbeddedPairs
+from training.processes import average
 
 HEAD_RATE = 1e-3
 """The highest learning rate of what is not the student's; its course is the student's, its height its own."""
@@ -50,6 +51,11 @@ class Objective:
     def _mean(self, loss: LossConfig, pairs: EmbeddedPairs, prefixes: Sequence[int]) -> torch.Tensor:
         function = LOSSES[loss.kind]
         return torch.stack([function(pairs.prefix(size), loss) for size in prefixes]).mean()
+
+    def average(self) -> None:
+        """Put the mean over all processes in the place of the projection's gradient."""
+        if self.into_teacher is not None and self.into_teacher.grad is not None:
+            average([self.into_teacher.grad])
 
     def update(self, learning_rate: float) -> None:
         """Let the projection learn from the gradients of the last batch."""

@@ -20,6 +20,7 @@ from training.config import Recipe
 from training.data import TextPairs, TokenBags, pair_files, read_pairs, text_keys, tokenize
 from training.hard_negatives.mined import PairIdentity, read_mined
 from training.held_out import HeldOut, split_held_out
+from training.processes import rank, world
 from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
 from training.student import ReadyStudent
 from training.teacher import Teacher, open_teacher, teach
@@ -94,7 +95,7 @@ def prepare(
         aside = held_out.excluded
         mined = mined.without(source.group_key[aside], source.other_key[aside])
         source = replace(source, mined=mined)
-    sampler = BatchSampler(source, weights, _batch_shape(recipe), seed=recipe.seed)
+    sampler = BatchSampler(source, weights, _batch_shape(recipe), seed=recipe.seed, part=(rank(), world()))
     share = None if tokenizer is None else _token_share(english, other, tokenizer.get_vocab_size())
     return Prepared(tokenizer, share, sampler, held_out, teacher)
 

@@ -74,43 +74,65 @@ class BatchSampler:
     """Draw batches by weight, with replacement; ``batch(t)`` is the same whenever it is asked for."""
 
     def __init__(
-        self, source: PairSource, weights: NDArray[np.float64], shape: BatchShape, *, seed: int
+        self,
+        source: PairSource,
+        weights: NDArray[np.float64],
+        shape: BatchShape,
+        *,
+        seed: int,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
+        """``part`` (p, n) draws the p-th of n equal parts of each batch."""
         self._source = source
         self._shape = shape
         self._seed = seed
+        self._part = part
         self._draw = _chosen_draws(source, weights, shape)
 
     def batch(self, step: int) -> Batch:
-        """Return batch number ``step``."""
+        """Return batch number ``step``, or the part of it that is this process's."""
         generator = np.random.default_rng((self._seed, step))
         pairs = self._draw(self._shape.size, generator)
         source = self._source
         english_rows = source.group[pairs].astype(np.int64)
-        english, english_lengths = source.english.take(english_rows)
-        other, other_lengths = source.other.take(pairs)
-        ids = np.concatenate([english, other])
-        lengths = np.concatenate([english_lengths, other_lengths])
-        if self._shape.token_dropout:
-            ids, lengths = _drop_tokens(ids, lengths, self._shape.token_dropout, generator)
-        group = source.group_key[pairs]
-        keys = PairKeys(source=group, target=source.other_key[pairs], group=group)
-        batch = Batch(
-            TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)])),
+        texts = self._dropped(
+            joined([source.english.part(english_rows), source.other.part(pairs)]), generator
+        )
+        drawn = None if source.mined is None else self._negatives(source.mined, pairs, generator)
+        own = self._own(len(pairs))
+        if len(own) < len(pairs):
+            texts = texts.part(np.concatenate([own, len(pairs) + own]))
+            drawn = None if drawn is None else drawn.share(own, *self._part)
+            pairs, english_rows = pairs[own], english_rows[own]
+        keys = self._keys(pairs)
+        return Batch(
+            texts if drawn is None else joined([texts, drawn.texts]),
             pairs,
             keys,
             relation_matrix(keys, keys, positives=self._shape.positives),
             None if source.teacher is None else source.teacher[english_rows].astype(np.float32),
+            drawn,
         )
-        return batch if source.mined is None else self._with_negatives(batch, source.mined, generator)
 
-    def _with_negatives(self, batch: Batch, mined: MinedNegatives, generator: np.random.Generator) -> Batch:
-        drawn = draw_negatives(mined, batch.pairs, batch.keys, self._shape.negatives, generator)
-        ids, lengths = drawn.texts.ids, drawn.texts.lengths
-        if self._shape.token_dropout:
-            ids, lengths = _drop_tokens(ids, lengths, self._shape.token_dropout, generator)
-        texts = TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)]))
-        return replace(batch, texts=joined([batch.texts, texts]), negatives=drawn)
+    def _keys(self, pairs: NDArray[np.int64]) -> PairKeys:
+        group = self._source.group_key[pairs]
+        return PairKeys(source=group, target=self._source.other_key[pairs], group=group)
+
+    def _negatives(
+        self, mined: MinedNegatives, pairs: NDArray[np.int64], generator: np.random.Generator
+    ) -> DrawnNegatives:
+        drawn = draw_negatives(mined, pairs, self._keys(pairs), self._shape.negatives, generator)
+        return replace(drawn, texts=self._dropped(drawn.texts, generator))
+
+    def _dropped(self, texts: TokenBags, generator: np.random.Generator) -> TokenBags:
+        share = self._shape.token_dropout
+        return _without_tokens(texts, share, generator) if share else texts
+
+    def _own(self, size: int) -> NDArray[np.int64]:
+        """The pairs of this process; where they cannot be shared out evenly, the last few are nobody's."""
+        number, processes = self._part
+        share = size // processes
+        return np.arange(number * share, (number + 1) * share)
 
 
 def _chosen_draws(source: PairSource, weights: NDArray[np.float64], shape: BatchShape) -> Draws:
@@ -121,13 +143,12 @@ def _chosen_draws(source: PairSource, weights: NDArray[np.float64], shape: Batch
     return PairDraws(weights)
 
 
-def _drop_tokens(
-    ids: NDArray[np.int32], lengths: NDArray[np.int64], share: float, generator: np.random.Generator
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def _without_tokens(texts: TokenBags, share: float, generator: np.random.Generator) -> TokenBags:
     """Leave out a random share of the tokens; a text that would lose all of them keeps its first."""
-    keep = generator.random(len(ids)) >= share
+    lengths = texts.lengths
+    keep = generator.random(len(texts.ids)) >= share
     row = np.repeat(np.arange(len(lengths)), lengths)
-    first = np.cumsum(lengths) - lengths
     emptied = (lengths > 0) & (np.bincount(row[keep], minlength=len(lengths)) == 0)
-    keep[first[emptied]] = True
-    return ids[keep], np.bincount(row[keep], minlength=len(lengths)).astype(np.int64)
+    keep[texts.starts[:-1][emptied]] = True
+    kept = np.bincount(row[keep], minlength=len(lengths))
+    return TokenBags(texts.ids[keep], np.concatenate([[0], np.cumsum(kept)]))

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer
 from embedsvc.encoders.static_table import mean_rows
 from embedsvc.postprocess import finish_vectors
 from training.data import TokenBags
-from training.static_export import write_static_folder
+from training.processes import average_rows, world
+from training.static_export import TableDtype, write_static_folder
 from training.static_model import StaticTable
 from training.student import VectorLoss
 
@@ -33,10 +34,13 @@ class StaticStudent:
 
     device = torch.device("cpu")
 
-    def __init__(self, table: StaticTable, tokenizer: Tokenizer, matryoshka: Sequence[int]) -> None:
+    def __init__(
+        self, table: StaticTable, tokenizer: Tokenizer, matryoshka: Sequence[int], dtype: TableDtype = "int8"
+    ) -> None:
         self.table = table
         self._tokenizer = tokenizer
         self._matryoshka = matryoshka
+        self._dtype: TableDtype = dtype
 
     @property
     def dimension(self) -> int:
@@ -52,6 +56,11 @@ class StaticStudent:
         value = loss(self.table.embed(inputs.tokens, inputs.positions, inputs.offsets))
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
+
+    def average(self) -> None:
+        """Learn from every process's rows; with one process nothing is copied."""
+        if world() > 1:
+            self.table.take_gradients(*average_rows(*self.table.gradients()))
 
     def finite(self) -> bool:
         """Return whether the gradients of the last batch are all numbers."""
@@ -76,10 +85,11 @@ class StaticStudent:
         self.table.restore(state)
 
     def write(self, folder: Path) -> None:
-        """Write the table with the token weights multiplied in, int8."""
+        """Write the table with the token weights multiplied in."""
         write_static_folder(
             folder,
             self.table.folded(),
             self._tokenizer.to_str(),
             matryoshka_dimensions=[*self._matryoshka, self.dimension],
+            dtype=self._dtype,
         )

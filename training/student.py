@@ -48,6 +48,9 @@ class Student(Protocol[Inputs]):
         Returns its value, detached. The rows that ``loss`` gets are in the order of the texts.
         """
 
+    def average(self) -> None:
+        """Put the mean over all processes in the place of the last batch's gradients."""
+
     def finite(self) -> bool:
         """Return whether the gradients of the last batch are all numbers."""
 
@@ -64,4 +67,4 @@ class Student(Protocol[Inputs]):
         """Take over a saved state."""
 
     def write(self, folder: Path) -> None:
-        """Write a model folder that is served as it is."""
+        """Write a model folder that is served as it is; nothing can be taught any more."""

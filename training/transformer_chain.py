@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +19,24 @@ from embedsvc.encoders.sequence import SequenceInputs, check_vocabulary
 from embedsvc.errors import InvalidInputError, ModelError
 from embedsvc.model_folder import ModelFolder, open_model_folder
 from training.config import ModelConfig
+from training.lora import add_lora, freeze
 from training.student import ReadyStudent
 
 
 @dataclass(frozen=True)
 class Chain:
-    """``model`` ends with Normalize; ``inputs`` knows its tokens, as every runtime that serves it does."""
+    """``model`` ends with Normalize; ``inputs`` knows its tokens, as every runtime that serves it does.
+
+    ``adapters`` is peft's view of the transformer, where it is taught with LoRA.
+    """
 
     model: SentenceTransformer
     folder: ModelFolder
     inputs: SequenceInputs
+    adapters: Any = None
 
-    @property
-    def modules(self) -> list[torch.nn.Module]:
+    @cached_property
+    def modules(self) -> list[Any]:
         """The modules without the Normalize at the end: losses take vectors of any norm."""
         return [module for module in self.model.children() if not isinstance(module, Normalize)]
 
@@ -37,6 +44,13 @@ class Chain:
     def transformer(self) -> Any:
         """The transformers model inside."""
         return self.modules[0].model
+
+    def save(self, folder: Path, adapters: Path) -> None:
+        """Write the model; adapters are written by themselves first, and then merged for good."""
+        if self.adapters is not None:
+            self.adapters.save_pretrained(str(adapters))
+            self.modules[0].model = self.adapters.merge_and_unload()
+        self.model.save_pretrained(str(folder), create_model_card=False)
 
     def check_ids(self, ids: NDArray[np.int64]) -> None:
         """Raise ModelError for a token that the model has no vector for."""
@@ -46,11 +60,27 @@ class Chain:
     def ready(self) -> ReadyStudent:
         """What a run has to know of it before the data are read."""
         return ReadyStudent(
-            self.inputs.tokenize,
+            self.tokenize,
             int(self.model.get_embedding_dimension()),
             self.inputs.max_tokens,
             self.folder.fingerprint,
         )
+
+    @cached_property
+    def prompt(self) -> str:
+        """What stands before every text."""
+        return str(self.model.prompts.get(self.model.default_prompt_name) or "")
+
+    @cached_property
+    def prompt_length(self) -> dict[str, int]:
+        """The tokens of the prompt, as a pooling wants to know them that leaves them out."""
+        if not self.prompt:
+            return {}
+        return {"prompt_length": len(self.inputs.prefix) + len(self.inputs.tokenize([self.prompt])[0])}
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text behind the prompt, without special tokens."""
+        return self.inputs.tokenize([self.prompt + text for text in texts])
 
 
 def open_chain(path: Path, config: ModelConfig, *, seed: int) -> Chain:
@@ -77,6 +107,10 @@ def open_chain(path: Path, config: ModelConfig, *, seed: int) -> Chain:
         raise ModelError(f"{path} cannot be opened by sentence-transformers: {reason}") from error
     chain = Chain(_completed(model, config), folder, SequenceInputs(folder))
     _check_prefixes(config, chain.ready.dimension)
+    if config.frozen_layers is not None:
+        freeze(chain.transformer, config.frozen_layers)
+    if config.lora is not None:
+        chain = replace(chain, adapters=add_lora(chain.transformer, config.lora, seed=seed))
     return chain
 
 
@@ -88,8 +122,11 @@ def _completed(model: SentenceTransformer, config: ModelConfig) -> SentenceTrans
     width = int(model.get_embedding_dimension())
     if config.dimension not in (None, width):
         modules.append(Dense(width, config.dimension, bias=False, activation_function=None))
-    prompts = {"prompts": model.prompts, "default_prompt_name": model.default_prompt_name}
-    return SentenceTransformer(modules=[*modules, Normalize()], device="cpu", **prompts)
+    prompts, name = dict(model.prompts), model.default_prompt_name
+    if config.prompt is not None:
+        prompts["default"], name = config.prompt, "default"
+    modules.append(Normalize())
+    return SentenceTransformer(modules=modules, device="cpu", prompts=prompts, default_prompt_name=name)
 
 
 def _repooled(module: Any, pooling: str) -> Any:

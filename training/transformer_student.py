@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
-from embedsvc.encoders.pytorch import torch_device
+from embedsvc.errors import StorageError
 from embedsvc.model_folder import read_json
 from embedsvc.postprocess import finish_vectors
 from embedsvc.textfiles import write_json
@@ -21,6 +22,7 @@ from training.cached_gradients import cached_gradients
 from training.config import Recipe
 from training.data import TokenBags
 from training.padding import Template, length_parts, padded
+from training.processes import average
 from training.student import VectorLoss
 from training.transformer_chain import Chain
 
@@ -47,17 +49,17 @@ class Parts:
 class TransformerStudent:
     """Teaches every weight of a chain that is not frozen."""
 
-    def __init__(self, chain: Chain, recipe: Recipe) -> None:
+    def __init__(self, chain: Chain, recipe: Recipe, device: torch.device) -> None:
         self._chain = chain
         self._schedule = recipe.schedule
         self._matryoshka = recipe.model.matryoshka
-        self.device = torch_device(None if recipe.schedule.device == "auto" else recipe.schedule.device)
+        self.device = device
         inputs = chain.inputs
         self._template = Template(inputs.prefix, inputs.suffix, inputs.pad)
         chain.model.to(self.device).train()
         self._modules = chain.modules
         if recipe.schedule.gradient_checkpointing:
-            chain.transformer.gradient_checkpointing_enable({"use_reentrant": False})
+            _enable_checkpointing(chain.transformer)
         self.weights = {n: p for n, p in chain.model.named_parameters() if p.requires_grad}
         self._adam = _adamw(self.weights, recipe.schedule.weight_decay)
 
@@ -100,6 +102,7 @@ class TransformerStudent:
         return {
             "input_ids": part.ids.to(self.device, non_blocking=True),
             "attention_mask": part.mask.to(self.device, non_blocking=True),
+            **self._chain.prompt_length,
         }
 
     def _autocast(self) -> torch.autocast:
@@ -118,6 +121,10 @@ class TransformerStudent:
     def gradients(self) -> list[torch.Tensor]:
         """Return the gradients of the last batch."""
         return [weight.grad for weight in self.weights.values() if weight.grad is not None]
+
+    def average(self) -> None:
+        """Put the mean over all processes in the place of the last batch's gradients."""
+        average(self.gradients())
 
     def finite(self) -> bool:
         """Return whether the gradients of the last batch are all numbers, and their length is one."""
@@ -162,12 +169,25 @@ class TransformerStudent:
                 self._adam.state[weight] = {m: t.clone().to(weight.device) for m, t in moments.items()}
 
     def write(self, folder: Path) -> None:
-        """Write a sentence-transformers folder; each file is replaced whole, once all are there."""
+        """Write a sentence-transformers folder, each file replaced whole, once all are there; teaching ends.
+
+        LoRA's adapters are merged into it, and kept in ``run/adapter``. Raises StorageError when there is
+        no room; what was there before stays.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".model.", dir=folder) as work:
-            self._chain.model.save_pretrained(work, create_model_card=False)
-            _add_dimensions(Path(work), [*self._matryoshka, self.dimension])
-            _move(Path(work), folder)
+        try:
+            with tempfile.TemporaryDirectory(prefix=".model.", dir=folder) as work:
+                self._chain.save(Path(work), folder / "run" / "adapter")
+                _add_dimensions(Path(work), [*self._matryoshka, self.dimension])
+                _move(Path(work), folder)
+        except (OSError, SafetensorError) as error:
+            raise StorageError(f"the model cannot be written to {folder}: {error}") from error
+
+
+def _enable_checkpointing(transformer: Any) -> None:
+    """Under the name of transformers 5.24, or the one before."""
+    enable = getattr(transformer, "activation_checkpointing_enable", None)
+    (enable or transformer.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def _adamw(weights: dict[str, torch.nn.Parameter], weight_decay: float) -> torch.optim.AdamW:

@@ -29,8 +29,8 @@ def write_cloned_pairs(
         if unique:
             picks[0] = number
         first = " ".join(english[w] for w in picks)
-        for code, lexicon in clones.items():
-            image = " ".join(lexicon[w] for w in generator.permutation(picks))
+        for code, words_of in clones.items():
+            image = " ".join(words_of[w] for w in generator.permutation(picks))
             lines.append(f"{first}\t{code}\t{image}")
             first = ""
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -19,14 +19,28 @@ Rows = NDArray[np.int64]
 class DrawnNegatives:
     """Texts that a batch of B pairs is ranked against besides its own.
 
-    texts: first N of the other side, the negatives of English texts, then M English ones, those of others.
-    forward int8 (B, N): how each English text relates to the N (`training.relations`). backward int8 (B, M):
-    each other text to the M.
+    texts: first ``targets`` of the other side, negatives of English texts, then English ones, of the others.
+    forward int8 (B, N): how each English text relates to the former (`training.relations`). backward int8
+    (B, M): each other text to the latter. In one of several processes ``texts`` are a share of N and of M.
     """
 
     texts: TokenBags
+    targets: int
     forward: NDArray[np.int8]
     backward: NDArray[np.int8]
+
+    def share(self, own: Rows, process: int, processes: int) -> DrawnNegatives:
+        """Return what one of several processes encodes, and how all of it relates to its ``own`` pairs."""
+        targets = shared_rows(self.forward.shape[1], process, processes)
+        sources = shared_rows(self.backward.shape[1], process, processes)
+        texts = self.texts.part(np.concatenate([targets, self.targets + sources]))
+        return DrawnNegatives(texts, len(targets), self.forward[own], self.backward[own])
+
+
+def shared_rows(rows: int, process: int, processes: int) -> Rows:
+    """Return the rows of one process: as many for each as for the next, only the last ones may have fewer."""
+    size = -(-rows // processes)
+    return np.arange(min(process * size, rows), min((process + 1) * size, rows))
 
 
 def draw_negatives(
@@ -47,7 +61,7 @@ def draw_negatives(
     source, target = known.among(mined.of_other.key[sources], keys.target)
     backward[target, source] = IGNORED
     texts = joined([mined.of_english.texts.part(targets), mined.of_other.texts.part(sources)])
-    return DrawnNegatives(texts, forward, backward)
+    return DrawnNegatives(texts, len(targets), forward, backward)
 
 
 def _unrelated(rows: int, columns: int) -> NDArray[np.int8]:
