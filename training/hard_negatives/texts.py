@@ -18,8 +18,9 @@ Rows = NDArray[np.int64]
 class DistinctTexts:
     """English texts once, other ones once per language; texts with one key count as equal.
 
-    english, other: the texts. english_key (e,), other_key (o,): see `text_keys`. language (o,): index into
-    ``languages``, ascending. pairs (p, 2): rows of an English and of another text, each pair once.
+    english, other: the texts, in the order of the data, of the latter one language after the other.
+    english_key (e,), other_key (o,): see `text_keys`. language (o,): index into ``languages``, ascending.
+    pairs (p, 2): rows of an English and of another text, each pair once.
     """
 
     english: Sequence[str]
@@ -38,21 +39,29 @@ class DistinctTexts:
 
 
 def distinct_texts(pairs: TextPairs) -> DistinctTexts:
-    """Return every different text of the pairs; of equal ones the first stands for all."""
-    english_key, english_row, of_english = np.unique(
-        text_keys(pairs.english), return_index=True, return_inverse=True
-    )
-    keys = text_keys(pairs.other)
-    both = np.stack([pairs.language.astype(np.int64), keys], axis=1)
-    ordered, other_row, of_other = np.unique(both, axis=0, return_index=True, return_inverse=True)
+    """Return every different text of the pairs; of equal ones the first stands for all, at its place."""
+    english_keys, keys = text_keys(pairs.english), text_keys(pairs.other)
+    english_rows, of_english = _distinct(english_keys[:, None])
+    other_rows, of_other = _distinct(np.stack([pairs.language.astype(np.int64), keys], axis=1))
+    by_language = np.argsort(pairs.language[other_rows], kind="stable")
+    place = np.argsort(by_language)
+    other_rows, of_other = other_rows[by_language], place[of_other]
     of_pair = of_english[pairs.group]
     return DistinctTexts(
-        english=[pairs.english[row] for row in english_row],
-        other=[pairs.other[row] for row in other_row],
-        english_key=english_key,
-        other_key=ordered[:, 1],
-        language=ordered[:, 0].astype(np.int16),
+        english=[pairs.english[row] for row in english_rows],
+        other=[pairs.other[row] for row in other_rows],
+        english_key=english_keys[english_rows],
+        other_key=keys[other_rows],
+        language=pairs.language[other_rows],
         languages=pairs.languages,
-        pairs=np.unique(np.stack([of_pair, of_other.reshape(-1)], axis=1), axis=0),
-        translations=Translations(english_key[of_pair], keys),
+        pairs=np.unique(np.stack([of_pair, of_other], axis=1), axis=0),
+        translations=Translations(english_keys[pairs.group], keys),
     )
+
+
+def _distinct(keys: NDArray[np.int64]) -> tuple[Rows, Rows]:
+    """Return the first row of each different key (n, columns), ascending, and which of these each row is."""
+    _, first, number = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.argsort(order)
+    return first[order], place[number.reshape(-1)]
