@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from importlib.util import find_spec
 from typing import Any
 
@@ -29,7 +30,9 @@ def add_lora(transformer: Any, config: LoraConfig, *, seed: int) -> Any:
         r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=config.targets
     )
     try:
-        return peft.get_peft_model(transformer, wanted)
+        with warnings.catch_warnings():  # peft 0.21 asks for names that transformers 5.24 has replaced
+            warnings.simplefilter("ignore", FutureWarning)
+            return peft.get_peft_model(transformer, wanted)
     except ValueError as error:
         linear = {name.split(".")[-1] for name, part in transformer.named_modules() if _is_linear(part)}
         raise InvalidInputError(

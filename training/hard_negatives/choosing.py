@@ -18,9 +18,6 @@ from training.hard_negatives.texts import DistinctTexts
 from training.hard_negatives.vectors import read_rows
 
 Rows = NDArray[np.int64]
-ENGLISH = "eng_Latn"
-"""The language of the English side, which the data does not name."""
-
 _PAIRS = 8_192  # looked at together
 
 
@@ -54,16 +51,16 @@ class Chooser:
         if self.side == "english":
             lists, owners = self.found.x_to_y, np.searchsorted(self.search.english, english)
             candidates = self.search.other[np.maximum(lists.rows[owners], 0)]
-            keys = texts.english_key[english][:, None], texts.other_key[candidates]
+            keys = texts.group[english][:, None], texts.other_key[candidates]
         else:
             lists, owners = self.found.y_to_x, self._owners(other)
             candidates = self.search.english[np.maximum(lists.rows[owners], 0)]
-            keys = texts.english_key[candidates], texts.other_key[other][:, None]
-        english_key, other_key = np.broadcast_arrays(*keys)
+            keys = texts.group[candidates], texts.other_key[other][:, None]
+        group, other_key = np.broadcast_arrays(*keys)
         return candidates, Neighbourhood(
             scores=np.asarray(lists.scores[owners]),
             there=lists.rows[owners] >= 0,
-            known=texts.translations.known(english_key, other_key),
+            known=texts.translations.known(group, other_key),
             positive=self._positive_scores(english, other),
         )
 
@@ -88,25 +85,22 @@ class Chooser:
         return int((few & near.there.all(axis=1)).sum())
 
     def _record(self, pair: list[int], negatives: list[int], scores: list[float]) -> NegativeRecord:
-        texts = self.texts
-        english, other = texts.english[pair[0]], texts.other[pair[1]]
-        language = texts.languages[texts.language[pair[1]]]
-        from_english = self.side == "english"
+        texts, from_english = self.texts, self.side == "english"
+        both = texts.english[pair[0]], texts.other[pair[1]]
         if from_english:
-            languages = [texts.languages[texts.language[row]] for row in negatives]
             groups = [texts.translations.groups(texts.other_key[[row]])[0].tolist() for row in negatives]
         else:
-            languages = [ENGLISH] * len(negatives)
-            groups = [[int(texts.english_key[row])] for row in negatives]
+            groups = [[int(texts.group[row])] for row in negatives]
         return NegativeRecord(
-            anchor=english if from_english else other,
-            positive=other if from_english else english,
+            anchor=both[0] if from_english else both[1],
+            positive=both[1] if from_english else both[0],
             negatives=[(texts.other if from_english else texts.english)[row] for row in negatives],
             anchor_side=self.side,
-            anchor_language=ENGLISH if from_english else language,
-            positive_language=language if from_english else ENGLISH,
-            negative_languages=languages,
-            group=group_of_key(int(texts.english_key[pair[0]])),
+            language=texts.languages[texts.language[pair[1]]],
+            negative_languages=[texts.languages[texts.language[row]] for row in negatives]
+            if from_english
+            else None,
+            group=group_of_key(int(texts.group[pair[0]])),
             negative_groups=[[group_of_key(key) for key in of_one] for of_one in groups],
             positive_score=scores[0],
             negative_scores=scores[1:],

@@ -6,31 +6,27 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.errors import InvalidInputError
 from indexing.durable import file_sha256
-from training.data import TokenBags, text_keys
+from training.data import TokenBags, joined, text_keys, token_bags
 from training.hard_negatives.records import AnchorSide, NegativeRecord, key_of_group, read_negatives
+from training.token_store import Tokenization
 from training.translations import Translations
 
 Rows = NDArray[np.int64]
-
-
-class Tokenize(Protocol):
-    """From texts, and what they are called on the progress bar, to their tokens and how many were cut."""
-
-    def __call__(self, texts: Sequence[str], *, label: str) -> tuple[TokenBags, int]: ...
+_TOKENIZE_TEXTS = 20_000
 
 
 @dataclass(frozen=True, eq=False)
 class PairIdentity:
-    """What a record names a pair by: the keys of its texts (pairs,) and the language of the other one."""
+    """What a record names a pair by: the keys of its texts (pairs,) and its language; and what it means."""
 
     english_key: Rows
+    group_key: Rows
     other_key: Rows
     language: NDArray[np.int16]
     languages: Sequence[str]
@@ -92,7 +88,7 @@ class MinedNegatives:
         )
 
 
-def read_mined(path: Path, pairs: PairIdentity, tokenize: Tokenize) -> MinedNegatives:
+def read_mined(path: Path, pairs: PairIdentity, tokenization: Tokenization) -> MinedNegatives:
     """Return the negatives of a run's pairs; a pair without a record has none.
 
     Raises InvalidInputError for a file without a record of any of the pairs: it is of other data.
@@ -102,8 +98,8 @@ def read_mined(path: Path, pairs: PairIdentity, tokenize: Tokenize) -> MinedNega
     for record in read_negatives(path):
         sides[record.anchor_side].add(record)
         meanings.add(record)
-    of_english = sides["english"].joined(pairs, tokenize, "negatives")
-    of_other = sides["other"].joined(pairs, tokenize, "English negatives")
+    of_english = sides["english"].joined(pairs, tokenization)
+    of_other = sides["other"].joined(pairs, tokenization)
     mined = MinedNegatives(of_english, of_other, meanings.translations(pairs), file_sha256(path))
     if not mined.facts()["pairs_with_negatives"]:
         raise InvalidInputError(
@@ -126,16 +122,15 @@ class _Collected:
 
     def add(self, record: NegativeRecord) -> None:
         english, other = record.anchor, record.positive
-        language = record.positive_language
         if record.anchor_side == "other":
-            english, other, language = other, english, record.anchor_language
+            english, other = other, english
         self.rows.extend(self.row.setdefault(text, len(self.row)) for text in record.negatives)
         self.lengths.append(len(record.negatives))
         self.english.append(english)
         self.other.append(other)
-        self.language.append(language)
+        self.language.append(record.language)
 
-    def joined(self, pairs: PairIdentity, tokenize: Tokenize, label: str) -> SideNegatives:
+    def joined(self, pairs: PairIdentity, tokenization: Tokenization) -> SideNegatives:
         """Return the lists of the pairs: that of their record, or an empty one."""
         none = np.zeros(len(pairs.other_key), np.int64)
         if not self.row:
@@ -145,7 +140,7 @@ class _Collected:
         record, there = self._records(pairs)
         texts = list(self.row)
         return SideNegatives(
-            texts=tokenize(texts, label=label)[0],
+            texts=_tokens(texts, tokenization),
             key=text_keys(texts),
             rows=np.array(self.rows, np.int64),
             starts=np.where(there, starts[record], 0),
@@ -161,6 +156,14 @@ class _Collected:
         wanted = _codes(pairs.english_key, pairs.other_key, pairs.language.astype(np.int64))
         place = np.minimum(np.searchsorted(distinct, wanted), len(distinct) - 1)
         return first[place], distinct[place] == wanted
+
+
+def _tokens(texts: Sequence[str], tokenization: Tokenization) -> TokenBags:
+    parts = []
+    for start in range(0, len(texts), _TOKENIZE_TEXTS):
+        rows = tokenization.ids_of(texts[start : start + _TOKENIZE_TEXTS])
+        parts.append(token_bags([row[: tokenization.max_tokens] for row in rows]))
+    return joined(parts)
 
 
 def _codes(english: Rows, other: Rows, language: Rows) -> NDArray[np.uint64]:
@@ -186,6 +189,6 @@ class _Meanings:
         counts = [*map(len, self.groups.values())]
         english = [key_of_group(group) for groups in self.groups.values() for group in groups]
         return Translations(
-            np.concatenate([pairs.english_key, np.array(english, np.int64)]),
+            np.concatenate([pairs.group_key, np.array(english, np.int64)]),
             np.concatenate([pairs.other_key, np.repeat(text_keys([*self.groups]), counts)]),
         )

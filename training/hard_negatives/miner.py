@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from embedsvc.mining.work_folder import check_job, work_folder
 from embedsvc.reranker import Reranker
 from embedsvc.textfiles import write_json
 from indexing import BothWays, VectorShards
-from training.data import TextPairs
+from training.data_config import DataConfig, PairFiles
 from training.hard_negatives.choosing import Chooser
 from training.hard_negatives.options import NegativeOptions
 from training.hard_negatives.records import (
@@ -28,6 +28,8 @@ from training.hard_negatives.rescoring import CANDIDATES, rescored
 from training.hard_negatives.searches import Search, depth, planned_searches
 from training.hard_negatives.texts import DistinctTexts, distinct_texts
 from training.hard_negatives.vectors import copied, encode_texts
+from training.pair_files import file_facts, pair_files
+from training.pair_store import stored_pairs
 
 _SIDES: tuple[AnchorSide, ...] = ("english", "other")
 
@@ -41,7 +43,7 @@ class Models:
 
 
 def mine_negatives(
-    pairs: TextPairs,
+    data: Sequence[Path],
     models: Models,
     out: Path,
     options: NegativeOptions | None = None,
@@ -49,24 +51,27 @@ def mine_negatives(
     work: Path | None = None,
     report: Report = ignore,
 ) -> NegativesReport:
-    """Write the hard negatives of every pair to ``out``, and all about them to ``out``.manifest.json.
+    """Write the hard negatives of every pair of the files to ``out``, and all about them to its manifest.
 
     What is computed on the way stays in ``work``, where a killed run goes on; without it, it is removed.
     Raises InvalidInputError for options that do not fit the data, or a work folder of another run.
     """
     options = options or NegativeOptions()
     check_negatives_name(out)
-    texts = distinct_texts(pairs)
-    searches = planned_searches(texts, options.languages)
     counts = NegativesReport(options.count)
     made_by = {"model": models.encoder.name, "fingerprint": models.encoder.fingerprint}
     with work_folder(work, out) as folder:
         check_job(folder, {"task": "negatives", **made_by, "languages": options.languages})
+        files = pair_files([PairFiles(files=str(path.absolute())) for path in data], Path())
+        of_data = file_facts(files)
+        config = DataConfig(pairs=[file.reading for file in files])
+        texts = distinct_texts(stored_pairs(files, config, of_data, folder / "data"))
+        searches = planned_searches(texts, options.languages)
         run = _Run(texts, models, options, counts, report)
         write_negatives(out, run.records(searches, folder, keep=work is not None))
     if models.reranker is not None:
         made_by |= {"reranker": models.reranker.name, "reranker_fingerprint": models.reranker.fingerprint}
-    facts = {**made_by, "options": asdict(options), **counts.facts()}
+    facts = {**made_by, "data": of_data, "options": asdict(options), **counts.facts()}
     write_json(out.with_name(out.name + ".manifest.json"), facts)
     return counts
 

@@ -3,9 +3,10 @@
     anchor, positive     two texts that translate each other
     negatives            texts of the positive's side that mean something else, the nearest first; may be none
     anchor_side          "english" or "other": the side of the training data that the anchor stands on
-    anchor_language, positive_language, negative_languages
-    group                what the pair means: 16 hex digits, the key of its English text
-    negative_groups      for each negative, the keys of all English texts that it is known to translate
+    language             that of the pair, as the data names it: of its other text
+    negative_languages   of each negative; null where these are English
+    group                what the pair means: 16 hex digits, a key of its English text (`training.groups`)
+    negative_groups      for each negative, all that it is known to mean
     positive_score       cosine of anchor and positive
     negative_scores      and of anchor and each negative
     positive_relevance, negative_relevances    the same as a cross-encoder scores them; null without one
@@ -44,9 +45,8 @@ class NegativeRecord(BaseModel):
     positive: Text
     negatives: list[Text]
     anchor_side: AnchorSide
-    anchor_language: Text
-    positive_language: Text
-    negative_languages: list[Text]
+    language: Text
+    negative_languages: list[Text] | None = None
     group: Group
     negative_groups: list[list[Group]]
     positive_score: float

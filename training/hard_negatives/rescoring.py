@@ -27,7 +27,8 @@ def rescored(
     rule = NegativeOptions(max_share=options.max_share)
     true = scores[1:] <= ceilings(scores[:1], rule)
     kept = np.flatnonzero(true)[: options.count].tolist()
-    changed = {name: [getattr(record, name)[at] for at in kept] for name in _PER_NEGATIVE}
+    lists = {name: getattr(record, name) for name in _PER_NEGATIVE}
+    changed = {name: values and [values[at] for at in kept] for name, values in lists.items()}
     relevances = {
         "positive_relevance": float(scores[0]),
         "negative_relevances": [float(scores[1 + at]) for at in kept],

@@ -8,24 +8,45 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data import TextPairs, text_keys
+from training.data import text_keys
+from training.pair_store import TextPairs
+from training.text_store import TextStore
 from training.translations import Translations
 
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class DistinctTexts:
-    """English texts once, other ones once per language; texts with one key count as equal.
+class PickedTexts:
+    """Some texts of a store."""
 
-    english, other: the texts, in the order of the data, of the latter one language after the other.
-    english_key (e,), other_key (o,): see `text_keys`. language (o,): index into ``languages``, ascending.
-    pairs (p, 2): rows of an English and of another text, each pair once.
+    store: TextStore
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> str:
+        return self.store[int(self.rows[place])]
+
+    def between(self, start: int, stop: int) -> list[str]:
+        """Return the texts start to stop - 1."""
+        return [self.store[row] for row in self.rows[start:stop].tolist()]
+
+
+@dataclass(frozen=True, eq=False)
+class DistinctTexts:
+    """English texts once, other ones once per language; texts with one `text_keys` count as equal.
+
+    "English" are the first texts of pairs, whatever their language. english (e), other (o): the texts, in
+    the order of the data, the latter one language after the other. group (e,): the key of what each English
+    text means. other_key (o,). language (o,): index into ``languages``, ascending. pairs (p, 2): rows of an
+    English and of another text, each pair once.
     """
 
-    english: Sequence[str]
-    other: Sequence[str]
-    english_key: Rows
+    english: PickedTexts
+    other: PickedTexts
+    group: Rows
     other_key: Rows
     language: NDArray[np.int16]
     languages: Sequence[str]
@@ -40,22 +61,23 @@ class DistinctTexts:
 
 def distinct_texts(pairs: TextPairs) -> DistinctTexts:
     """Return every different text of the pairs; of equal ones the first stands for all, at its place."""
-    english_keys, keys = text_keys(pairs.english), text_keys(pairs.other)
-    english_rows, of_english = _distinct(english_keys[:, None])
-    other_rows, of_other = _distinct(np.stack([pairs.language.astype(np.int64), keys], axis=1))
-    by_language = np.argsort(pairs.language[other_rows], kind="stable")
+    english_rows, of_english = _distinct(text_keys(pairs.english)[:, None])
+    language = np.asarray(pairs.language)
+    other_rows, of_other = _distinct(np.stack([language.astype(np.int64), pairs.other_key], axis=1))
+    by_language = np.argsort(language[other_rows], kind="stable")
     place = np.argsort(by_language)
     other_rows, of_other = other_rows[by_language], place[of_other]
-    of_pair = of_english[pairs.group]
+    group = np.empty(len(pairs.english), np.int64)
+    group[pairs.group] = pairs.group_key
     return DistinctTexts(
-        english=[pairs.english[row] for row in english_rows],
-        other=[pairs.other[row] for row in other_rows],
-        english_key=english_keys[english_rows],
-        other_key=keys[other_rows],
-        language=pairs.language[other_rows],
+        english=PickedTexts(pairs.english, english_rows),
+        other=PickedTexts(pairs.other, other_rows),
+        group=group[english_rows],
+        other_key=pairs.other_key[other_rows],
+        language=language[other_rows],
         languages=pairs.languages,
-        pairs=np.unique(np.stack([of_pair, of_other], axis=1), axis=0),
-        translations=Translations(english_keys[pairs.group], keys),
+        pairs=np.unique(np.stack([of_english[pairs.group], of_other], axis=1), axis=0),
+        translations=Translations(pairs.group_key, pairs.other_key),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from embedsvc.mining.progress import Report, Step
 from embedsvc.mining.side_vectors import SideVectors, unknown_rows, with_stand_ins
 from embedsvc.options import EncodeOptions
 from indexing import IndexFileError, ShardWriter, VectorShards
+from training.hard_negatives.texts import PickedTexts
 
 Rows = NDArray[np.int64]
 _AT_ONCE = 8_192  # texts encoded, and rows copied
@@ -22,7 +23,7 @@ _GAP = 32  # rows between two wanted ones that are cheaper read than passed over
 
 
 def encode_texts(
-    name: str, texts: Sequence[str], encoder: Encoder, folder: Path, report: Report
+    name: str, texts: PickedTexts, encoder: Encoder, folder: Path, report: Report
 ) -> VectorShards:
     """Return the vectors of all texts; whole shards that ``folder`` has of them are not made again.
 
@@ -34,7 +35,7 @@ def encode_texts(
         writer = ShardWriter(folder, rows=len(texts), dimension=encoder.dimension, extra=extra)
         for start in range(writer.next_row, len(texts), _AT_ONCE):
             report(Step(stage, start, len(texts), "texts"))
-            some = list(texts[start : start + _AT_ONCE])
+            some = texts.between(start, start + _AT_ONCE)
             vectors = encoder.encode_with_usage(some, options, progress=False).vectors
             writer.write(with_stand_ins(vectors))
         shards = writer.close()
@@ -45,10 +46,11 @@ def encode_texts(
     return shards
 
 
-def _sha256(texts: Sequence[str]) -> str:
+def _sha256(texts: PickedTexts) -> str:
     digest = hashlib.sha256()
-    for text in texts:
-        digest.update(text.encode() + b"\0")
+    for start in range(0, len(texts), _AT_ONCE):
+        for text in texts.between(start, start + _AT_ONCE):
+            digest.update(text.encode() + b"\0")
     return digest.hexdigest()
 
 

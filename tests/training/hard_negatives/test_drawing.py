@@ -1,5 +1,6 @@
 """The negatives of a batch: drawn for its pairs, each once, and left out wherever they mean the same."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,12 +9,13 @@ import pytest
 
 from embedsvc.errors import InvalidInputError
 from training.config import SamplingConfig
-from training.data import TokenBags, joined, text_keys
+from training.data import joined, text_keys, token_bags
 from training.hard_negatives.drawing import DrawnNegatives, draw_negatives, shared_rows
 from training.hard_negatives.mined import MinedNegatives, PairIdentity, read_mined
 from training.hard_negatives.records import NegativeRecord, group_of_key, write_negatives
 from training.relations import PairKeys
 from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
+from training.token_store import Tokenization
 
 # Row 3 says that "ein Haus" means home, too. Each text is the token number of its place here.
 PAIRS = [
@@ -49,15 +51,12 @@ def record(
 ) -> NegativeRecord:
     anchor, positive = (english, other) if side == "english" else (other, english)
     known = {text: [group_of_key(key(e)) for e, _, o in PAIRS if o == text] for text in negatives}
-    codes = ("eng_Latn", code) if side == "english" else (code, "eng_Latn")
     return NegativeRecord(
         anchor=anchor,
         positive=positive,
         negatives=negatives,
         anchor_side=side,  # type: ignore[arg-type]
-        anchor_language=codes[0],
-        positive_language=codes[1],
-        negative_languages=[code] * len(negatives),
+        language=code,
         group=group_of_key(key(english)),
         negative_groups=[*known.values()],
         positive_score=0.9,
@@ -65,15 +64,16 @@ def record(
     )
 
 
-def tokenize(texts: list[str], *, label: str) -> tuple[TokenBags, int]:  # noqa: ARG001
-    numbers = [TEXTS.index(text) for text in texts]
-    return TokenBags(np.array(numbers, np.int32), np.arange(len(texts) + 1)), 0
+def ids_of(texts: Sequence[str]) -> list[list[int]]:
+    return [[TEXTS.index(text)] for text in texts]
 
 
 def identity() -> PairIdentity:
     codes = ["deu", "fra"]
+    english = text_keys([e for e, _, _ in PAIRS])
     return PairIdentity(
-        text_keys([e for e, _, _ in PAIRS]),
+        english,
+        english,
         text_keys([o for _, _, o in PAIRS]),
         np.array([codes.index(code) for _, code, _ in PAIRS], np.int16),
         codes,
@@ -82,7 +82,7 @@ def identity() -> PairIdentity:
 
 def mined(tmp_path: Path, records: list[NegativeRecord]) -> MinedNegatives:
     write_negatives(tmp_path / "n.jsonl", records)
-    return read_mined(tmp_path / "n.jsonl", identity(), tokenize)  # type: ignore[arg-type]
+    return read_mined(tmp_path / "n.jsonl", identity(), Tokenization(ids_of, "places", 9))
 
 
 def keys_of(rows: list[int]) -> PairKeys:
@@ -169,15 +169,15 @@ def sampler(tmp_path: Path, part: tuple[int, int]) -> BatchSampler:
     pairs = identity()
     english = list(dict.fromkeys(e for e, _, _ in PAIRS))
     source = PairSource(
-        tokenize(english, label="")[0],
-        tokenize([o for _, _, o in PAIRS], label="")[0],
+        token_bags(ids_of(english)),
+        token_bags(ids_of([o for _, _, o in PAIRS])),
         np.array([english.index(e) for e, _, _ in PAIRS], np.int32),
         pairs.english_key,
         pairs.other_key,
         pairs.language,
         mined=mined(tmp_path, records),
     )
-    weights = pair_weights(pairs.language, np.ones(6, np.int64), SamplingConfig())
+    weights = pair_weights(pairs.language, np.ones(6, np.int64), np.zeros(6), SamplingConfig())
     return BatchSampler(source, weights, BatchShape(6, negatives=2), seed=3, part=part)
 
 

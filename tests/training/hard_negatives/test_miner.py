@@ -13,7 +13,7 @@ from embedsvc.encoder import Encoder, load_encoder
 from embedsvc.errors import EmbedsvcError, InvalidInputError
 from embedsvc.mining.progress import Step
 from training.cli import negatives
-from training.data import TextPairs, read_pairs, text_keys
+from training.data import text_keys
 from training.hard_negatives.miner import Models, mine_negatives
 from training.hard_negatives.options import NegativeOptions
 from training.hard_negatives.records import NegativeRecord, group_of_key, read_negatives
@@ -59,19 +59,17 @@ def unit(encoder: Encoder, texts: list[str]) -> NDArray[np.float64]:
 class ByLoop:
     """Mines by looking at everything for each pair."""
 
-    def __init__(self, pairs: TextPairs, encoder: Encoder, options: NegativeOptions) -> None:
+    def __init__(self, data: Path, encoder: Encoder, options: NegativeOptions) -> None:
         self.options = options
-        english_keys, other_keys = text_keys(pairs.english).tolist(), text_keys(pairs.other).tolist()
-        self.rows = [
-            (english_keys[group], key, pairs.languages[code])
-            for group, key, code in zip(pairs.group, other_keys, pairs.language, strict=True)
-        ]
+        lines = [line.split("\t") for line in data.read_text(encoding="utf-8").splitlines()]
+        english_keys = text_keys([first for first, _, _ in lines]).tolist()
+        other_keys = text_keys([second for _, _, second in lines]).tolist()
+        self.rows = [(e, o, code) for e, o, (_, code, _) in zip(english_keys, other_keys, lines, strict=True)]
         self.english: dict[int, str] = {}
-        for key, text in zip(english_keys, pairs.english, strict=True):
-            self.english.setdefault(key, text)
         self.other: dict[tuple[str, int], str] = {}
-        for (_, key, code), text in zip(self.rows, pairs.other, strict=True):
-            self.other.setdefault((code, key), text)
+        for (first, code, second), (e, o, _) in zip(lines, self.rows, strict=True):
+            self.english.setdefault(e, first)
+            self.other.setdefault((code, o), second)
         self.known = {(english, other) for english, other, _ in self.rows}
         self.english_vectors = dict(zip(self.english, unit(encoder, [*self.english.values()]), strict=True))
         self.other_vectors = dict(zip(self.other, unit(encoder, [*self.other.values()]), strict=True))
@@ -102,7 +100,7 @@ class ByLoop:
 
 
 def mined(data: Path, encoder: Encoder, out: Path, options: NegativeOptions) -> list[NegativeRecord]:
-    mine_negatives(read_pairs([data]), Models(encoder), out, options)
+    mine_negatives([data], Models(encoder), out, options)
     return list(read_negatives(out))
 
 
@@ -114,7 +112,7 @@ def test_negatives_are_those_of_a_loop_over_all_scores(
     data: Path, encoder: Encoder, tmp_path: Path, anchors: str, languages: str, skip: int
 ) -> None:
     options = NegativeOptions(count=5, skip=skip, anchors=anchors, languages=languages, depth=300)  # type: ignore[arg-type]
-    loop = ByLoop(read_pairs([data]), encoder, options)
+    loop = ByLoop(data, encoder, options)
     records = mined(data, encoder, tmp_path / "out.jsonl", options)
     assert len(records) == len(set(loop.rows)) * (2 if anchors == "both" else 1)
     assert any(len(record.negatives) == 5 for record in records)
@@ -122,9 +120,8 @@ def test_negatives_are_those_of_a_loop_over_all_scores(
         english, other = record.anchor, record.positive
         if record.anchor_side == "other":
             english, other = other, english
-        code = {record.anchor_language, record.positive_language} - {"eng_Latn"}
         keys = text_keys([english, other]).tolist()
-        expected = loop.negatives(*keys, code.pop(), record.anchor_side)
+        expected = loop.negatives(*keys, record.language, record.anchor_side)
         assert record.negative_scores == pytest.approx(expected, abs=2e-6)
         assert record.group == group_of_key(keys[0])
         negative_keys = text_keys(record.negatives).tolist()
@@ -154,7 +151,7 @@ def test_losing_the_groups_makes_translations_negatives(
 def test_more_than_there_are_gives_all_there_are(data: Path, encoder: Encoder, tmp_path: Path) -> None:
     out = tmp_path / "out.parquet"
     options = NegativeOptions(count=5000, anchors="both")
-    report = mine_negatives(read_pairs([data]), Models(encoder), out, options)
+    report = mine_negatives([data], Models(encoder), out, options)
     assert report.full == 0
     assert report.cut_short == 0
     assert report.records == sum(report.by_number.values()) > 200
@@ -167,7 +164,7 @@ def test_more_than_there_are_gives_all_there_are(data: Path, encoder: Encoder, t
 def test_a_pair_without_an_admissible_negative_is_kept_and_counted(encoder: Encoder, tmp_path: Path) -> None:
     path = tmp_path / "pairs.tsv"
     path.write_text("house\tdeu_Latn\tHaus\ndog\tdeu_Latn\tHund\nHouse!\tdeu_Latn\tHund\n", encoding="utf-8")
-    report = mine_negatives(read_pairs([path]), Models(encoder), tmp_path / "out.jsonl")
+    report = mine_negatives([path], Models(encoder), tmp_path / "out.jsonl")
     records = {(r.anchor, r.positive): r.negatives for r in read_negatives(tmp_path / "out.jsonl")}
     assert records["house", "Haus"] == records["house", "Hund"] == []  # Hund is said to mean House, too
     assert (report.records, report.without) == (3, 2 + (records["dog", "Hund"] == []))
@@ -175,32 +172,33 @@ def test_a_pair_without_an_admissible_negative_is_kept_and_counted(encoder: Enco
 
 def test_too_small_a_depth_is_told(data: Path, encoder: Encoder, tmp_path: Path) -> None:
     options = NegativeOptions(count=5, depth=5)
-    report = mine_negatives(read_pairs([data]), Models(encoder), tmp_path / "out.jsonl", options)
+    report = mine_negatives([data], Models(encoder), tmp_path / "out.jsonl", options)
     assert report.cut_short > 0
     assert "might have more with a greater --depth" in report.text(tmp_path)
 
 
 def test_a_killed_run_goes_on_in_its_work_folder(data: Path, encoder: Encoder, tmp_path: Path) -> None:
-    pairs, options = read_pairs([data]), NegativeOptions(count=3)
+    options = NegativeOptions(count=3)
     out, work = tmp_path / "out.jsonl", tmp_path / "work"
-    mine_negatives(pairs, Models(encoder), tmp_path / "whole.jsonl", options)
+    mine_negatives([data], Models(encoder), tmp_path / "whole.jsonl", options)
 
     def killed(step: Step) -> None:
         if step.stage == "search" and (work / "search-1").exists():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        mine_negatives(pairs, Models(encoder), out, options, work=work, report=killed)
+        mine_negatives([data], Models(encoder), out, options, work=work, report=killed)
     assert not out.exists()
     encoded: list[Step] = []
-    mine_negatives(pairs, Models(encoder), out, options, work=work, report=encoded.append)
+    mine_negatives([data], Models(encoder), out, options, work=work, report=encoded.append)
     assert next(step.done for step in encoded if step.stage == "encode English") > 0, "encoded before"
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-    other = replace(pairs, english=[text + " x" for text in pairs.english])
+    other = tmp_path / "other.tsv"
+    other.write_text(data.read_text(encoding="utf-8").replace("\t", " x\t", 1), encoding="utf-8")
     with pytest.raises(InvalidInputError, match="of other data or another model: take another --work"):
-        mine_negatives(other, Models(encoder), out, options, work=work)
+        mine_negatives([other], Models(encoder), out, options, work=work)
     with pytest.raises(InvalidInputError, match="begun with languages = 'same', now it is 'any'"):
-        mine_negatives(pairs, Models(encoder), out, replace(options, languages="any"), work=work)
+        mine_negatives([data], Models(encoder), out, replace(options, languages="any"), work=work)
 
 
 @pytest.fixture
@@ -213,7 +211,7 @@ def one_language(tmp_path: Path) -> Path:
 def test_another_language_needs_two(one_language: Path, encoder: Encoder, tmp_path: Path) -> None:
     options = NegativeOptions(languages="another")
     with pytest.raises(InvalidInputError, match="all translations are in 'deu_Latn'; take 'same'"):
-        mine_negatives(read_pairs([one_language]), Models(encoder), tmp_path / "out.jsonl", options)
+        mine_negatives([one_language], Models(encoder), tmp_path / "out.jsonl", options)
 
 
 def test_the_command_writes_the_file_and_names_what_is_wrong(one_language: Path, tmp_path: Path) -> None:

@@ -19,8 +19,7 @@ RECORD = NegativeRecord(
     positive="ä",
     negatives=["x", "y\tz"],
     anchor_side="english",
-    anchor_language="eng_Latn",
-    positive_language="deu_Latn",
+    language="deu_Latn",
     negative_languages=["deu_Latn", "fra_Latn"],
     group="00000000000000ff",
     negative_groups=[["0000000000000001"], []],
@@ -29,7 +28,8 @@ RECORD = NegativeRecord(
 )
 JUDGED = RECORD.model_copy(update={"positive_relevance": 0.75, "negative_relevances": [0.5, 0.25]})
 BARE = RECORD.model_copy(
-    update={name: [] for name in ("negatives", "negative_languages", "negative_groups", "negative_scores")}
+    update={name: [] for name in ("negatives", "negative_groups", "negative_scores")}
+    | {"negative_languages": None}
 )
 
 

@@ -9,7 +9,6 @@ import pytest
 from embedsvc.encoder import load_encoder
 from embedsvc.reranker import Reranker, load_reranker
 from tests.tiny_rerankers import counted_logit, write_counting_reranker
-from training.data import read_pairs
 from training.hard_negatives.miner import Models, mine_negatives
 from training.hard_negatives.options import NegativeOptions
 from training.hard_negatives.records import NegativeRecord, read_negatives
@@ -18,11 +17,10 @@ from training.hard_negatives.rescoring import rescored
 TEXTS = [f"w{number} w{number + 7}" for number in range(6)]
 RECORD = NegativeRecord(
     anchor="w1 w2",
-    positive="w3 w4",
+    positive="w10 w11",
     negatives=TEXTS,
     anchor_side="english",
-    anchor_language="eng_Latn",
-    positive_language="deu_Latn",
+    language="deu_Latn",
     negative_languages=["deu_Latn"] * 6,
     group="0000000000000001",
     negative_groups=[[f"{number:016x}"] for number in range(6)],
@@ -61,7 +59,7 @@ def test_the_miner_chooses_more_for_the_reranker_to_reject(reranker: Reranker, t
     (tmp_path / "pairs.tsv").write_text("\n".join(pairs) + "\n", encoding="utf-8")
     models = Models(load_encoder(), reranker)
     options = NegativeOptions(count=3, max_share=1.0)
-    report = mine_negatives(read_pairs([tmp_path / "pairs.tsv"]), models, tmp_path / "n.jsonl", options)
+    report = mine_negatives([tmp_path / "pairs.tsv"], models, tmp_path / "n.jsonl", options)
     assert report.rejected > 0
     assert "rejected by the reranker" in report.text(tmp_path)
     records = list(read_negatives(tmp_path / "n.jsonl"))

@@ -14,7 +14,6 @@ from embedsvc.errors import EmbedsvcError, InvalidInputError, NotFoundError  # n
 from tests.training.cloned import RECIPE  # noqa: E402
 from tests.training.near_twins import twins  # noqa: E402
 from training.config import read_recipe  # noqa: E402
-from training.data import read_pairs  # noqa: E402
 from training.hard_negatives.miner import Models, mine_negatives  # noqa: E402
 from training.hard_negatives.options import NegativeOptions  # noqa: E402
 from training.sampling import Batch, BatchSampler  # noqa: E402
@@ -44,7 +43,7 @@ def taught(folder: Path, name: str, *, steps: int, negatives: int = 0) -> Encode
 def mine(folder: Path, encoder: Encoder) -> None:
     """Mine the nearest text of any language, which the untaught model puts before the translation or not."""
     options = NegativeOptions(count=1, anchors="both", languages="any", max_share=1.0)
-    mine_negatives(read_pairs([folder / "pairs.tsv"]), Models(encoder), folder / "negatives.jsonl", options)
+    mine_negatives([folder / "pairs.tsv"], Models(encoder), folder / "negatives.jsonl", options)
 
 
 @pytest.mark.slow
@@ -96,7 +95,7 @@ def test_a_stopped_run_with_negatives_goes_on_to_the_same_bytes(small: Path) -> 
     negatives = small / "negatives.jsonl"
     kept = negatives.read_bytes()
     negatives.write_bytes(kept[: kept.rindex(b"\n", 0, -1) + 1])
-    with pytest.raises(InvalidInputError, match="holds a run of other hard negatives"):
+    with pytest.raises(InvalidInputError, match="holds a run of another file of hard negatives: sha256 was"):
         train(recipe, small / "part", small, progress=False)
     negatives.write_bytes(kept)
 
