@@ -87,10 +87,7 @@ class Chooser:
     def _record(self, pair: list[int], negatives: list[int], scores: list[float]) -> NegativeRecord:
         texts, from_english = self.texts, self.side == "english"
         both = texts.english[pair[0]], texts.other[pair[1]]
-        if from_english:
-            groups = [texts.translations.groups(texts.other_key[[row]])[0].tolist() for row in negatives]
-        else:
-            groups = [[int(texts.group[row])] for row in negatives]
+        groups = self._groups(negatives) if from_english else [[int(texts.group[row])] for row in negatives]
         return NegativeRecord(
             anchor=both[0] if from_english else both[1],
             positive=both[1] if from_english else both[0],
@@ -105,3 +102,9 @@ class Chooser:
             positive_score=scores[0],
             negative_scores=scores[1:],
         )
+
+    def _groups(self, negatives: list[int]) -> list[list[int]]:
+        """Return the keys of all that each of some other texts means."""
+        keys, text = self.texts.translations.groups(self.texts.other_key[negatives])
+        ends = np.searchsorted(text, np.arange(1, len(negatives)))
+        return [part.tolist() for part in np.split(keys, ends)][: len(negatives)]
