@@ -130,12 +130,13 @@ def _codes(languages: Sequence[str] | Mapping[str, Any]) -> list[str]:
 
 
 def _export(source: ModelFolder, made: Made) -> str:
+    origin = "the source, changed as below" if made.notes else "the source"
     rows = [
         ("made from", f"{source.name} (fingerprint `{source.fingerprint}`)"),
         ("files", made.kind),
         ("dimensions", f"{made.dimension}"),
         ("size", f"{made.bytes / 1e6:.1f} MB"),
-        *((f"cosine of {name} to the source", _parity(parity)) for name, parity in made.parities.items()),
+        *((f"cosine of {name} to {origin}", _parity(parity)) for name, parity in made.parities.items()),
     ]
     notes = "".join(f"\n- {note}" for note in made.notes)
     return f"## Export\n\nWritten by `embedsvc export`.\n\n{_table(rows)}" + (f"\n{notes}" if notes else "")

@@ -51,7 +51,7 @@ def test_the_card_says_what_was_made_and_how_near_it_is(source: Path, tmp_path: 
     assert "# model\n" in text
     assert f"| made from | model (fingerprint `{open_model_folder(source).fingerprint}`) |" in text
     assert "| files | static int8 |\n| dimensions | 4 |\n| size | 0.0 MB |" in text
-    assert "| cosine of static int8 to the source | 0.99" in text
+    assert "| cosine of static int8 to the source, changed as below | 0.99" in text
     assert "- cut to its first 4 of 8 dimensions" in text
 
 
