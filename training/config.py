@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from embedsvc.errors import InvalidInputError, NotFoundError
+from training.evaluation_config import EvaluationConfig
 from training.loss_config import LOSS_KINDS, LossConfig, TeacherConfig, TranslationRankingConfig
 from training.section import Positive, Section, Share
 
@@ -165,6 +166,7 @@ class Recipe(Section):
     losses: list[LossConfig] = Field(default_factory=list)  # several, each with its weight
     teacher: TeacherConfig | None = None
     schedule: ScheduleConfig
+    evaluation: EvaluationConfig | None = None
 
     @property
     def objective(self) -> list[LossConfig]:
