@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,18 +12,10 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from embedsvc.errors import InvalidInputError, NotFoundError
+from training.data_config import DataConfig, added_language
 from training.evaluation_config import EvaluationConfig
 from training.loss_config import LOSS_KINDS, LossConfig, TeacherConfig, TranslationRankingConfig
 from training.section import Positive, Section, Share
-
-
-class DataConfig(Section):
-    """Which pairs to read. A pattern is relative to ``--data`` or, without it, to the recipe's folder."""
-
-    pairs: list[str] = Field(min_length=1)
-    languages: list[str] | None = None  # only these language codes; all when absent
-    max_tokens: Positive = 128  # longer texts are cut, and counted in the data report
-    held_out_groups: Positive = 2000  # English sentences kept aside, with all their translations
 
 
 class SamplingConfig(Section):
@@ -54,6 +47,9 @@ class SamplingConfig(Section):
 
 
 class TokenizerConfig(Section):
+    """The tokenizer trained on the run's data, or the one in ``file``, relative to ``--data``."""
+
+    file: str | None = None  # a tokenizer.json, as run/tokenizer.json of an earlier run
     vocabulary: Positive = 65536
     alphabet: Positive = 8000  # characters kept as single tokens
     sample: Positive = 1_000_000  # texts the tokenizer is trained on, drawn as pairs are
@@ -75,19 +71,32 @@ class FreshConfig(Section):
         return self
 
 
+class LoraConfig(Section):
+    """Low-rank adapters beside frozen weights. Kept in the run folder, merged in the model."""
+
+    rank: Positive = 16
+    alpha: float = Field(default=32.0, gt=0.0)  # their output is multiplied by alpha / rank
+    dropout: Share = 0.0
+    targets: list[str] | Literal["all-linear"] = "all-linear"  # names of linear layers
+
+
 class ModelConfig(Section):
     """The student: a static table, a ready-made ``transformer`` (folder or hub id), or a ``fresh`` one.
 
     ``dimension`` is a static table's width (256); a transformer keeps its own, or gets a linear layer to
     this one behind its pooling. ``pooling`` is the folder's own when absent, mean where it has none.
     ``prompt`` is put before every text, in training and by default in the model that comes of it; when
-    absent, the folder's own default prompt is.
+    absent, the folder's own default prompt is. ``frozen_layers`` first layers, and the embeddings, keep
+    their weights (0: the embeddings alone); all learn when absent.
     """
 
     transformer: str | None = None
     fresh: FreshConfig | None = None
+    start: str | None = None  # a static model (folder or hub id) whose table and tokenizer are gone on with
     pooling: Literal["mean", "cls"] | None = None
     prompt: str | None = None
+    frozen_layers: int | None = Field(default=None, ge=0)
+    lora: LoraConfig | None = None
     dimension: Positive | None = None
     matryoshka: list[Positive] = Field(default_factory=list)  # besides the full dimension
     matryoshka_every: Positive = 1  # batches; each such batch learns one of the sizes, in turn
@@ -115,11 +124,14 @@ class ModelConfig(Section):
     def _parts_fit(self) -> ModelConfig:
         if self.transformer is not None and self.fresh is not None:
             raise ValueError("give a ready-made transformer or the sizes of a fresh one, not both")
-        for key in ("pooling", "prompt"):
+        if self.lora is not None and self.frozen_layers is not None:
+            raise ValueError("with lora every layer is frozen: leave frozen_layers out")
+        for key in ("pooling", "prompt", "frozen_layers", "lora"):
             if self.is_static and getattr(self, key) is not None:
                 raise ValueError(f"{key} is for transformers; the student is a static table")
-        if self.dtype is not None and not self.is_static:
-            raise ValueError("dtype is for static tables; the student is a transformer")
+        for key in ("dtype", "start"):
+            if getattr(self, key) is not None and not self.is_static:
+                raise ValueError(f"{key} is for static tables; the student is a transformer")
         if self.transformer is None:
             check_prefixes(self.matryoshka, self.width)
         return self
@@ -190,6 +202,8 @@ class Recipe(Section):
                 "fresh one"
             )
         changed = [k for k in sorted(given & _TRANSFORMER_ONLY) if getattr(self.schedule, k) != _default(k)]
+        if self.model.start and self.tokenizer.file:
+            raise ValueError("model.start has a tokenizer of its own; leave out tokenizer.file")
         if self.model.is_static and changed:
             raise ValueError(f"schedule.{changed[0]} is for transformers; the student is a static table")
         return self
@@ -215,25 +229,49 @@ def _default(key: str) -> Any:
     return ScheduleConfig.model_fields[key].default
 
 
-def read_recipe(path: Path, *, teacher: str | None = None, student: str | None = None) -> Recipe:
+def read_recipe(
+    path: Path, *, teacher: str | None = None, student: str | None = None, add_languages: Sequence[str] = ()
+) -> Recipe:
     """Read and check a recipe; raise InvalidInputError naming the key and the nearest valid one.
 
-    ``teacher`` replaces the model of the recipe's [teacher], ``student`` its model.transformer.
+    ``teacher`` replaces the model of the recipe's [teacher], ``student`` its model.transformer (or fresh).
+    ``add_languages`` are pairs to learn besides those of the recipe, each ``xx=FILE``.
     """
-    if not path.is_file():
-        raise NotFoundError(f"no recipe at {path}")
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{path} is not valid TOML: {error}") from error
+    values = _values(path)
+    for added in add_languages:
+        _add_language(values, added_language(added, Path()))
     if teacher is not None:
         values["teacher"] = {**values.get("teacher", {}), "model": teacher}
     if student is not None:
-        values["model"] = {**values.get("model", {}), "transformer": student}
+        ready = {**values.get("model", {}), "transformer": student}
+        values["model"] = {key: value for key, value in ready.items() if key != "fresh"}
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
         raise InvalidInputError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from error
+
+
+def _values(path: Path) -> dict[str, Any]:
+    """What a recipe holds: TOML, or JSON as a run keeps it."""
+    if not path.is_file():
+        raise NotFoundError(f"no recipe at {path}")
+    kind, read = ("JSON", json.loads) if path.suffix == ".json" else ("TOML", tomllib.loads)
+    try:
+        values = read(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of either, and of bytes that are not UTF-8
+        raise InvalidInputError(f"{path} is not valid {kind}: {error}") from error
+    if not isinstance(values, dict):
+        raise InvalidInputError(f"{path} holds {type(values).__name__}; a recipe is an object")
+    return values
+
+
+def _add_language(values: dict[str, Any], section: dict[str, Any]) -> None:
+    data = values.get("data")
+    data = dict(data) if isinstance(data, dict) else {}
+    data["pairs"] = [*data.get("pairs", []), section]
+    if data.get("languages") is not None:
+        data["languages"] = [*data["languages"], section["target_language"]]
+    values["data"] = data
 
 
 def _explain(item: Any) -> str:

@@ -1,14 +1,10 @@
 """Reading pairs, drawing batches: every claim on values."""
 
-import lzma
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from embedsvc.errors import InvalidInputError, NotFoundError
 from training.config import SamplingConfig
-from training.data import TokenBags, pair_files, read_pairs, text_keys
+from training.data import TokenBags, text_keys
 from training.likeness import sentence_likeness
 from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
 from training.tokenizer import train_tokenizer
@@ -18,49 +14,6 @@ def bags(*rows: list[int]) -> TokenBags:
     return TokenBags(
         np.array([token for row in rows for token in row], np.int32), np.cumsum([0, *map(len, rows)])
     )
-
-
-def test_an_empty_first_column_repeats_the_english_of_the_line_before(tmp_path: Path) -> None:
-    path = tmp_path / "pairs.tsv"
-    path.write_text("Yes\tdeu_Latn\tJa\n\tfra_Latn\tOui\nNo\tdeu_Latn\tNein\n", encoding="utf-8")
-    pairs = read_pairs([path])
-    assert [
-        (pairs.english[g], pairs.languages[c], o)
-        for g, c, o in zip(pairs.group, pairs.language, pairs.other, strict=True)
-    ] == [
-        ("Yes", "deu_Latn", "Ja"),
-        ("Yes", "fra_Latn", "Oui"),
-        ("No", "deu_Latn", "Nein"),
-    ]
-    only = read_pairs([path], languages=["fra_Latn"])
-    assert (only.english, only.other) == (["Yes"], ["Oui"])
-
-
-def test_compressed_files_read_the_same(tmp_path: Path) -> None:
-    (tmp_path / "pairs.tsv.xz").write_bytes(lzma.compress(b"Yes\tdeu_Latn\tJa\n"))
-    assert read_pairs(pair_files(["pairs.tsv"], tmp_path)).other == ["Ja"]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"Yes\tdeu_Latn\tJa\nYes\tJa\n", "line 2: expected"),
-        (b"\tdeu_Latn\tJa\n", "line 1: expected"),
-        (b"Yes\tdeu_Latn\t \n", "line 1: expected"),
-        (b"Yes\tdeu_Latn\tJ\xff\n", "line 1: not UTF-8"),
-        (b"", "no pairs in"),
-    ],
-)
-def test_a_bad_line_is_named(tmp_path: Path, content: bytes, message: str) -> None:
-    path = tmp_path / "pairs.tsv"
-    path.write_bytes(content)
-    with pytest.raises(InvalidInputError, match=message):
-        read_pairs([path])
-
-
-def test_a_pattern_without_files_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match=r"no file matches 'x-\*\.tsv'.*--data"):
-        pair_files(["x-*.tsv"], tmp_path)
 
 
 def test_keys_ignore_case_spaces_and_punctuation_only() -> None:
