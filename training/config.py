@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from embedsvc.errors import InvalidInputError, NotFoundError
 from training.data_config import DataConfig, added_language
+from training.evaluation_config import EvaluationConfig
 from training.loss_config import LOSS_KINDS, LossConfig, TeacherConfig, TranslationRankingConfig
 from training.section import Positive, Section, Share
 
@@ -178,6 +179,7 @@ class Recipe(Section):
     losses: list[LossConfig] = Field(default_factory=list)  # several, each with its weight
     teacher: TeacherConfig | None = None
     schedule: ScheduleConfig
+    evaluation: EvaluationConfig | None = None
 
     @property
     def objective(self) -> list[LossConfig]:

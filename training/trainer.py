@@ -11,6 +11,7 @@ A run folder is the model folder plus ``run/``:
                         teacher.json says whose they are
     run/tokenizer.json
     run/metrics.jsonl   one line per log, evaluation and checkpoint
+    run/best/           the best model so far, run/evaluation/ the reports of the end, where the recipe asks
     run/checkpoint.pt   everything needed to go on, replaced atomically
 """
 
@@ -32,7 +33,7 @@ from tqdm import tqdm
 from embedsvc.encoder import locate_model
 from embedsvc.errors import EmbedsvcError, InvalidInputError
 from training.config import Recipe
-from training.held_out import HeldOut, ranking_accuracy
+from training.evaluation.during_training import RunEvaluation, check_test_sets
 from training.learner import Learner, learning_rate
 from training.objective import Objective
 from training.prefetch import prefetched
@@ -83,13 +84,15 @@ def _train(recipe: Recipe, out: Path, run: Path, data_folder: Path, progress: bo
         raise InvalidInputError(
             f"schedule.batch = {recipe.schedule.batch} cannot be shared by {world()} processes"
         )
+    check_test_sets(recipe.evaluation, data_folder)
     with first_alone():
         chain = _ready_chain(recipe)
         ready = None if chain is None else chain.ready
         data = prepare(recipe, run, data_folder, ready=ready, progress=progress)
         student = _student(recipe, chain, data, run)
     learner = Learner(recipe, student, _objective(recipe, student, data.teacher))
-    _loop(learner, data.sampler, data.held_out, run, progress)
+    evaluation = RunEvaluation(recipe.evaluation, data.held_out, data_folder, run)
+    _loop(learner, data.sampler, evaluation, run, progress)
     if leads():
         student.write(out)
     return out
@@ -140,7 +143,9 @@ def _fresh_folder(recipe: Recipe, data: Prepared, run: Path) -> Path:
     return folder
 
 
-def _loop(learner: Learner, sampler: BatchSampler, held_out: HeldOut, run: Path, progress: bool) -> None:
+def _loop(
+    learner: Learner, sampler: BatchSampler, evaluation: RunEvaluation, run: Path, progress: bool
+) -> None:
     schedule = learner.recipe.schedule
     first = learner.restore(run / "checkpoint.pt")
     log = _MetricsLog(run / "metrics.jsonl")
@@ -158,9 +163,9 @@ def _loop(learner: Learner, sampler: BatchSampler, held_out: HeldOut, run: Path,
                 losses.clear()
             stop = any_process(stopped.asked, learner.student.device)
             if leads() and (done % schedule.evaluate_every == 0 or done == schedule.steps):
-                accuracy = ranking_accuracy(learner.student.vectors, held_out)
-                log.write(step=done, held_out_accuracy=accuracy)
-                bar.write(f"step {done}: held-out ranking accuracy {accuracy:.4f}")
+                figures = evaluation.figures(learner.student, done, last=done == schedule.steps)
+                log.write(step=done, **figures)
+                bar.write(f"step {done}: " + ", ".join(f"{name} {v:.4f}" for name, v in figures.items()))
             if done % schedule.checkpoint_every == 0 or done == schedule.steps or stop:
                 learner.checkpoint(done, run / "checkpoint.pt")
             if stop and done < schedule.steps:

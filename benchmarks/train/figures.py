@@ -118,7 +118,7 @@ def quality_table(judged: Judged, results: Mapping[str, Mapping[str, float]]) ->
         yield _cells(
             model,
             judged.figure("tatoeba", model),
-            judged.figure("tatoeba", model, "XTREME-36"),
+            judged.figure("tatoeba", model, "36 of XTREME"),
             judged.figure("xsim", model),
             judged.figure("sts", model),
             judged.figure("sts", model, "cross-lingual"),

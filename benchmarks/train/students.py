@@ -145,5 +145,4 @@ def _schedule(budget: Budget, steps: int) -> Mapping[str, int]:
         "threads": budget.threads,
         "warmup_steps": steps // 10,
         "evaluate_every": steps,
-        "checkpoint_every": steps,
     }

@@ -38,6 +38,29 @@ def test_the_threshold_lies_midway_to_the_next_score() -> None:
     assert best_threshold(scores, np.zeros(3, bool), 2) == (np.inf, 0.0)
 
 
+@settings(max_examples=60)
+@given(st.lists(st.booleans(), min_size=1, max_size=12), st.integers(0, 4))
+def test_the_threshold_is_that_of_lasers_loop_where_scores_differ(hits: list[bool], missed: int) -> None:
+    if not any(hits):
+        return
+    scores = np.array([2 - 0.1 * n for n in range(len(hits))], np.float32)
+    found = best_threshold(scores, np.array(hits), sum(hits) + missed)
+    assert found == pytest.approx(laser_threshold(scores.tolist(), hits, sum(hits) + missed))
+
+
+def laser_threshold(scores: list[float], hits: list[bool], gold: int) -> tuple[float, float]:
+    """As BuccOptimize of LASER's tasks/bucc/bucc.py, to whose end a last score is added."""
+    best, threshold, right = 0.0, 0.0, 0
+    for number, hit in enumerate(hits):
+        right += hit
+        if right:
+            precision, recall = right / (number + 1), right / gold
+            f1 = 2 * precision * recall / (precision + recall)
+            if f1 > best:
+                best, threshold = f1, (scores[number] + [*scores, scores[-1]][number + 1]) / 2
+    return threshold, best
+
+
 def test_the_threshold_of_the_development_set_is_applied_to_the_test() -> None:
     rows = np.arange(3)
     dev = Mined(np.array([1.4, 1.2, 1.0], np.float32), np.array([True, True, False]), rows, 2)

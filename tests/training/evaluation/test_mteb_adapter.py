@@ -98,7 +98,7 @@ def test_correlations_are_those_of_our_own_evaluator(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_accuracy_of_bitext_mining_is_that_of_our_own_evaluator(tmp_path: Path) -> None:
+def test_accuracy_and_f1_of_bitext_mining_are_those_of_our_own_evaluator(tmp_path: Path) -> None:
     meaning = unit_rows(0, N, 8)
     vectors = {f"{side} {n}": row for side in ("deu", "eng") for n, row in enumerate(meaning)}
     vectors |= {
@@ -115,9 +115,11 @@ def test_accuracy_of_bitext_mining_is_that_of_our_own_evaluator(tmp_path: Path) 
     task.hf_subsets = ["deu-eng"]
     encoder = Prompted(vectors)
     found = mteb.evaluate(MtebEncoder(cast(Encoder, encoder)), task, cache=None, co2_tracker=False)
-    ours = evaluate_tatoeba(cast(Encoder, Prompted(vectors)), tmp_path).rows["deu"]["xx-eng"]
-    assert 50 < ours < 100
-    assert 100 * found.task_results[0].scores["test"][0]["accuracy"] == pytest.approx(ours)
+    ours = evaluate_tatoeba(cast(Encoder, Prompted(vectors)), tmp_path).rows["deu"]
+    theirs = found.task_results[0].scores["test"][0]
+    assert 50 < ours["xx-eng"] < 100
+    assert 100 * theirs["accuracy"] == pytest.approx(ours["xx-eng"])
+    assert 100 * theirs["f1"] == pytest.approx(ours["F1"])
     assert encoder.asked == [(None, None)] * 2
 
 

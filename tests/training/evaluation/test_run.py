@@ -133,7 +133,7 @@ def test_the_command_writes_the_reports_of_a_model(sets: Path, tmp_path: Path) -
     written = json.loads((out / "tatoeba.embedsvc-default.json").read_text())
     assert written["rows"]["deu"]["xx-eng"] == 100.0
     assert (
-        "| deu | 40 | 100.00 | 100.00 | 100.00 | 100.00 | 100.00 |"
+        "| deu | 40 | 100.00 | 100.00 | 100.00 | 100.00 | 100.00 | 100.00 |"
         in (out / "tatoeba.embedsvc-default.md").read_text()
     )
     assert (out / "report.html").is_file()

@@ -8,7 +8,7 @@ import pytest
 from embedsvc import load_encoder
 from embedsvc.errors import InvalidInputError, NotFoundError
 from tests.training.evaluation.fakes import unit_rows
-from training.evaluation.tatoeba import accuracies, evaluate_tatoeba
+from training.evaluation.tatoeba import accuracies, evaluate_tatoeba, retrieval_f1
 from training.evaluation.tatoeba_groups import LASER, XTREME
 from training.evaluation.xsim import evaluate_xsim, xsim_error
 
@@ -19,6 +19,14 @@ def test_accuracies_of_a_case_computed_by_hand() -> None:
     # x0 -> y0 right; x1 -> y1 right; x2: .96, .8, .936 -> y0 wrong.
     # y0: .8, .6, .96 -> x2 wrong; y1 -> x1 right; y2: .28, .96, .936 -> x1 wrong.
     assert accuracies(x, y) == pytest.approx((200 / 3, 100 / 3))
+
+
+def test_the_f1_of_retrieval_is_the_weighted_one_of_sklearn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn comes with the [train] extra")
+    found = np.array([0, 1, 1, 3, 0, 0, 5])  # 0 and 1 rightly among others, 3 rightly and alone
+    assert retrieval_f1(found).tolist() == [0.5, 2 / 3, 0, 1, 0, 0, 0]
+    expected = metrics.f1_score(np.arange(7), found, average="weighted", zero_division=0)
+    assert retrieval_f1(found).mean() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("margin", ["ratio", "distance", "absolute"])
