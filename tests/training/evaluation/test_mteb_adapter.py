@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,6 +20,8 @@ from training.evaluation.retrieval import evaluate_retrieval
 from training.evaluation.run import check_data, check_tasks, evaluate_models
 from training.evaluation.sts import evaluate_sts
 from training.evaluation.tatoeba import evaluate_tatoeba
+
+needs_mteb = pytest.mark.skipif(find_spec("mteb") is None, reason="needs the extra: pip install '.[mteb]'")
 
 N = 60
 
@@ -75,6 +78,7 @@ def test_a_prompt_of_the_task_goes_before_one_of_its_type(
     assert task_prompt(dict.fromkeys(prompts, "x: "), task, prompt_type) == name
 
 
+@needs_mteb
 @pytest.mark.slow
 def test_correlations_are_those_of_our_own_evaluator(tmp_path: Path) -> None:
     vectors = {f"{side} {n}": row for side in "ab" for n, row in enumerate(unit_rows(ord(side), N, 8))}
@@ -97,6 +101,7 @@ def test_correlations_are_those_of_our_own_evaluator(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "mteb-STS17.chosen.md").read_text().startswith("# mteb:STS17: chosen\n")
 
 
+@needs_mteb
 @pytest.mark.slow
 def test_accuracy_and_f1_of_bitext_mining_are_those_of_our_own_evaluator(tmp_path: Path) -> None:
     meaning = unit_rows(0, N, 8)
@@ -123,6 +128,7 @@ def test_accuracy_and_f1_of_bitext_mining_are_those_of_our_own_evaluator(tmp_pat
     assert encoder.asked == [(None, None)] * 2
 
 
+@needs_mteb
 @pytest.mark.slow
 def test_ndcg_recall_and_mrr_are_those_of_mteb_and_its_pytrec_eval(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
@@ -163,6 +169,7 @@ def test_ndcg_recall_and_mrr_are_those_of_mteb_and_its_pytrec_eval(tmp_path: Pat
     assert {asked[0] for asked in encoder.asked} == {"query", "document"}
 
 
+@needs_mteb
 @pytest.mark.slow
 def test_an_unknown_task_and_missing_data_are_named_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"^mteb has no task 'STS71'; did you mean 'STS\d+'\?"):
