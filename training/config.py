@@ -70,13 +70,23 @@ class FreshConfig(Section):
         return self
 
 
+class LoraConfig(Section):
+    """Low-rank adapters beside frozen weights. Kept in the run folder, merged in the model."""
+
+    rank: Positive = 16
+    alpha: float = Field(default=32.0, gt=0.0)  # their output is multiplied by alpha / rank
+    dropout: Share = 0.0
+    targets: list[str] | Literal["all-linear"] = "all-linear"  # names of linear layers
+
+
 class ModelConfig(Section):
     """The student: a static table, a ready-made ``transformer`` (folder or hub id), or a ``fresh`` one.
 
     ``dimension`` is a static table's width (256); a transformer keeps its own, or gets a linear layer to
     this one behind its pooling. ``pooling`` is the folder's own when absent, mean where it has none.
     ``prompt`` is put before every text, in training and by default in the model that comes of it; when
-    absent, the folder's own default prompt is.
+    absent, the folder's own default prompt is. ``frozen_layers`` first layers, and the embeddings, keep
+    their weights (0: the embeddings alone); all learn when absent.
     """
 
     transformer: str | None = None
@@ -84,6 +94,8 @@ class ModelConfig(Section):
     start: str | None = None  # a static model (folder or hub id) whose table and tokenizer are gone on with
     pooling: Literal["mean", "cls"] | None = None
     prompt: str | None = None
+    frozen_layers: int | None = Field(default=None, ge=0)
+    lora: LoraConfig | None = None
     dimension: Positive | None = None
     matryoshka: list[Positive] = Field(default_factory=list)  # besides the full dimension
     matryoshka_every: Positive = 1  # batches; each such batch learns one of the sizes, in turn
@@ -111,7 +123,9 @@ class ModelConfig(Section):
     def _parts_fit(self) -> ModelConfig:
         if self.transformer is not None and self.fresh is not None:
             raise ValueError("give a ready-made transformer or the sizes of a fresh one, not both")
-        for key in ("pooling", "prompt"):
+        if self.lora is not None and self.frozen_layers is not None:
+            raise ValueError("with lora every layer is frozen: leave frozen_layers out")
+        for key in ("pooling", "prompt", "frozen_layers", "lora"):
             if self.is_static and getattr(self, key) is not None:
                 raise ValueError(f"{key} is for transformers; the student is a static table")
         for key in ("dtype", "start"):
@@ -218,7 +232,7 @@ def read_recipe(
 ) -> Recipe:
     """Read and check a recipe; raise InvalidInputError naming the key and the nearest valid one.
 
-    ``teacher`` replaces the model of the recipe's [teacher], ``student`` its model.transformer.
+    ``teacher`` replaces the model of the recipe's [teacher], ``student`` its model.transformer (or fresh).
     ``add_languages`` are pairs to learn besides those of the recipe, each ``xx=FILE``.
     """
     values = _values(path)
@@ -227,7 +241,8 @@ def read_recipe(
     if teacher is not None:
         values["teacher"] = {**values.get("teacher", {}), "model": teacher}
     if student is not None:
-        values["model"] = {**values.get("model", {}), "transformer": student}
+        ready = {**values.get("model", {}), "transformer": student}
+        values["model"] = {key: value for key, value in ready.items() if key != "fresh"}
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from embedsvc.errors import EmbedsvcError
+from embedsvc.errors import EmbedsvcError, StorageError
 from embedsvc.textfiles import atomic_write
 from training.config import Recipe, ScheduleConfig
 from training.gathered import gathered
@@ -97,7 +97,7 @@ class Learner:
         """Save everything that goes on changing, in place of the checkpoint before; the first process does.
 
         Raises EmbedsvcError, and leaves that one, when a value is not finite: a step too large
-        shows in the loss of the next batch only.
+        shows in the loss of the next batch only; StorageError when there is no room.
         """
         state = {"model": self.student.state(), "objective": self.objective.state()}
         for tensors in state.values():
@@ -108,8 +108,7 @@ class Learner:
                         f"it is in {path.parent}; a lower learning_rate usually helps"
                     )
         if leads():
-            with atomic_write(path) as file:
-                torch.save({"step": done, **state}, file)
+            _save({"step": done, **state}, path)
 
     def restore(self, path: Path) -> int:
         """Load the checkpoint, if there is one; return the first step still to do."""
@@ -119,6 +118,17 @@ class Learner:
         self.student.restore(state["model"])
         self.objective.restore(state.get("objective", {}))
         return int(state["step"])
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    try:
+        with atomic_write(path) as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:  # torch raises its own error on top of the file's
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise StorageError(
+            f"{path} cannot be written: {reason}; an earlier checkpoint is kept, the same command goes on"
+        ) from error
 
 
 def _averaged(value: torch.Tensor, parts: dict[str, torch.Tensor]) -> dict[str, float]:

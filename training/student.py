@@ -67,4 +67,4 @@ class Student(Protocol[Inputs]):
         """Take over a saved state."""
 
     def write(self, folder: Path) -> None:
-        """Write a model folder that is served as it is."""
+        """Write a model folder that is served as it is; nothing can be taught any more."""
