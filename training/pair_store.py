@@ -123,6 +123,7 @@ def _read(files: Sequence[PairFile], config: DataConfig, folder: Path, progress:
         _check(files, config, writer)
         writer.finish()
     report["filters"] = filters.report()
+    report["without_english"] = writer.without_english()
     return {"languages": [*writer.codes], "report": report}
 
 
@@ -196,6 +197,7 @@ class _PairWriter(contextlib.ExitStack):
         self._rows = KeyTable()
         self.codes: dict[str, int] = {}
         self._numbers: dict[tuple[str, str], int] = {}
+        self._foreign: set[str] = set()
         self.seen: set[str] = set()  # languages other than English, and English as a target
 
     def __len__(self) -> int:
@@ -222,8 +224,14 @@ class _PairWriter(contextlib.ExitStack):
             english = is_english(languages[0])
             self.seen.update(languages[english:])
             code = languages[1] if english else "-".join(languages)
+            self._foreign.update([] if english else [code])
             known = self._numbers[languages] = self.codes.setdefault(code, len(self.codes))
         return known
+
+    def without_english(self) -> dict[str, int]:
+        """Return how many pairs have no English text, by their languages."""
+        counts = np.bincount(mapped_array(self._folder / "languages.npy"), minlength=len(self.codes))
+        return {code: int(counts[self.codes[code]]) for code in sorted(self._foreign)}
 
     def _english_rows(self, pairs: Sequence[TextPair]) -> NDArray[np.int64]:
         """Return the row of each first text; write those that are new."""

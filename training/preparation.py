@@ -16,8 +16,10 @@ from embedsvc.encoder import Encoder
 from embedsvc.errors import InvalidInputError, NotFoundError
 from embedsvc.mining.ingest import input_files
 from embedsvc.textfiles import atomic_write, write_json
+from training.augmentation import Augmentation, latin_letters
 from training.config import Recipe
 from training.held_out import HeldOut, split_held_out
+from training.lexicon import learnt_lexicon, read_lexicon
 from training.likeness import sentence_likeness
 from training.pair_files import PairFile, pair_files
 from training.pair_store import TextPairs, stored_pairs
@@ -58,23 +60,21 @@ def prepare(
     other data, another teacher or another student.
     """
     dimension = ready.dimension if ready else recipe.model.width
-    encoder = None
-    if recipe.teacher is not None:
-        encoder = open_teacher(recipe.teacher, dimension=dimension)
+    encoder = None if recipe.teacher is None else open_teacher(recipe.teacher, dimension=dimension)
     run.mkdir(parents=True, exist_ok=True)
-    keep_recipe(recipe, run / "recipe.json")
-    keep_environment(run / "environment.json")
-    if ready is not None:
-        keep_facts("student", {"fingerprint": ready.fingerprint}, run / "student.json")
-    if recipe.model.start is not None:
-        fingerprint = static_folder(recipe.model.start).fingerprint
-        keep_facts("model to start from", {"fingerprint": fingerprint}, run / "start.json")
-    pairs = _pairs(recipe, run, data_folder, progress)
+    _keep(recipe, ready, run)
+    files = pair_files(recipe.data.pairs, data_folder)
+    lexicon = [] if recipe.data.lexicon is None else pair_files([recipe.data.lexicon], data_folder)
+    facts = _facts([*files, *lexicon])
+    check_files(facts, run / "data.json")
+    pairs = stored_pairs(files, recipe.data, facts, run / "data", progress=progress)
+    _check(recipe, pairs)
     weights = _weights(recipe, pairs)
     tokenizer = None
     if ready is None:
         tokenizer = _tokenizer(recipe, pairs, weights, run / "tokenizer.json", data_folder)
-    english, other = _tokens(pairs, _tokenization(recipe, tokenizer, ready), run / "data", progress)
+    tokenization = _tokenization(recipe, tokenizer, ready)
+    english, other = _tokens(pairs, tokenization, run / "data", progress)
     write_json(run / "data.json", _data_report(pairs, english, other))
     teacher = _taught(recipe, encoder, pairs.english, run, dimension, progress)
 
@@ -89,29 +89,27 @@ def prepare(
     )
     held_out = split_held_out(source, groups=recipe.data.held_out_groups, seed=recipe.seed)
     weights[held_out.excluded] = 0.0
-    sampler = BatchSampler(source, weights, _batch_shape(recipe), seed=recipe.seed, part=(rank(), world()))
+    sampler = BatchSampler(
+        source,
+        weights,
+        _batch_shape(recipe),
+        seed=recipe.seed,
+        part=(rank(), world()),
+        augmentation=_augmentation(recipe, pairs, tokenization, lexicon, held_out),
+    )
     share = None if tokenizer is None else _token_share(english, other, tokenizer.get_vocab_size())
     return Prepared(tokenizer, share, pairs, sampler, held_out, teacher)
 
 
-def _pairs(recipe: Recipe, run: Path, data_folder: Path, progress: bool) -> TextPairs:
-    files = pair_files(recipe.data.pairs, data_folder)
-    facts = _facts(files)
-    check_files(facts, run / "data.json")
-    pairs = stored_pairs(files, recipe.data, facts, run / "data", progress=progress)
-    if recipe.schedule.batch > len(pairs.other):
-        raise InvalidInputError(
-            f"schedule.batch = {recipe.schedule.batch} is more than the {len(pairs.other)} pairs of the data"
-        )
-    return pairs
-
-
-def _weights(recipe: Recipe, pairs: TextPairs) -> NDArray[np.float64]:
-    likeness = np.zeros(len(pairs.english))
-    if recipe.sampling.sentences:
-        likeness = np.fromiter(map(sentence_likeness, pairs.english), np.float64, len(pairs.english))
-    characters = pairs.characters[pairs.group].astype(np.int64)
-    return pair_weights(pairs.language, characters, likeness[pairs.group], recipe.sampling)
+def _keep(recipe: Recipe, ready: ReadyStudent | None, run: Path) -> None:
+    """Keep recipe, environment, and what the student starts from."""
+    keep_recipe(recipe, run / "recipe.json")
+    keep_environment(run / "environment.json")
+    if ready is not None:
+        keep_facts("student", {"fingerprint": ready.fingerprint}, run / "student.json")
+    if recipe.model.start is not None:
+        fingerprint = static_folder(recipe.model.start).fingerprint
+        keep_facts("model to start from", {"fingerprint": fingerprint}, run / "start.json")
 
 
 def _facts(files: Sequence[PairFile]) -> list[dict[str, Any]]:
@@ -121,6 +119,45 @@ def _facts(files: Sequence[PairFile]) -> list[dict[str, Any]]:
         {"name": file.name, "size_bytes": file.size_bytes, "sha256": file.sha256}
         for file in input_files([*paths])
     ]
+
+
+def _check(recipe: Recipe, pairs: TextPairs) -> None:
+    if recipe.schedule.batch > len(pairs.other):
+        raise InvalidInputError(
+            f"schedule.batch = {recipe.schedule.batch} is more than the {len(pairs.other)} pairs of the data"
+        )
+    without = pairs.report["without_english"]
+    if recipe.teacher is not None and not recipe.teacher.multilingual and without:
+        counts = ", ".join(f"{code} {count}" for code, count in without.items())
+        raise InvalidInputError(
+            f"the teacher reads the first text of every pair, and some have no English one: {counts}; set "
+            "teacher.multilingual = true if it reads those languages"
+        )
+
+
+def _augmentation(
+    recipe: Recipe,
+    pairs: TextPairs,
+    tokenization: Tokenization,
+    files: Sequence[PairFile],
+    held_out: HeldOut,
+) -> Augmentation | None:
+    """What the recipe says about changed texts; a lexicon learnt from the data knows no held-out pair."""
+    sampling, lexicon = recipe.sampling, None
+    if not sampling.code_switching and not sampling.transliteration:
+        return None
+    if sampling.code_switching:
+        lexicon = read_lexicon(files) if files else learnt_lexicon(pairs, held_out.excluded)
+    letters = latin_letters() if sampling.transliteration else None
+    return Augmentation(pairs, tokenization, sampling, recipe.seed, lexicon, letters)
+
+
+def _weights(recipe: Recipe, pairs: TextPairs) -> NDArray[np.float64]:
+    likeness = np.zeros(len(pairs.english))
+    if recipe.sampling.sentences:
+        likeness = np.fromiter(map(sentence_likeness, pairs.english), np.float64, len(pairs.english))
+    characters = pairs.characters[pairs.group].astype(np.int64)
+    return pair_weights(pairs.language, characters, likeness[pairs.group], recipe.sampling)
 
 
 def _batch_shape(recipe: Recipe) -> BatchShape:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from training.config import SamplingConfig
 from training.data import TokenBags
 from training.draws import Draws, GroupDraws, OneLanguageDraws, PairDraws
 from training.relations import PairKeys, Positives, relation_matrix
+
+if TYPE_CHECKING:
+    from training.augmentation import Augmentation
 
 
 def pair_weights(
@@ -81,12 +84,14 @@ class BatchSampler:
         *,
         seed: int,
         part: tuple[int, int] = (0, 1),
+        augmentation: Augmentation | None = None,
     ) -> None:
-        """``part`` (p, n) draws the p-th of n equal parts of each batch."""
+        """``part`` (p, n) draws the p-th of n equal parts of each batch; ``augmentation`` changes texts."""
         self._source = source
         self._shape = shape
         self._seed = seed
         self._part = part
+        self._augmentation = augmentation
         self._draw = _chosen_draws(source, weights, shape)
 
     def batch(self, step: int) -> Batch:
@@ -99,6 +104,10 @@ class BatchSampler:
         other, other_lengths = source.other.take(pairs)
         ids = np.concatenate([english, other])
         lengths = np.concatenate([english_lengths, other_lengths])
+        if self._augmentation is not None:
+            texts = TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)]))
+            texts = self._augmentation.applied(texts, pairs, step)
+            ids, lengths = texts.ids, texts.lengths
         if self._shape.token_dropout:
             ids, lengths = _drop_tokens(ids, lengths, self._shape.token_dropout, generator)
         texts = TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)]))

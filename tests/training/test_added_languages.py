@@ -80,6 +80,7 @@ def continued(folder: Path, *, steps: int, model: str) -> Recipe:
     return read_recipe(path, add_languages=[f"klon_Cyrl={folder}/new.tsv"])
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_a_static_model_and_learns_another_language(started: Path, tmp_path: Path) -> None:
     recipe = continued(started, steps=80, model=f'start = "{started}/model"\n')
     before = load_encoder(started / "model")
@@ -94,6 +95,7 @@ def test_a_run_goes_on_from_a_static_model_and_learns_another_language(started: 
     assert figures[0] < 60 < 90 < figures[1]
 
 
+@pytest.mark.slow
 def test_without_a_step_to_speak_of_the_model_is_the_one_it_started_from(
     started: Path, tmp_path: Path
 ) -> None:
