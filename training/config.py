@@ -52,6 +52,7 @@ class TokenizerConfig(Section):
     """The tokenizer trained on the run's data, or the one in ``file``, relative to ``--data``."""
 
     file: str | None = None  # a tokenizer.json, as run/tokenizer.json of an earlier run
+    extend: int = Field(default=0, ge=0)  # pieces for characters that the model.start does not know
     vocabulary: Positive = 65536
     alphabet: Positive = 8000  # characters kept as single tokens
     sample: Positive = 1_000_000  # texts the tokenizer is trained on, drawn as pairs are
@@ -205,6 +206,8 @@ class Recipe(Section):
         changed = [k for k in sorted(given & _TRANSFORMER_ONLY) if getattr(self.schedule, k) != _default(k)]
         if self.model.start and self.tokenizer.file:
             raise ValueError("model.start has a tokenizer of its own; leave out tokenizer.file")
+        if self.tokenizer.extend and not self.model.start:
+            raise ValueError("tokenizer.extend adds to the tokenizer of model.start, which is not given")
         if self.model.is_static and changed:
             raise ValueError(f"schedule.{changed[0]} is for transformers; the student is a static table")
         return self

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from embedsvc.encoder import Encoder
-from embedsvc.errors import InvalidInputError, NotFoundError
+from embedsvc.errors import InvalidInputError
 from embedsvc.mining.ingest import input_files
 from embedsvc.textfiles import atomic_write, write_json
 from training.augmentation import Augmentation, latin_letters
 from training.config import Recipe
+from training.extended_tokenizer import extended_tokenizer
 from training.held_out import HeldOut, split_held_out
 from training.lexicon import learnt_lexicon, read_lexicon
 from training.likeness import sentence_likeness
@@ -30,7 +31,7 @@ from training.static_start import start_tokenizer, static_folder
 from training.student import ReadyStudent
 from training.teacher import Teacher, open_teacher, teach
 from training.token_store import SideTokens, Tokenization, stored_tokens
-from training.tokenizer import train_tokenizer
+from training.tokenizer import read_tokenizer, train_tokenizer
 
 
 @dataclass(frozen=True)
@@ -187,43 +188,37 @@ def _taught(
     )
 
 
-def _given_tokenizer(recipe: Recipe, data_folder: Path) -> Tokenizer | None:
-    if recipe.model.start is not None:
-        return start_tokenizer(recipe.model.start)
-    if recipe.tokenizer.file is None:
-        return None
-    path = data_folder / Path(recipe.tokenizer.file).expanduser()
-    if not path.is_file():
-        raise NotFoundError(f"tokenizer.file: no file at {path}")
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing more particular
-        raise InvalidInputError(f"tokenizer.file: {path} is not a tokenizer: {error}") from error
-
-
 def _tokenizer(
     recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64], path: Path, data_folder: Path
 ) -> Tokenizer:
-    """Open the tokenizer of an earlier call or of the recipe, or train one on a weighted sample of pairs."""
-    if not path.exists() and (given := _given_tokenizer(recipe, data_folder)) is not None:
-        given.no_truncation()
-        given.no_padding()
-        with atomic_write(path) as file:
-            file.write(given.to_str().encode())
+    """Open the tokenizer of an earlier call, or make it as the recipe says."""
     if not path.exists():
-        generator = np.random.default_rng(recipe.seed)
-        cumulative = np.cumsum(weights)
-        draws = np.searchsorted(cumulative, generator.random(recipe.tokenizer.sample) * cumulative[-1])
-        rows = np.unique(np.minimum(draws, len(cumulative) - 1))
-        texts = [pairs.other[row] for row in rows] + [
-            pairs.english[row] for row in np.unique(pairs.group[rows])
-        ]
-        trained = train_tokenizer(
-            texts, vocabulary=recipe.tokenizer.vocabulary, alphabet=recipe.tokenizer.alphabet
-        )
+        config = recipe.tokenizer
+        if recipe.model.start is not None:
+            made = start_tokenizer(recipe.model.start)
+            if config.extend:
+                made = extended_tokenizer(made, _sample(recipe, pairs, weights), pieces=config.extend)
+        elif config.file is not None:
+            made = read_tokenizer(data_folder / Path(config.file).expanduser())
+        else:
+            made = train_tokenizer(
+                _sample(recipe, pairs, weights), vocabulary=config.vocabulary, alphabet=config.alphabet
+            )
+        made.no_truncation()
+        made.no_padding()
         with atomic_write(path) as file:
-            file.write(trained.to_str().encode())
+            file.write(made.to_str().encode())
     return Tokenizer.from_file(str(path))
+
+
+def _sample(recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64]) -> list[str]:
+    """The texts of a weighted sample of the pairs, each once."""
+    generator = np.random.default_rng(recipe.seed)
+    cumulative = np.cumsum(weights)
+    draws = np.searchsorted(cumulative, generator.random(recipe.tokenizer.sample) * cumulative[-1])
+    rows = np.unique(np.minimum(draws, len(cumulative) - 1))
+    english = np.unique(pairs.group[rows])
+    return [pairs.other[row] for row in rows] + [pairs.english[row] for row in english]
 
 
 def _tokenization(recipe: Recipe, trained: Tokenizer | None, ready: ReadyStudent | None) -> Tokenization:

@@ -108,6 +108,31 @@ def test_without_a_step_to_speak_of_the_model_is_the_one_it_started_from(
     assert json.loads((model / "run" / "start.json").read_text())["fingerprint"]
 
 
+@pytest.mark.slow
+def test_a_script_that_the_model_does_not_know_is_learnt_beside_what_it_knows(
+    started: Path, tmp_path: Path
+) -> None:
+    """Cyrillic letters made Greek ones: all unknown before."""
+    text = (
+        (started / "new.tsv")
+        .read_text(encoding="utf-8")
+        .translate({ord("а") + place: ord("α") + place for place in range(16)})
+    )
+    (tmp_path / "new.tsv").write_text(text, encoding="utf-8")
+    path = write_recipe(tmp_path / "next.toml", steps=120, model=f'start = "{started}/model"\n')
+    text = (
+        path.read_text()
+        .replace('pairs = ["pairs.tsv"]', "")
+        .replace("[tokenizer]\n", "[tokenizer]\nextend = 300\n")
+    )
+    path.write_text(text)
+    recipe = read_recipe(path, add_languages=[f"el={tmp_path}/new.tsv", f"clone_Latn={started}/pairs.tsv"])
+    after = load_encoder(train(recipe, tmp_path / "model", tmp_path, progress=False))
+    for folder, name in ((tmp_path, "new.tsv"), (started, "pairs.tsv")):
+        x, y = sides(folder, name)
+        assert min(accuracies(after.encode(x[:150]), after.encode(y[:150]))) > 90
+
+
 def test_a_start_of_another_dimension_is_refused(started: Path, tmp_path: Path) -> None:
     path = write_recipe(tmp_path / "a.toml", steps=1, model=f'start = "{started}/model"\n')
     path.write_text(path.read_text().replace("dimension = 32", "dimension = 48"))
