@@ -9,10 +9,13 @@ import pytest
 pytest.importorskip("torch", reason="training tests need the [train] extra")
 
 from embedsvc import load_encoder
+from embedsvc.encoders.static_table import StaticTableRuntime
 from embedsvc.errors import InvalidInputError
 from tests.training.cloned import RECIPE, write_cloned_pairs
 from training.config import Recipe, read_recipe
 from training.evaluation.tatoeba import accuracies
+from training.static_model import StaticTable
+from training.static_start import start_from, static_folder
 from training.trainer import train
 
 
@@ -95,17 +98,14 @@ def test_a_run_goes_on_from_a_static_model_and_learns_another_language(started: 
     assert figures[0] < 60 < 90 < figures[1]
 
 
-@pytest.mark.slow
-def test_without_a_step_to_speak_of_the_model_is_the_one_it_started_from(
-    started: Path, tmp_path: Path
-) -> None:
-    recipe = continued(started, steps=1, model=f'start = "{started}/model"\n')
-    near = recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"learning_rate": 1e-9})})
-    model = train(near, tmp_path / "model", started, progress=False)
-    texts = sides(started, "pairs.tsv")[1][:20]
-    expected = load_encoder(started / "model").encode(texts)
-    assert load_encoder(model).encode(texts) == pytest.approx(expected, abs=0.02)
-    assert json.loads((model / "run" / "start.json").read_text())["fingerprint"]
+def test_a_table_starts_from_the_rows_of_the_model_as_they_are_served(started: Path) -> None:
+    rows = StaticTableRuntime(static_folder(str(started / "model"))).table
+    share = np.full(len(rows) + 2, 1 / (len(rows) + 2))
+    table = StaticTable(len(rows) + 2, 32, seed=1, token_share=share)
+    new = table.folded()[len(rows) :].copy()
+    start_from(table, str(started / "model"))
+    assert table.folded()[: len(rows)] == pytest.approx(rows, abs=1e-7)
+    assert np.array_equal(table.folded()[len(rows) :], new)
 
 
 @pytest.mark.slow
