@@ -55,6 +55,7 @@ class TextPairs:
 
     english: TextStore
     other: TextStore
+    english_key: NDArray[np.int64]  # (english,) equal for texts that differ in case, spaces and the like only
     characters: NDArray[np.int32]  # (english,)
     group: NDArray[np.int32]  # (pairs,) index into english
     group_key: NDArray[np.int64]  # (pairs,) equal for pairs that mean the same
@@ -99,6 +100,7 @@ def _opened(folder: Path, manifest: Mapping[str, Any]) -> TextPairs:
     return TextPairs(
         TextStore(folder, "english"),
         TextStore(folder, "other"),
+        mapped_array(folder / "english.keys.npy"),
         mapped_array(folder / "english.characters.npy"),
         mapped_array(folder / "group.npy"),
         mapped_array(folder / "group_keys.npy"),
@@ -267,8 +269,7 @@ class _PairWriter(contextlib.ExitStack):
         with ArrayWriter(self._folder / "group_keys.npy", np.int64) as joined:
             joined.append(joined_groups(key[group], named))
             joined.finish()
-        for name in ("english.keys", "named_groups"):
-            (self._folder / f"{name}.npy").unlink()
+        (self._folder / "named_groups.npy").unlink()
 
 
 def _identity(pair: TextPair) -> str:

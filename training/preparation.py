@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +13,23 @@ from tokenizers import Tokenizer
 
 from embedsvc.encoder import Encoder
 from embedsvc.errors import InvalidInputError
-from embedsvc.mining.ingest import input_files
-from embedsvc.textfiles import atomic_write, write_json
+from embedsvc.textfiles import write_json
 from training.augmentation import Augmentation, latin_letters
 from training.config import Recipe
-from training.extended_tokenizer import extended_tokenizer
+from training.hard_negatives.mined import MinedNegatives, PairIdentity, read_mined
 from training.held_out import HeldOut, split_held_out
 from training.lexicon import learnt_lexicon, read_lexicon
 from training.likeness import sentence_likeness
-from training.pair_files import PairFile, pair_files
+from training.pair_files import PairFile, file_facts, pair_files
 from training.pair_store import TextPairs, stored_pairs
 from training.processes import rank, world
 from training.run_facts import check_files, keep_environment, keep_facts, keep_recipe
+from training.run_tokenizer import run_tokenization, run_tokenizer
 from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
-from training.static_start import start_tokenizer, static_folder
+from training.static_start import static_folder
 from training.student import ReadyStudent
 from training.teacher import Teacher, open_teacher, teach
 from training.token_store import SideTokens, Tokenization, stored_tokens
-from training.tokenizer import read_tokenizer, train_tokenizer
 
 
 @dataclass(frozen=True)
@@ -66,15 +64,15 @@ def prepare(
     _keep(recipe, ready, run)
     files = pair_files(recipe.data.pairs, data_folder)
     lexicon = [] if recipe.data.lexicon is None else pair_files([recipe.data.lexicon], data_folder)
-    facts = _facts([*files, *lexicon])
+    facts = file_facts([*files, *lexicon])
     check_files(facts, run / "data.json")
     pairs = stored_pairs(files, recipe.data, facts, run / "data", progress=progress)
     _check(recipe, pairs)
     weights = _weights(recipe, pairs)
     tokenizer = None
     if ready is None:
-        tokenizer = _tokenizer(recipe, pairs, weights, run / "tokenizer.json", data_folder)
-    tokenization = _tokenization(recipe, tokenizer, ready)
+        tokenizer = run_tokenizer(recipe, pairs, weights, run / "tokenizer.json", data_folder)
+    tokenization = run_tokenization(recipe, tokenizer, ready)
     english, other = _tokens(pairs, tokenization, run / "data", progress)
     write_json(run / "data.json", _data_report(pairs, english, other))
     teacher = _taught(recipe, encoder, pairs.english, run, dimension, progress)
@@ -90,6 +88,10 @@ def prepare(
     )
     held_out = split_held_out(source, groups=recipe.data.held_out_groups, seed=recipe.seed)
     weights[held_out.excluded] = 0.0
+    if recipe.data.negatives is not None:
+        mined = _mined(recipe.data.negatives, pairs, tokenization, run, data_folder)
+        aside = held_out.excluded
+        source = replace(source, mined=mined.without(source.group_key[aside], source.other_key[aside]))
     sampler = BatchSampler(
         source,
         weights,
@@ -111,15 +113,6 @@ def _keep(recipe: Recipe, ready: ReadyStudent | None, run: Path) -> None:
     if recipe.model.start is not None:
         fingerprint = static_folder(recipe.model.start).fingerprint
         keep_facts("model to start from", {"fingerprint": fingerprint}, run / "start.json")
-
-
-def _facts(files: Sequence[PairFile]) -> list[dict[str, Any]]:
-    """Return name, size and sha256 of every file."""
-    paths = dict.fromkeys(path for file in files for path in file.paths)
-    return [
-        {"name": file.name, "size_bytes": file.size_bytes, "sha256": file.sha256}
-        for file in input_files([*paths])
-    ]
 
 
 def _check(recipe: Recipe, pairs: TextPairs) -> None:
@@ -169,7 +162,23 @@ def _batch_shape(recipe: Recipe) -> BatchShape:
         sampling.batches,
         sampling.translations,
         sampling.positives,
+        sampling.negatives,
     )
+
+
+def _mined(
+    name: str, pairs: TextPairs, tokenization: Tokenization, run: Path, data_folder: Path
+) -> MinedNegatives:
+    identity = PairIdentity(
+        pairs.english_key[pairs.group],
+        pairs.group_key,
+        pairs.other_key,
+        pairs.language,
+        pairs.languages,
+    )
+    mined = read_mined(data_folder / Path(name).expanduser(), identity, tokenization)
+    keep_facts("file of hard negatives", mined.facts(), run / "negatives.json")
+    return mined
 
 
 def _taught(
@@ -186,53 +195,6 @@ def _taught(
         dimension=dimension,
         progress=progress,
     )
-
-
-def _tokenizer(
-    recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64], path: Path, data_folder: Path
-) -> Tokenizer:
-    """Open the tokenizer of an earlier call, or make it as the recipe says."""
-    if not path.exists():
-        config = recipe.tokenizer
-        if recipe.model.start is not None:
-            made = start_tokenizer(recipe.model.start)
-            if config.extend:
-                made = extended_tokenizer(made, _sample(recipe, pairs, weights), pieces=config.extend)
-        elif config.file is not None:
-            made = read_tokenizer(data_folder / Path(config.file).expanduser())
-        else:
-            made = train_tokenizer(
-                _sample(recipe, pairs, weights), vocabulary=config.vocabulary, alphabet=config.alphabet
-            )
-        made.no_truncation()
-        made.no_padding()
-        with atomic_write(path) as file:
-            file.write(made.to_str().encode())
-    return Tokenizer.from_file(str(path))
-
-
-def _sample(recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64]) -> list[str]:
-    """The texts of a weighted sample of the pairs, each once."""
-    generator = np.random.default_rng(recipe.seed)
-    cumulative = np.cumsum(weights)
-    draws = np.searchsorted(cumulative, generator.random(recipe.tokenizer.sample) * cumulative[-1])
-    rows = np.unique(np.minimum(draws, len(cumulative) - 1))
-    english = np.unique(pairs.group[rows])
-    return [pairs.other[row] for row in rows] + [pairs.english[row] for row in english]
-
-
-def _tokenization(recipe: Recipe, trained: Tokenizer | None, ready: ReadyStudent | None) -> Tokenization:
-    """Return how texts become token ids, without special ones."""
-    limit = recipe.data.max_tokens
-    if ready is not None:
-        return Tokenization(ready.tokenize, ready.fingerprint, min(limit, ready.max_tokens or limit))
-    assert trained is not None, "a student that brings no tokenizer is given one"
-
-    def ids_of(texts: Sequence[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in trained.encode_batch_fast(list(texts), add_special_tokens=False)]
-
-    fingerprint = hashlib.sha256(trained.to_str().encode()).hexdigest()
-    return Tokenization(ids_of, fingerprint, limit)
 
 
 def _tokens(

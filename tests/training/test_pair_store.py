@@ -47,6 +47,7 @@ def test_english_is_kept_once_and_languages_may_be_chosen(tmp_path: Path) -> Non
     ]
     assert [*pairs.english] == ["Yes", "No"]
     assert pairs.characters.tolist() == [3, 2]
+    assert pairs.english_key.tolist() == text_keys(["Yes", "No"]).tolist()
     assert pairs.group_key.tolist() == text_keys(["yes", "YES!", "no", "Yes"]).tolist()
     assert pairs.other_key.tolist() == text_keys(["Ja", "Oui", "Nein", "Sì"]).tolist()
     only = stored(tmp_path, languages=["fra_Latn"])
