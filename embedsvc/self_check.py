@@ -29,7 +29,7 @@ _LEAST_COSINE: dict[Precision, float] = {"float32": 0.9999, "int8": 0.95}
 _PATIENCE_S = 600
 _LONG_TOKENS = 600
 # Several scripts, one word and many, so that pooling, padding and truncation all matter.
-_PROBES = (
+PROBES = (
     "Hello",
     "The quick brown fox jumps over the lazy dog.",
     "Der Zug nach München fährt heute leider erst um 17:45 Uhr ab.",
@@ -44,9 +44,9 @@ _PROBES = (
 
 def probe_texts(encoder: Encoder) -> list[str]:
     """Return texts of many lengths and scripts; the last is longer than the limit, or of some 600 tokens."""
-    once = max(len(encoder.runtime.tokenize([_PROBES[1]])[0]), 1)
+    once = max(len(encoder.runtime.tokenize([PROBES[1]])[0]), 1)
     wanted = min(encoder.runtime.max_tokens or _LONG_TOKENS, _LONG_TOKENS)
-    return [*_PROBES, " ".join([_PROBES[1]] * (wanted // once + 1))]
+    return [*PROBES, " ".join([PROBES[1]] * (wanted // once + 1))]
 
 
 def check_vectors(encoder: Encoder, precision: Precision = "float32") -> float | None:

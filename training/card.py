@@ -15,7 +15,9 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 from langcodes import Language
+from yaml import YAMLError
 
+from embedsvc.errors import ModelError
 from embedsvc.model_folder import ModelFolder, open_model_folder, read_json
 from embedsvc.textfiles import atomic_write
 from training.card_figures import TaskFigures, read_figures
@@ -50,13 +52,13 @@ class Made:
 def write_card(source: ModelFolder, folder: Path, made: Made, options: CardOptions) -> None:
     """Write README.md into ``folder``, an export of ``source``.
 
-    Raises InvalidInputError for a report that has no figures of either.
+    Raises InvalidInputError for a report that has no figures of either, ModelError for a broken card.
     """
-    own = source.path / "README.md"
-    card = ModelCard(own.read_text(encoding="utf-8") if own.is_file() else f"# {source.name}\n")
+    card = _card(source)
     figures = read_figures(options.figures, open_model_folder(folder).fingerprint, source.fingerprint)
     run = _run(source.path)
-    front = _front_matter(card.data.to_dict(), source, made, run, options)
+    said: dict[str, Any] = card.data.to_dict()  # type: ignore[no-untyped-call]
+    front = _front_matter(said, source, made, run, options)
     parts = [_export(source, made), *_training(run), *_evaluation(figures)]
     text = _SECTION.sub("\n", card.text).strip()
     card.text = "\n\n".join([text, _BEGIN, *parts, _END]) + "\n"
@@ -64,6 +66,19 @@ def write_card(source: ModelFolder, folder: Path, made: Made, options: CardOptio
         setattr(card.data, name, value)
     with atomic_write(folder / "README.md") as file:
         file.write(f"---\n{card.data.to_yaml()}\n---\n\n{card.text}".encode())
+
+
+def _card(source: ModelFolder) -> ModelCard:
+    """Return the source's card, or an empty one; raise ModelError for one that the hub would refuse."""
+    path = source.path / "README.md"
+    content = path.read_text(encoding="utf-8") if path.is_file() else f"# {source.name}\n"
+    if not content.lstrip().startswith("---"):
+        content = f"---\ntags: []\n---\n\n{content}"
+    try:
+        return ModelCard(content)
+    except (ValueError, YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{path}: its front matter cannot be read: {reason}") from error
 
 
 def _run(folder: Path) -> dict[str, dict[str, Any]]:
@@ -115,12 +130,13 @@ def _codes(languages: Sequence[str] | Mapping[str, Any]) -> list[str]:
 
 
 def _export(source: ModelFolder, made: Made) -> str:
+    origin = "the source, changed as below" if made.notes else "the source"
     rows = [
         ("made from", f"{source.name} (fingerprint `{source.fingerprint}`)"),
         ("files", made.kind),
         ("dimensions", f"{made.dimension}"),
         ("size", f"{made.bytes / 1e6:.1f} MB"),
-        *((f"cosine of {name} to the source", _parity(parity)) for name, parity in made.parities.items()),
+        *((f"cosine of {name} to {origin}", _parity(parity)) for name, parity in made.parities.items()),
     ]
     notes = "".join(f"\n- {note}" for note in made.notes)
     return f"## Export\n\nWritten by `embedsvc export`.\n\n{_table(rows)}" + (f"\n{notes}" if notes else "")

@@ -195,6 +195,7 @@ def evaluate(tasks: tuple[str, ...], models: tuple[str, ...], data: Path, out: P
     "--pooled-graph", is_flag=True, help="The graphs also give sentence_embedding, for others' use."
 )
 @click.option("--torch", is_flag=True, help="Write a transformer's torch weights; graphs only with --onnx.")
+@click.option("--base", help="Of an adapter (LoRA): the model it is for.  [default: the one it names]")
 @click.option(
     "--average", multiple=True, metavar="MODEL", help="Take the mean of the weights with this model too."
 )
@@ -207,6 +208,27 @@ def evaluate(tasks: tuple[str, ...], models: tuple[str, ...], data: Path, out: P
     help="Keep the pieces that a file's texts use (.txt, .tsv, .jsonl, .parquet; packed too).",
 )
 @click.option("--keep", type=click.IntRange(min=1), help="Of these pieces only so many, the most frequent.")
+@click.option(
+    "--texts", type=INPUT_FILE, help="Typical texts, for the next four options (files as for CORPUS)."
+)
+@click.option("--pca", is_flag=True, help="Principal axes; with --dimensions the first, of any model.")
+@click.option("--whiten", is_flag=True, help="The same with equal variance on each axis.")
+@click.option(
+    "--language-neutral",
+    type=click.IntRange(min=1),
+    metavar="RANK",
+    help="Drop so many directions that tell the texts' languages apart.",
+)
+@click.option(
+    "--map-to", metavar="MODEL", help="Map the vectors into another model's space: for its old index."
+)
+@click.option(
+    "--map-kind",
+    type=click.Choice(["procrustes", "ridge"]),
+    default="procrustes",
+    show_default=True,
+    help="A rotation, or the least squares map.",
+)
 @click.option(
     "--figures",
     type=INPUT_FILE,
@@ -223,11 +245,18 @@ def export(
     onnx: str | None,
     pooled_graph: bool,
     torch: bool,
+    base: str | None,
     average: tuple[str, ...],
     dimensions: int | None,
     force_dimensions: bool,
     trim_vocabulary: Path | None,
     keep: int | None,
+    texts: Path | None,
+    pca: bool,
+    whiten: bool,
+    language_neutral: int | None,
+    map_to: str | None,
+    map_kind: Literal["procrustes", "ridge"],
     figures: tuple[Path, ...],
     license: str | None,
     languages: tuple[str, ...],
@@ -241,18 +270,22 @@ def export(
     """
     from training.card import CardOptions
     from training.export import ExportOptions, export_model
+    from training.fitted_steps import Wanted, wanted_steps
     from training.trimming import Trim
 
     if keep is not None and trim_vocabulary is None:
         raise click.UsageError("--keep goes with --trim-vocabulary")
+    wanted = Wanted(language_neutral, pca, whiten, dimensions, map_to, map_kind)
     options = ExportOptions(
         dtype=dtype,
         onnx=None if onnx is None else _precisions(onnx),
         pooled=pooled_graph,
         torch=torch,
+        base=base,
         average=average,
         trim=None if trim_vocabulary is None else Trim(trim_vocabulary, keep),
-        dimensions=dimensions,
+        steps=wanted_steps(texts, wanted),
+        dimensions=None if pca or whiten else dimensions,
         force_dimensions=force_dimensions,
         card=CardOptions(license, languages, figures),
         overwrite=overwrite,

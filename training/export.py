@@ -20,11 +20,19 @@ from embedsvc.textfiles import write_json
 from training.affine import append_affine, cut
 from training.averaging import average_models
 from training.card import CardOptions, Made, write_card
-from training.model_copy import copy_plain, copy_weights, new_folder, weight_files, write_static_copy
-from training.parity import Parity, check_graph_vectors, check_parity
+from training.model_copy import (
+    copy_plain,
+    copy_weights,
+    is_adapter,
+    new_folder,
+    weight_files,
+    write_static_copy,
+)
+from training.parity import Parity, check_graph_vectors, check_parity, trusted_encoder
 from training.static_export import TableDtype
 from training.trimming import Trim, trim_vocabulary
 
+Stage = Callable[[ModelFolder, Path], str]  # writes the folder changed, and says what it did
 _TORCH_EXPORT = ("torch", "sentence_transformers", "onnx", "onnxscript")
 
 
@@ -34,17 +42,20 @@ class ExportOptions:
 
     dtype: of a static model's table. onnx: the graphs of a transformer, "float32" (default), "int8";
     pooled: they give ``sentence_embedding`` too. torch: the transformer's torch weights, to train on.
-    average: more models, whose weights count as much as the first one's. trim: a smaller vocabulary.
-    dimensions: fewer, of a Matryoshka model; force_dimensions: of any. card: what it says.
-    overwrite: replace a model folder.
+    base: of a model that is an adapter, in place of the one that it names. average: more models, whose
+    weights count as much as the first one's. trim: a smaller vocabulary. steps: maps that are fitted on
+    texts, in this order (see `fitted_steps`). dimensions: fewer, of a Matryoshka model; force_dimensions:
+    of any. card: what it says. overwrite: replace a model folder.
     """
 
     dtype: TableDtype = "float32"
     onnx: Sequence[Precision] | None = None
     pooled: bool = False
     torch: bool = False
+    base: str | Path | None = None
     average: Sequence[str | Path] = ()
     trim: Trim | None = None
+    steps: Sequence[Stage] = ()
     dimensions: int | None = None
     force_dimensions: bool = False
     card: CardOptions = field(default_factory=CardOptions)
@@ -74,9 +85,6 @@ class ExportReport:
         return next(iter(self.parities.values()))
 
 
-Stage = Callable[[ModelFolder, Path], str]  # writes the folder changed, and says what it did
-
-
 def export_model(model: str | Path | None, out: Path, options: ExportOptions | None = None) -> ExportReport:
     """Export a model for serving: a static one as another table, any other as ONNX graphs.
 
@@ -86,12 +94,11 @@ def export_model(model: str | Path | None, out: Path, options: ExportOptions | N
     """
     options = options or ExportOptions()
     named = [*([model] if model is not None or not options.average else []), *options.average]
-    sources = [open_model_folder(locate_model(one)) for one in named]
-    for source in sources:
-        _check(source, options)
-    source = sources[0]
-    with new_folder(out, [one.path for one in sources], overwrite=options.overwrite) as folder:
-        prepared, notes = source, []
+    paths = [locate_model(one) for one in named]
+    with new_folder(out, paths, overwrite=options.overwrite) as folder:
+        notes: list[str] = []
+        sources = [_opened(path, folder.parent / f"model{i}", options, notes) for i, path in enumerate(paths)]
+        prepared = source = sources[0]
         if options.average:
             notes.append(average_models(sources, _empty(folder.parent / "mean" / source.path.name)))
             prepared = open_model_folder(folder.parent / "mean" / source.path.name)
@@ -104,6 +111,19 @@ def export_model(model: str | Path | None, out: Path, options: ExportOptions | N
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         write_card(source, folder, Made(kind, dimension, size, parities, notes), options.card)
         return ExportReport(out, kind, dimension, size, parities, tuple(notes))
+
+
+def _opened(path: Path, work: Path, options: ExportOptions, notes: list[str]) -> ModelFolder:
+    """Open a model whose options fit; one that is an adapter is merged into its base first."""
+    if is_adapter(path):
+        _require_packages("torch", "sentence_transformers")
+        from training.adapters import merge_adapter
+
+        notes.append(merge_adapter(path, options.base, _empty(work / path.name)))
+        path = work / path.name
+    source = open_model_folder(path)
+    _check(source, options)
+    return source
 
 
 def _empty(folder: Path) -> Path:
@@ -138,6 +158,7 @@ def _stages(options: ExportOptions) -> list[Stage]:
     stages: list[Stage] = []
     if (trim := options.trim) is not None:
         stages.append(lambda source, out: str(trim_vocabulary(source, out, trim)))
+    stages += options.steps
     if (dimensions := options.dimensions) is not None:
         force = options.force_dimensions
         stages.append(lambda source, out: _cut(source, out, dimensions, force=force))
@@ -145,18 +166,11 @@ def _stages(options: ExportOptions) -> list[Stage]:
 
 
 def _cut(source: ModelFolder, out: Path, dimensions: int, *, force: bool) -> str:
-    encoder = _trusted(source)
+    encoder = trusted_encoder(source)
     encoder.check_dimensions(dimensions, force=force)
     kept = [size for size in source.matryoshka_dimensions if size <= dimensions]
     append_affine(source, out, cut(encoder.dimension, dimensions), unit=False, matryoshka=kept)
     return f"cut to its first {dimensions} of {encoder.dimension} dimensions"
-
-
-def _trusted(source: ModelFolder) -> Encoder:
-    """Open a folder with the runtime that says what its vectors are."""
-    if source.is_static:
-        return load_encoder(source.path, runtime="static")
-    return load_encoder(source.path, runtime="torch" if weight_files(source) else "onnx", device="cpu")
 
 
 def _write_static(
@@ -165,7 +179,7 @@ def _write_static(
     """Write a static model as float32, which sentence-transformers opens too, int8 or int4."""
     write_static_copy(source, folder, read_table(source.modules[0].folder), dtype=options.dtype)
     copy = load_encoder(folder, runtime="static")
-    parity = check_parity(_trusted(source), copy, lossless=options.dtype == "float32")
+    parity = check_parity(trusted_encoder(source), copy, lossless=options.dtype == "float32")
     kind = f"static {options.dtype}"
     return kind, copy.dimension, {kind: parity}
 
@@ -174,7 +188,7 @@ def _write_transformer(
     source: ModelFolder, folder: Path, options: ExportOptions
 ) -> tuple[str, int, dict[str, Parity]]:
     """Write a sentence-transformers folder with ONNX graphs, beside or in place of torch weights."""
-    expected = _trusted(source)
+    expected = trusted_encoder(source)
     copy_plain(source, folder)
     parities: dict[str, Parity] = {}
     if options.graphs:

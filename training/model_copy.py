@@ -97,6 +97,11 @@ def copy_weights(source: ModelFolder, folder: Path) -> None:
         shutil.copyfile(path, target)
 
 
+def is_adapter(path: Path) -> bool:
+    """True for a folder with an adapter of the peft library, and not the weights of a whole model."""
+    return (path / "adapter_config.json").is_file() and not any(path.glob("model*.safetensors"))
+
+
 def weight_files(source: ModelFolder) -> list[Path]:
     """Return the files of the first module's torch weights: safetensors and their index, else others."""
     first = source.modules[0].folder

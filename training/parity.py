@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsvc.encoder import Encoder
+from embedsvc.encoder import Encoder, load_encoder
 from embedsvc.encoders.onnx_runtime import graph_inputs, open_session
 from embedsvc.encoders.sequence import SequenceInputs
 from embedsvc.errors import ModelError
+from embedsvc.model_folder import ModelFolder
 from embedsvc.options import EncodeOptions
 from embedsvc.self_check import probe_texts
+from training.model_copy import weight_files
 
 MAX_DIFFERENCE = 1e-4  # of any number of a unit vector, where nothing should be lost
 MIN_COSINE = 0.985  # where numbers are rounded to int8
@@ -63,6 +65,13 @@ def check_parity(source: Encoder, copy: Encoder, *, lossless: bool) -> Parity:
             f"at most {MAX_BATCH_DIFFERENCE:g} is allowed; nothing was written"
         )
     return parity
+
+
+def trusted_encoder(source: ModelFolder) -> Encoder:
+    """Open a folder with the runtime that says what its vectors are: torch, where it has such weights."""
+    if source.is_static:
+        return load_encoder(source.path, runtime="static")
+    return load_encoder(source.path, runtime="torch" if weight_files(source) else "onnx", device="cpu")
 
 
 def check_graph_vectors(path: Path, encoder: Encoder, output: str) -> None:

@@ -74,19 +74,17 @@ class TrimmableTokenizer:
     def _merged(self, left: str, right: str) -> str:
         return left + right[len(self._model.get("continuing_subword_prefix") or "") :]
 
-    def before_failing(self, texts: Iterable[str]) -> set[int]:
-        """Return the ids that WordPiece matches at the start of words which it gives up in the end."""
+    def before_failing(self, texts: Iterable[str], ids: Iterable[list[int]]) -> set[int]:
+        """Return the ids that WordPiece matches at the start of words which it gives up in the end.
+
+        ids are those of the texts, without special tokens.
+        """
         if self._model["type"] != "WordPiece":
             return set()
         unknown = self.ids.get(str(self._model.get("unk_token")))
-        found: set[int] = set()
-        seen: set[str] = set()
-        for text in texts:
-            if unknown in self._tokenizer.encode(text, add_special_tokens=False).ids:
-                words = set(self._words(text)) - seen
-                seen |= words
-                found.update(*(self._longest_matches(word) for word in words))
-        return found
+        failing = [text for text, row in zip(texts, ids, strict=True) if unknown in row]
+        words = {word for text in failing for word in self._words(text)}
+        return {id_ for word in words for id_ in self._longest_matches(word)}
 
     def _words(self, text: str) -> list[str]:
         normalizer, splitter = self._tokenizer.normalizer, self._tokenizer.pre_tokenizer

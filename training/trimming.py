@@ -23,7 +23,7 @@ from embedsvc.model_folder import ModelFolder, open_model_folder, read_json
 from embedsvc.runtime import RuntimeName
 from embedsvc.textfiles import write_json
 from training.corpus_texts import read_corpus
-from training.model_copy import copy_plain, write_static_copy
+from training.model_copy import copy_plain, weight_files, write_static_copy
 from training.trimmed_tokenizer import TrimmableTokenizer
 
 _TEXTS_AT_ONCE = 10_000
@@ -70,11 +70,14 @@ def trim_vocabulary(source: ModelFolder, out: Path, trim: Trim) -> TrimReport:
     Raises InvalidInputError for an empty corpus, ModelError for a tokenizer or a model that it cannot be
     done with, or whose vectors of the corpus's texts change.
     """
-    tokenizer_json = _with_lowercase(source)
-    trimmable = TrimmableTokenizer(tokenizer_json)
-    counts = _counted(source, Tokenizer.from_str(tokenizer_json), trim.corpus)
-    wanted = {id_ for id_, _ in counts.most_common(trim.most_frequent)}
-    wanted |= trimmable.required() | trimmable.before_failing(_prompted(source, trim.corpus))
+    if not (source.is_static or weight_files(source)):
+        raise InvalidInputError(
+            f"{source.path} has no torch weights; trim the model that it was exported from",
+            param="trim_vocabulary",
+        )
+    trimmable = TrimmableTokenizer(_with_lowercase(source))
+    counts, wanted = _used(source, trimmable, trim.corpus)
+    wanted |= {id_ for id_, _ in counts.most_common(trim.most_frequent)} | trimmable.required()
     wanted |= _named_by_config(source, set(trimmable.ids.values()))
     kept = np.array(sorted(trimmable.closure(wanted)), np.int64)
     small = TrimmableTokenizer(source.tokenizer_file.read_text(encoding="utf-8")).trimmed(kept)
@@ -113,14 +116,19 @@ def _ids(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
     return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
 
-def _counted(source: ModelFolder, tokenizer: Tokenizer, corpus: Path) -> Counter[int]:
+def _used(source: ModelFolder, trimmable: TrimmableTokenizer, corpus: Path) -> tuple[Counter[int], set[int]]:
+    """Return how often the corpus uses each piece, and what its unknown words begin with."""
+    tokenizer = Tokenizer.from_str(_with_lowercase(source))
     counts: Counter[int] = Counter()
+    failing: set[int] = set()
     for batch in _batches(_prompted(source, corpus)):
-        for ids in _ids(tokenizer, batch):
-            counts.update(ids)
+        ids = _ids(tokenizer, batch)
+        failing |= trimmable.before_failing(batch, ids)
+        for row in ids:
+            counts.update(row)
     if not counts:
         raise InvalidInputError(f"{corpus} has no text to keep pieces for", param="trim_vocabulary")
-    return counts
+    return counts, failing
 
 
 def _named_by_config(source: ModelFolder, known: set[int]) -> set[int]:

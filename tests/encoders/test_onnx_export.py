@@ -186,11 +186,15 @@ def test_the_command_writes_both_and_says_how_near_they_are(bert_mean: Path, tmp
 
     source = tmp_path / "source"
     shutil.copytree(bert_mean, source, ignore=shutil.ignore_patterns("*.safetensors"))
-    result = CliRunner().invoke(
-        command, [str(source), "--out", str(tmp_path / "out"), "--onnx", "float32,int8"]
-    )
+    options = ["--onnx", "fp32,int8", "--dimensions", "8", "--force-dimensions", "--pooled-graph"]
+    result = CliRunner().invoke(command, [str(source), "--out", str(tmp_path / "out"), *options])
     assert result.exit_code == 0, result.output
-    assert "onnx float32, int8, 16 dimensions" in result.output
+    assert "cut to its first 8 of 16 dimensions" in result.output
+    assert "onnx float32, int8, 8 dimensions" in result.output
+    expected = load_encoder(source).encode(TEXTS, truncate="end", dimensions=8, force_dimensions=True)
+    np.testing.assert_allclose(
+        load_encoder(tmp_path / "out").encode(TEXTS, truncate="end"), expected, atol=1e-6
+    )
     assert re.search(r"cosine to the source 1\.0+ \(least [01]\.\d+\), int8 0\.99\d+ \(least", result.output)
     refused = CliRunner().invoke(command, [str(source), "--out", str(tmp_path / "no"), "--onnx", "int4"])
     assert isinstance(refused.exception, InvalidInputError)

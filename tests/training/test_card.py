@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from embedsvc.errors import InvalidInputError
+from embedsvc.errors import InvalidInputError, ModelError
 from embedsvc.model_folder import open_model_folder
 from tests.encoders.tiny_models import WORDS, write_json, write_static
 from training.card import CardOptions
@@ -51,7 +51,7 @@ def test_the_card_says_what_was_made_and_how_near_it_is(source: Path, tmp_path: 
     assert "# model\n" in text
     assert f"| made from | model (fingerprint `{open_model_folder(source).fingerprint}`) |" in text
     assert "| files | static int8 |\n| dimensions | 4 |\n| size | 0.0 MB |" in text
-    assert "| cosine of static int8 to the source | 0.99" in text
+    assert "| cosine of static int8 to the source, changed as below | 0.99" in text
     assert "- cut to its first 4 of 8 dimensions" in text
 
 
@@ -115,3 +115,9 @@ def test_reports_of_other_models_or_of_nothing_are_refused(source: Path, tmp_pat
     with pytest.raises(InvalidInputError, match="is no report of `embedsvc evaluate`: counts, fingerprint"):
         exported(source, tmp_path, card=CardOptions(figures=[tmp_path / "bad.json"]))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_card_is_named(source: Path, tmp_path: Path) -> None:
+    (source / "README.md").write_text("---\ntags: [a\n---\n\n# broken\n")
+    with pytest.raises(ModelError, match=r"README.md: its front matter cannot be read"):
+        exported(source, tmp_path)

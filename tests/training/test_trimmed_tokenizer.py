@@ -14,8 +14,9 @@ from training.trimmed_tokenizer import TrimmableTokenizer
 
 def kept_ids(trimmable: TrimmableTokenizer, tokenizer: Tokenizer, corpus: list[str]) -> np.ndarray:
     """All that has to stay for the corpus, by the rules of the module."""
-    used = {id_ for text in corpus for id_ in tokenizer.encode(text, add_special_tokens=False).ids}
-    wanted = used | trimmable.required() | trimmable.before_failing(corpus)
+    ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in corpus]
+    used = {id_ for row in ids for id_ in row}
+    wanted = used | trimmable.required() | trimmable.before_failing(corpus, ids)
     return np.array(sorted(trimmable.closure(wanted)), np.int64)
 
 

@@ -215,3 +215,14 @@ def test_minilm_trimmed_and_exported(tmp_path: Path) -> None:
     assert report.bytes < 60e6
     expected = load_encoder(source, runtime="torch", device="cpu").encode(texts)
     np.testing.assert_allclose(load_encoder(report.path, runtime="onnx").encode(texts), expected, atol=1e-6)
+
+
+def test_what_the_config_names_stays_and_the_padding_id_with_all_below(tmp_path: Path, corpus: Path) -> None:
+    source = write_static(tmp_path / "model", "WordPiece")
+    far = KINDS["WordPiece"].token_to_id("москв")
+    (source / "config.json").write_text(json.dumps({"pad_token_id": 1, "eos_token_id": [far, 9999]}))
+    out, _ = folders(tmp_path, source, Trim(corpus))
+    vocabulary = Tokenizer.from_file(str(out / "tokenizer.json")).get_vocab()
+    assert vocabulary["unused"] == 1
+    assert "москв" in vocabulary
+    assert "моск" not in vocabulary
