@@ -31,6 +31,9 @@ class SamplingConfig(Section):
     length_exponent: float = Field(default=0.0, ge=0.0)  # 0 = length does not matter
     sentences: float = Field(default=0.0, ge=0.0)  # 3: sentences as people say them four times as often
     token_dropout: Share = 0.0  # share of tokens left out of each text, at random
+    code_switching: Share = 0.0  # share of English texts in which words are replaced by a lexicon's
+    switched_words: float = Field(default=0.5, gt=0.0, le=1.0)  # of the words of such a text in the lexicon
+    transliteration: Share = 0.0  # share of the other texts written in ASCII letters (extra [augment])
     batches: Literal["mixed", "one_language"] = "mixed"
     translations: Positive = (
         1  # of one English sentence, drawn into a batch together (fewer where it has fewer)
@@ -51,6 +54,7 @@ class TokenizerConfig(Section):
     """The tokenizer trained on the run's data, or the one in ``file``, relative to ``--data``."""
 
     file: str | None = None  # a tokenizer.json, as run/tokenizer.json of an earlier run
+    extend: int = Field(default=0, ge=0)  # pieces for characters that the model.start does not know
     vocabulary: Positive = 65536
     alphabet: Positive = 8000  # characters kept as single tokens
     sample: Positive = 1_000_000  # texts the tokenizer is trained on, drawn as pairs are
@@ -205,8 +209,16 @@ class Recipe(Section):
         changed = [k for k in sorted(given & _TRANSFORMER_ONLY) if getattr(self.schedule, k) != _default(k)]
         if self.model.start and self.tokenizer.file:
             raise ValueError("model.start has a tokenizer of its own; leave out tokenizer.file")
+        if self.tokenizer.extend and not self.model.start:
+            raise ValueError("tokenizer.extend adds to the tokenizer of model.start, which is not given")
         if self.model.is_static and changed:
             raise ValueError(f"schedule.{changed[0]} is for transformers; the student is a static table")
+        return self
+
+    @model_validator(mode="after")
+    def _lexicon_fits(self) -> Recipe:
+        if self.data.lexicon is not None and not self.sampling.code_switching:
+            raise ValueError("data.lexicon is given, but sampling.code_switching is 0")
         return self
 
     @model_validator(mode="after")

@@ -80,6 +80,7 @@ class DataConfig(Section):
     pairs: list[PairFiles] = Field(min_length=1)
     negatives: str | None = None  # a file of `embedsvc negatives`, relative as a pattern is
     languages: list[str] | None = None  # only pairs in these languages and English; all when absent
+    lexicon: PairFiles | None = None  # for sampling.code_switching; the data's own one-word pairs when absent
     filters: list[str] = Field(default_factory=list)  # of DATA_FILTERS; "default" is all of mining's
     min_characters: int = Field(default=5, ge=0)  # of the filter "short"
     max_characters: Positive = 1000  # of the filter "long"
@@ -92,6 +93,11 @@ class DataConfig(Section):
         if not isinstance(value, list):
             return value
         return [{"files": item} if isinstance(item, str) else item for item in value]
+
+    @field_validator("lexicon", mode="before")
+    @classmethod
+    def _pattern(cls, value: Any) -> Any:
+        return {"files": value} if isinstance(value, str) else value
 
     @field_validator("filters")
     @classmethod

@@ -85,6 +85,7 @@ class TeacherConfig(Section):
     """
 
     model: str
+    multilingual: bool = False  # it reads the first texts of pairs without English too
     projection: Literal["none", "pca", "learned"] = "none"
     max_tokens: Annotated[int, Field(gt=2)] | None = None  # the teacher's own limit when absent
     precision: Literal["float32", "int8"] = "float32"  # int8: its int8 ONNX graph, about three times as fast

@@ -55,6 +55,7 @@ class TextPairs:
 
     english: TextStore
     other: TextStore
+    english_key: NDArray[np.int64]  # (english,) equal for texts that differ in case, spaces and the like only
     characters: NDArray[np.int32]  # (english,)
     group: NDArray[np.int32]  # (pairs,) index into english
     group_key: NDArray[np.int64]  # (pairs,) equal for pairs that mean the same
@@ -99,6 +100,7 @@ def _opened(folder: Path, manifest: Mapping[str, Any]) -> TextPairs:
     return TextPairs(
         TextStore(folder, "english"),
         TextStore(folder, "other"),
+        mapped_array(folder / "english.keys.npy"),
         mapped_array(folder / "english.characters.npy"),
         mapped_array(folder / "group.npy"),
         mapped_array(folder / "group_keys.npy"),
@@ -123,6 +125,7 @@ def _read(files: Sequence[PairFile], config: DataConfig, folder: Path, progress:
         _check(files, config, writer)
         writer.finish()
     report["filters"] = filters.report()
+    report["without_english"] = writer.without_english()
     return {"languages": [*writer.codes], "report": report}
 
 
@@ -196,6 +199,7 @@ class _PairWriter(contextlib.ExitStack):
         self._rows = KeyTable()
         self.codes: dict[str, int] = {}
         self._numbers: dict[tuple[str, str], int] = {}
+        self._foreign: set[str] = set()
         self.seen: set[str] = set()  # languages other than English, and English as a target
 
     def __len__(self) -> int:
@@ -222,8 +226,14 @@ class _PairWriter(contextlib.ExitStack):
             english = is_english(languages[0])
             self.seen.update(languages[english:])
             code = languages[1] if english else "-".join(languages)
+            self._foreign.update([] if english else [code])
             known = self._numbers[languages] = self.codes.setdefault(code, len(self.codes))
         return known
+
+    def without_english(self) -> dict[str, int]:
+        """Return how many pairs have no English text, by their languages."""
+        counts = np.bincount(mapped_array(self._folder / "languages.npy"), minlength=len(self.codes))
+        return {code: int(counts[self.codes[code]]) for code in sorted(self._foreign)}
 
     def _english_rows(self, pairs: Sequence[TextPair]) -> NDArray[np.int64]:
         """Return the row of each first text; write those that are new."""
@@ -259,8 +269,7 @@ class _PairWriter(contextlib.ExitStack):
         with ArrayWriter(self._folder / "group_keys.npy", np.int64) as joined:
             joined.append(joined_groups(key[group], named))
             joined.finish()
-        for name in ("english.keys", "named_groups"):
-            (self._folder / f"{name}.npy").unlink()
+        (self._folder / "named_groups.npy").unlink()
 
 
 def _identity(pair: TextPair) -> str:

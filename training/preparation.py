@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,23 +12,24 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from embedsvc.encoder import Encoder
-from embedsvc.errors import InvalidInputError, NotFoundError
-from embedsvc.textfiles import atomic_write, write_json
+from embedsvc.errors import InvalidInputError
+from embedsvc.textfiles import write_json
+from training.augmentation import Augmentation, latin_letters
 from training.config import Recipe
-from training.data import text_keys
 from training.hard_negatives.mined import MinedNegatives, PairIdentity, read_mined
 from training.held_out import HeldOut, split_held_out
+from training.lexicon import learnt_lexicon, read_lexicon
 from training.likeness import sentence_likeness
-from training.pair_files import file_facts, pair_files
+from training.pair_files import PairFile, file_facts, pair_files
 from training.pair_store import TextPairs, stored_pairs
 from training.processes import rank, world
 from training.run_facts import check_files, keep_environment, keep_facts, keep_recipe
+from training.run_tokenizer import run_tokenization, run_tokenizer
 from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
-from training.static_start import start_tokenizer, static_folder
+from training.static_start import static_folder
 from training.student import ReadyStudent
 from training.teacher import Teacher, open_teacher, teach
 from training.token_store import SideTokens, Tokenization, stored_tokens
-from training.tokenizer import train_tokenizer
 
 
 @dataclass(frozen=True)
@@ -59,23 +59,20 @@ def prepare(
     other data, another teacher or another student.
     """
     dimension = ready.dimension if ready else recipe.model.width
-    encoder = None
-    if recipe.teacher is not None:
-        encoder = open_teacher(recipe.teacher, dimension=dimension)
+    encoder = None if recipe.teacher is None else open_teacher(recipe.teacher, dimension=dimension)
     run.mkdir(parents=True, exist_ok=True)
-    keep_recipe(recipe, run / "recipe.json")
-    keep_environment(run / "environment.json")
-    if ready is not None:
-        keep_facts("student", {"fingerprint": ready.fingerprint}, run / "student.json")
-    if recipe.model.start is not None:
-        fingerprint = static_folder(recipe.model.start).fingerprint
-        keep_facts("model to start from", {"fingerprint": fingerprint}, run / "start.json")
-    pairs = _pairs(recipe, run, data_folder, progress)
+    _keep(recipe, ready, run)
+    files = pair_files(recipe.data.pairs, data_folder)
+    lexicon = [] if recipe.data.lexicon is None else pair_files([recipe.data.lexicon], data_folder)
+    facts = file_facts([*files, *lexicon])
+    check_files(facts, run / "data.json")
+    pairs = stored_pairs(files, recipe.data, facts, run / "data", progress=progress)
+    _check(recipe, pairs)
     weights = _weights(recipe, pairs)
     tokenizer = None
     if ready is None:
-        tokenizer = _tokenizer(recipe, pairs, weights, run / "tokenizer.json", data_folder)
-    tokenization = _tokenization(recipe, tokenizer, ready)
+        tokenizer = run_tokenizer(recipe, pairs, weights, run / "tokenizer.json", data_folder)
+    tokenization = run_tokenization(recipe, tokenizer, ready)
     english, other = _tokens(pairs, tokenization, run / "data", progress)
     write_json(run / "data.json", _data_report(pairs, english, other))
     teacher = _taught(recipe, encoder, pairs.english, run, dimension, progress)
@@ -95,21 +92,58 @@ def prepare(
         mined = _mined(recipe.data.negatives, pairs, tokenization, run, data_folder)
         aside = held_out.excluded
         source = replace(source, mined=mined.without(source.group_key[aside], source.other_key[aside]))
-    sampler = BatchSampler(source, weights, _batch_shape(recipe), seed=recipe.seed, part=(rank(), world()))
+    sampler = BatchSampler(
+        source,
+        weights,
+        _batch_shape(recipe),
+        seed=recipe.seed,
+        part=(rank(), world()),
+        augmentation=_augmentation(recipe, pairs, tokenization, lexicon, held_out),
+    )
     share = None if tokenizer is None else _token_share(english, other, tokenizer.get_vocab_size())
     return Prepared(tokenizer, share, pairs, sampler, held_out, teacher)
 
 
-def _pairs(recipe: Recipe, run: Path, data_folder: Path, progress: bool) -> TextPairs:
-    files = pair_files(recipe.data.pairs, data_folder)
-    facts = file_facts(files)
-    check_files(facts, run / "data.json")
-    pairs = stored_pairs(files, recipe.data, facts, run / "data", progress=progress)
+def _keep(recipe: Recipe, ready: ReadyStudent | None, run: Path) -> None:
+    """Keep recipe, environment, and what the student starts from."""
+    keep_recipe(recipe, run / "recipe.json")
+    keep_environment(run / "environment.json")
+    if ready is not None:
+        keep_facts("student", {"fingerprint": ready.fingerprint}, run / "student.json")
+    if recipe.model.start is not None:
+        fingerprint = static_folder(recipe.model.start).fingerprint
+        keep_facts("model to start from", {"fingerprint": fingerprint}, run / "start.json")
+
+
+def _check(recipe: Recipe, pairs: TextPairs) -> None:
     if recipe.schedule.batch > len(pairs.other):
         raise InvalidInputError(
             f"schedule.batch = {recipe.schedule.batch} is more than the {len(pairs.other)} pairs of the data"
         )
-    return pairs
+    without = pairs.report["without_english"]
+    if recipe.teacher is not None and not recipe.teacher.multilingual and without:
+        counts = ", ".join(f"{code} {count}" for code, count in without.items())
+        raise InvalidInputError(
+            f"the teacher reads the first text of every pair, and some have no English one: {counts}; set "
+            "teacher.multilingual = true if it reads those languages"
+        )
+
+
+def _augmentation(
+    recipe: Recipe,
+    pairs: TextPairs,
+    tokenization: Tokenization,
+    files: Sequence[PairFile],
+    held_out: HeldOut,
+) -> Augmentation | None:
+    """What the recipe says about changed texts; a lexicon learnt from the data knows no held-out pair."""
+    sampling, lexicon = recipe.sampling, None
+    if not sampling.code_switching and not sampling.transliteration:
+        return None
+    if sampling.code_switching:
+        lexicon = read_lexicon(files) if files else learnt_lexicon(pairs, held_out.excluded)
+    letters = latin_letters() if sampling.transliteration else None
+    return Augmentation(pairs, tokenization, sampling, recipe.seed, lexicon, letters)
 
 
 def _weights(recipe: Recipe, pairs: TextPairs) -> NDArray[np.float64]:
@@ -136,7 +170,7 @@ def _mined(
     name: str, pairs: TextPairs, tokenization: Tokenization, run: Path, data_folder: Path
 ) -> MinedNegatives:
     identity = PairIdentity(
-        text_keys(pairs.english)[pairs.group],
+        pairs.english_key[pairs.group],
         pairs.group_key,
         pairs.other_key,
         pairs.language,
@@ -161,59 +195,6 @@ def _taught(
         dimension=dimension,
         progress=progress,
     )
-
-
-def _given_tokenizer(recipe: Recipe, data_folder: Path) -> Tokenizer | None:
-    if recipe.model.start is not None:
-        return start_tokenizer(recipe.model.start)
-    if recipe.tokenizer.file is None:
-        return None
-    path = data_folder / Path(recipe.tokenizer.file).expanduser()
-    if not path.is_file():
-        raise NotFoundError(f"tokenizer.file: no file at {path}")
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing more particular
-        raise InvalidInputError(f"tokenizer.file: {path} is not a tokenizer: {error}") from error
-
-
-def _tokenizer(
-    recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64], path: Path, data_folder: Path
-) -> Tokenizer:
-    """Open the tokenizer of an earlier call or of the recipe, or train one on a weighted sample of pairs."""
-    if not path.exists() and (given := _given_tokenizer(recipe, data_folder)) is not None:
-        given.no_truncation()
-        given.no_padding()
-        with atomic_write(path) as file:
-            file.write(given.to_str().encode())
-    if not path.exists():
-        generator = np.random.default_rng(recipe.seed)
-        cumulative = np.cumsum(weights)
-        draws = np.searchsorted(cumulative, generator.random(recipe.tokenizer.sample) * cumulative[-1])
-        rows = np.unique(np.minimum(draws, len(cumulative) - 1))
-        texts = [pairs.other[row] for row in rows] + [
-            pairs.english[row] for row in np.unique(pairs.group[rows])
-        ]
-        trained = train_tokenizer(
-            texts, vocabulary=recipe.tokenizer.vocabulary, alphabet=recipe.tokenizer.alphabet
-        )
-        with atomic_write(path) as file:
-            file.write(trained.to_str().encode())
-    return Tokenizer.from_file(str(path))
-
-
-def _tokenization(recipe: Recipe, trained: Tokenizer | None, ready: ReadyStudent | None) -> Tokenization:
-    """Return how texts become token ids, without special ones."""
-    limit = recipe.data.max_tokens
-    if ready is not None:
-        return Tokenization(ready.tokenize, ready.fingerprint, min(limit, ready.max_tokens or limit))
-    assert trained is not None, "a student that brings no tokenizer is given one"
-
-    def ids_of(texts: Sequence[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in trained.encode_batch_fast(list(texts), add_special_tokens=False)]
-
-    fingerprint = hashlib.sha256(trained.to_str().encode()).hexdigest()
-    return Tokenization(ids_of, fingerprint, limit)
 
 
 def _tokens(

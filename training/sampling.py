@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from training.draws import Draws, GroupDraws, OneLanguageDraws, PairDraws
 from training.hard_negatives.drawing import DrawnNegatives, draw_negatives
 from training.hard_negatives.mined import MinedNegatives
 from training.relations import PairKeys, Positives, relation_matrix
+
+if TYPE_CHECKING:
+    from training.augmentation import Augmentation
 
 
 def pair_weights(
@@ -87,12 +90,14 @@ class BatchSampler:
         *,
         seed: int,
         part: tuple[int, int] = (0, 1),
+        augmentation: Augmentation | None = None,
     ) -> None:
-        """``part`` (p, n) draws the p-th of n equal parts of each batch."""
+        """``part`` (p, n) draws the p-th of n equal parts of each batch; ``augmentation`` changes texts."""
         self._source = source
         self._shape = shape
         self._seed = seed
         self._part = part
+        self._augmentation = augmentation
         self._draw = _chosen_draws(source, weights, shape)
 
     def batch(self, step: int) -> Batch:
@@ -101,9 +106,10 @@ class BatchSampler:
         pairs = self._draw(self._shape.size, generator)
         source = self._source
         english_rows = source.group[pairs].astype(np.int64)
-        texts = self._dropped(
-            joined([source.english.part(english_rows), source.other.part(pairs)]), generator
-        )
+        texts = joined([source.english.part(english_rows), source.other.part(pairs)])
+        if self._augmentation is not None:
+            texts = self._augmentation.applied(texts, pairs, step)
+        texts = self._dropped(texts, generator)
         drawn = None if source.mined is None else self._negatives(source.mined, pairs, generator)
         own = self._own(len(pairs))
         if len(own) < len(pairs):

@@ -33,6 +33,7 @@ def start_tokenizer(model: str) -> Tokenizer:
 def start_from(table: StaticTable, model: str) -> None:
     """Give the table the rows of a static model (folder or hub id), whose token weights are in the rows.
 
+    Rows behind those, of pieces that its tokenizer lacks, stay as they are.
     Raises InvalidInputError for a model of another dimension.
     """
     import torch
@@ -44,5 +45,6 @@ def start_from(table: StaticTable, model: str) -> None:
             f"model.start: {model} has {rows.shape[1]} dimensions; set model.dimension = {rows.shape[1]}, "
             f"not {dimension}"
         )
-    table.vector.copy_(torch.from_numpy(rows[:vocabulary]))
-    table.log_weight.zero_()
+    known = min(start_tokenizer(model).get_vocab_size(), vocabulary)
+    table.vector[:known] = torch.from_numpy(rows[:known])
+    table.log_weight[:known] = 0.0

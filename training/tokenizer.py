@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from embedsvc.errors import InvalidInputError
+from embedsvc.errors import InvalidInputError, NotFoundError
 
 UNKNOWN = "[UNK]"
 _CONTINUATION = "##"
@@ -41,3 +42,13 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int, alphabet: int) -> 
             "characters of the data; raise it or lower tokenizer.alphabet"
         )
     return tokenizer
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Open a tokenizer.json; raise NotFoundError or InvalidInputError."""
+    if not path.is_file():
+        raise NotFoundError(f"tokenizer.file: no file at {path}")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing more particular
+        raise InvalidInputError(f"tokenizer.file: {path} is not a tokenizer: {error}") from error

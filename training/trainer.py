@@ -10,7 +10,7 @@ A run folder is the model folder plus ``run/``:
     run/teacher.npy     the teacher's vectors of the English sentences, where a loss needs them;
                         teacher.json says whose they are
     run/tokenizer.json
-    run/metrics.jsonl   one line per log, evaluation and checkpoint
+    run/metrics.jsonl   one line per log and evaluation; metrics.html shows them, as of the last checkpoint
     run/best/           the best model so far, run/evaluation/ the reports of the end, where the recipe asks
     run/checkpoint.pt   everything needed to go on, replaced atomically
 """
@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from embedsvc.encoder import locate_model
 from embedsvc.errors import EmbedsvcError, InvalidInputError
@@ -39,6 +38,7 @@ from training.objective import Objective
 from training.prefetch import prefetched
 from training.preparation import Prepared, prepare
 from training.processes import any_process, first_alone, leads, process_group, world
+from training.run_page import write_run_page
 from training.sampling import BatchSampler
 from training.static_model import StaticTable
 from training.static_start import start_from
@@ -46,6 +46,7 @@ from training.static_student import StaticStudent
 from training.stop_request import StopRequest
 from training.student import Student
 from training.teacher import Teacher
+from training.training_bar import TrainingBar
 
 if TYPE_CHECKING:
     from training.transformer_chain import Chain
@@ -149,7 +150,7 @@ def _loop(
     schedule = learner.recipe.schedule
     first = learner.restore(run / "checkpoint.pt")
     log = _MetricsLog(run / "metrics.jsonl")
-    bar = tqdm(total=schedule.steps, initial=first, desc="train", unit="step", disable=not progress)
+    bar = TrainingBar(schedule, first, shown=progress)
     losses: list[dict[str, float]] = []
     with StopRequest() as stopped:
         for step, drawn in prefetched(partial(learner.draw, sampler), first, schedule.steps):
@@ -158,7 +159,7 @@ def _loop(
             done = step + 1
             if done % schedule.log_every == 0:
                 means = {name: float(np.mean([one[name] for one in losses])) for name in losses[0]}
-                bar.set_postfix(loss=f"{means['loss']:.3f}", refresh=False)
+                bar.show(means["loss"])
                 log.write(step=done, **means, learning_rate=learning_rate(schedule, step))
                 losses.clear()
             stop = any_process(stopped.asked, learner.student.device)
@@ -168,6 +169,8 @@ def _loop(
                 bar.write(f"step {done}: " + ", ".join(f"{name} {v:.4f}" for name, v in figures.items()))
             if done % schedule.checkpoint_every == 0 or done == schedule.steps or stop:
                 learner.checkpoint(done, run / "checkpoint.pt")
+                if leads():
+                    write_run_page(run)
             if stop and done < schedule.steps:
                 bar.close()
                 raise EmbedsvcError(f"stopped at step {done} of {schedule.steps}; the same command goes on")

@@ -9,10 +9,13 @@ import pytest
 pytest.importorskip("torch", reason="training tests need the [train] extra")
 
 from embedsvc import load_encoder
+from embedsvc.encoders.static_table import StaticTableRuntime
 from embedsvc.errors import InvalidInputError
 from tests.training.cloned import RECIPE, write_cloned_pairs
 from training.config import Recipe, read_recipe
 from training.evaluation.tatoeba import accuracies
+from training.static_model import StaticTable
+from training.static_start import start_from, static_folder
 from training.trainer import train
 
 
@@ -80,6 +83,7 @@ def continued(folder: Path, *, steps: int, model: str) -> Recipe:
     return read_recipe(path, add_languages=[f"klon_Cyrl={folder}/new.tsv"])
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_a_static_model_and_learns_another_language(started: Path, tmp_path: Path) -> None:
     recipe = continued(started, steps=80, model=f'start = "{started}/model"\n')
     before = load_encoder(started / "model")
@@ -94,16 +98,39 @@ def test_a_run_goes_on_from_a_static_model_and_learns_another_language(started: 
     assert figures[0] < 60 < 90 < figures[1]
 
 
-def test_without_a_step_to_speak_of_the_model_is_the_one_it_started_from(
+def test_a_table_starts_from_the_rows_of_the_model_as_they_are_served(started: Path) -> None:
+    rows = StaticTableRuntime(static_folder(str(started / "model"))).table
+    share = np.full(len(rows) + 2, 1 / (len(rows) + 2))
+    table = StaticTable(len(rows) + 2, 32, seed=1, token_share=share)
+    new = table.folded()[len(rows) :].copy()
+    start_from(table, str(started / "model"))
+    assert table.folded()[: len(rows)] == pytest.approx(rows, abs=1e-7)
+    assert np.array_equal(table.folded()[len(rows) :], new)
+
+
+@pytest.mark.slow
+def test_a_script_that_the_model_does_not_know_is_learnt_beside_what_it_knows(
     started: Path, tmp_path: Path
 ) -> None:
-    recipe = continued(started, steps=1, model=f'start = "{started}/model"\n')
-    near = recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"learning_rate": 1e-9})})
-    model = train(near, tmp_path / "model", started, progress=False)
-    texts = sides(started, "pairs.tsv")[1][:20]
-    expected = load_encoder(started / "model").encode(texts)
-    assert load_encoder(model).encode(texts) == pytest.approx(expected, abs=0.02)
-    assert json.loads((model / "run" / "start.json").read_text())["fingerprint"]
+    """Cyrillic letters made Greek ones: all unknown before."""
+    text = (
+        (started / "new.tsv")
+        .read_text(encoding="utf-8")
+        .translate({ord("а") + place: ord("α") + place for place in range(16)})
+    )
+    (tmp_path / "new.tsv").write_text(text, encoding="utf-8")
+    path = write_recipe(tmp_path / "next.toml", steps=120, model=f'start = "{started}/model"\n')
+    text = (
+        path.read_text()
+        .replace('pairs = ["pairs.tsv"]', "")
+        .replace("[tokenizer]\n", "[tokenizer]\nextend = 300\n")
+    )
+    path.write_text(text)
+    recipe = read_recipe(path, add_languages=[f"el={tmp_path}/new.tsv", f"clone_Latn={started}/pairs.tsv"])
+    after = load_encoder(train(recipe, tmp_path / "model", tmp_path, progress=False))
+    for folder, name in ((tmp_path, "new.tsv"), (started, "pairs.tsv")):
+        x, y = sides(folder, name)
+        assert min(accuracies(after.encode(x[:150]), after.encode(y[:150]))) > 90
 
 
 def test_a_start_of_another_dimension_is_refused(started: Path, tmp_path: Path) -> None:

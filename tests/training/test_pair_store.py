@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedsvc.errors import InvalidInputError
-from training import pair_store
+from training import pair_store, token_store
 from training.arrays import ArrayWriter, mapped_array
 from training.data import text_keys
 from training.data_config import DataConfig
@@ -47,6 +47,7 @@ def test_english_is_kept_once_and_languages_may_be_chosen(tmp_path: Path) -> Non
     ]
     assert [*pairs.english] == ["Yes", "No"]
     assert pairs.characters.tolist() == [3, 2]
+    assert pairs.english_key.tolist() == text_keys(["Yes", "No"]).tolist()
     assert pairs.group_key.tolist() == text_keys(["yes", "YES!", "no", "Yes"]).tolist()
     assert pairs.other_key.tolist() == text_keys(["Ja", "Oui", "Nein", "Sì"]).tolist()
     only = stored(tmp_path, languages=["fra_Latn"])
@@ -102,7 +103,11 @@ def test_pairs_that_cannot_be_learnt_from_are_named(
         stored(tmp_path, content, **config)
 
 
-def test_filters_count_what_they_drop_by_reason_and_show_examples(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [2, 100])
+def test_filters_count_what_they_drop_by_reason_and_show_examples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(pair_store, "_BATCH", at_once)
     lines = [
         "The cat sleeps.\tde\tDie Katze schläft.",
         "The cat sleeps.\tde\t ",
@@ -173,7 +178,8 @@ def tokenized(folder: Path, texts: list[str], calls: list[int], **how: Any) -> A
     return stored_tokens(TextStore(folder, "a"), tokenization, made_of, folder / "a", progress=False)
 
 
-def test_tokens_are_cut_counted_and_made_once(tmp_path: Path) -> None:
+def test_tokens_are_cut_counted_and_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_store, "_TOKENIZE_TEXTS", 3)
     calls: list[int] = []
     texts = ["a bb", "", "a a a a", "ccc"]
     tokens = tokenized(tmp_path, texts, calls)
@@ -182,11 +188,11 @@ def test_tokens_are_cut_counted_and_made_once(tmp_path: Path) -> None:
     assert tokens.counts.tolist() == [0, 4, 1, 1]
     assert tokens.cut == 1
     tokenized(tmp_path, texts, calls)
-    assert len(calls) == 1
+    assert calls == [3, 1]
     for other in ({"fingerprint": "y"}, {"max_tokens": 2}, {"pairs": "q"}):
         tokenized(tmp_path, texts, calls, **other)
         tokenized(tmp_path, texts, calls)
-    assert len(calls) == 7
+    assert calls == [3, 1] * 7
 
 
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(0, 8)), min_size=1, max_size=25))

@@ -9,8 +9,10 @@ import pytest
 pytest.importorskip("torch", reason="training tests need the [train] extra")
 
 from embedsvc.errors import InvalidInputError
+from embedsvc.model_folder import BUNDLED
 from training import run_facts
 from training.config import Recipe, read_recipe
+from training.preparation import prepare
 from training.run_facts import check_files, environment, keep_environment, keep_facts, keep_recipe
 
 
@@ -74,3 +76,16 @@ def test_an_environment_is_added_when_it_is_another(tmp_path: Path, monkeypatch:
     assert {"torch", "numpy", "tokenizers"} <= first["packages"].keys()
     assert first["threads"] >= 1
     assert set(first) == set(environment())
+
+
+def test_an_english_teacher_is_not_given_texts_of_other_languages(tmp_path: Path) -> None:
+    lines = ["Yes\tJa\ten\tde", "Ja\tOui\tde\tfr", "No\tNon\ten\tfr"]
+    header = "src\ttgt\tsrc_lang\ttgt_lang\n"
+    (tmp_path / "a.tsv").write_text(header + "\n".join(lines) + "\n", encoding="utf-8")
+    taught = recipe(
+        schedule={"steps": 1, "batch": 2},
+        losses=[{"kind": "distillation"}],
+        teacher={"model": str(BUNDLED)},
+    )
+    with pytest.raises(InvalidInputError, match=r"no English one: de-fr 1; set teacher\.multilingual = true"):
+        prepare(taught, tmp_path / "run", tmp_path, progress=False)

@@ -27,6 +27,23 @@ svg { max-width: 100%; height: auto; } svg text { font: 11px sans-serif; fill: c
 Table = list[list[str]]
 
 
+def page(title: str, body: str) -> str:
+    """Return a whole page of HTML, which loads nothing."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>{body}</body></html>\n"
+    )
+
+
+def key(names: Iterable[str]) -> str:
+    """Return the names, each behind a dot of its colour."""
+    return " &nbsp; ".join(
+        f'<span class="key" style="background:{COLOURS[number % len(COLOURS)]}"></span> {escape(name)}'
+        for number, name in enumerate(names)
+    )
+
+
 @dataclass(frozen=True)
 class Run:
     """All reports of a run, by task, each with one report per model in the same order, and comparisons."""
@@ -56,15 +73,11 @@ class Run:
     def html(self) -> str:
         """Return one page with tables, a plot per task, and all languages; it loads nothing."""
         models = [report.model for report in next(iter(self.reports.values()))]
-        parts = [f"<h1>Evaluation</h1><p>{_key(models)}</p>", _html(self._summary())]
+        parts = [f"<h1>Evaluation</h1><p>{key(models)}</p>", _html(self._summary())]
         if self.comparisons:
             parts += ["<h2>Differences</h2>", f"<p>{_DIFFERENCES}</p>", _html(self._differences())]
         parts += [_section(task, reports) for task, reports in self.reports.items()]
-        return (
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>Evaluation</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-        )
+        return page("Evaluation", "".join(parts))
 
     def _summary(self) -> Table:
         table = [["task", "figure", *(report.model for report in next(iter(self.reports.values())))]]
@@ -143,19 +156,12 @@ def _section(task: str, reports: Sequence[Report]) -> str:
     return (
         f"<h2>{escape(task)}</h2><p>{escape(reports[0].protocol)}</p>{_html(_means(reports))}"
         f"<details{opened}><summary>{escape(main)} by language, with 95 % intervals</summary>"
-        f"<p>{_key(models)}</p>{plot}</details>{tables}"
+        f"<p>{key(models)}</p>{plot}</details>{tables}"
     )
 
 
 _LEAST_P = 1 / (RESAMPLES + 1) + 1e-9
 _FEW = 40  # rows of a plot that is shown at once
-
-
-def _key(models: Iterable[str]) -> str:
-    return " &nbsp; ".join(
-        f'<span class="key" style="background:{COLOURS[number % len(COLOURS)]}"></span> {escape(model)}'
-        for number, model in enumerate(models)
-    )
 
 
 def _markdown(table: Table) -> str:

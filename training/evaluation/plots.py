@@ -24,14 +24,14 @@ class Point:
 def dot_plot(rows: dict[str, list[Point]], models: list[str], title: str) -> str:
     """Return an SVG with a line per row, and on it a dot and an interval per model."""
     low, high = _limits(rows)
-    ticks = _ticks(low, high)
-    low, high = min(low, ticks[0]), max(high, ticks[-1])
+    marks = ticks(low, high)
+    low, high = min(low, marks[0]), max(high, marks[-1])
     height = _TOP + _ROW * len(rows) + 8
 
     def x(value: float) -> float:
         return _LEFT + _WIDTH * (value - low) / (high - low)
 
-    parts = [_grid(x(tick), tick, height) for tick in ticks]
+    parts = [_grid(x(tick), tick, height) for tick in marks]
     for number, (name, points) in enumerate(rows.items()):
         y = _TOP + _ROW * (number + 0.5)
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>')
@@ -54,8 +54,8 @@ def _limits(rows: dict[str, list[Point]]) -> tuple[float, float]:
     return (min(low, 0.0), high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Return round numbers that span the limits."""
+def ticks(low: float, high: float) -> list[float]:
+    """Return round numbers that span the limits, of which ``high`` is the larger one."""
     rough = (high - low) / 5
     power = 10 ** np.floor(np.log10(rough))
     step = next(float(power * factor) for factor in (1, 2, 5, 10) if power * factor >= rough)
