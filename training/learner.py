@@ -87,9 +87,10 @@ class Learner:
 
     def _too_large(self) -> EmbedsvcError:
         size = self.recipe.schedule.batch
+        chunk = "" if self.recipe.model.is_static else ", or a schedule.chunk of texts encoded at once"
         return EmbedsvcError(
             f"schedule.batch = {size} needs more memory than there is ({size**2 * 4 / 1e9:.1f} GB for each "
-            "matrix of scores); use a smaller batch"
+            f"matrix of scores); use a smaller batch{chunk}"
         )
 
     def checkpoint(self, done: int, path: Path) -> None:
