@@ -83,7 +83,8 @@ class Learner:
     def _prefixes(self, step: int) -> list[int]:
         """The full dimension and one Matryoshka prefix in turn: as Arctic-Embed 2.0, half the cost of all."""
         sizes = sorted(self.recipe.model.matryoshka, reverse=True)
-        return [self.student.dimension, *([sizes[step % len(sizes)]] if sizes else [])]
+        turn, rest = divmod(step, self.recipe.model.matryoshka_every)
+        return [self.student.dimension, *([sizes[turn % len(sizes)]] if sizes and not rest else [])]
 
     def _too_large(self) -> EmbedsvcError:
         size = self.recipe.schedule.batch

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,21 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from embedsvc.encoder import Encoder
-from embedsvc.errors import InvalidInputError
+from embedsvc.errors import InvalidInputError, NotFoundError
+from embedsvc.mining.ingest import input_files
 from embedsvc.textfiles import atomic_write, write_json
 from training.config import Recipe
-from training.data import TextPairs, TokenBags, pair_files, read_pairs, text_keys, tokenize
 from training.held_out import HeldOut, split_held_out
+from training.likeness import sentence_likeness
+from training.pair_files import PairFile, pair_files
+from training.pair_store import TextPairs, stored_pairs
 from training.processes import rank, world
+from training.run_facts import check_files, keep_environment, keep_facts, keep_recipe
 from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
+from training.static_start import start_tokenizer, static_folder
 from training.student import ReadyStudent
 from training.teacher import Teacher, open_teacher, teach
+from training.token_store import SideTokens, Tokenization, stored_tokens
 from training.tokenizer import train_tokenizer
 
 
@@ -34,6 +40,7 @@ class Prepared:
 
     tokenizer: Tokenizer | None
     token_share: NDArray[np.float64] | None
+    pairs: TextPairs
     sampler: BatchSampler
     held_out: HeldOut
     teacher: Teacher | None
@@ -45,42 +52,38 @@ def prepare(
     """Read and tokenize the data of a run; keep in ``run`` what a later call has to find unchanged.
 
     ready: what the student brings that was there before; without one a tokenizer is trained.
+    Pairs and tokens lie in ``run/data``, where a later call finds them again.
 
     Raises InvalidInputError for data that does not fit the recipe, or when ``run`` is of another recipe,
     other data, another teacher or another student.
     """
-    pairs = read_pairs(pair_files(recipe.data.pairs, data_folder), recipe.data.languages)
-    if recipe.schedule.batch > len(pairs.other):
-        raise InvalidInputError(
-            f"schedule.batch = {recipe.schedule.batch} is more than the {len(pairs.other)} pairs of the data"
-        )
     dimension = ready.dimension if ready else recipe.model.width
     encoder = None
     if recipe.teacher is not None:
         encoder = open_teacher(recipe.teacher, dimension=dimension)
     run.mkdir(parents=True, exist_ok=True)
-    _keep_recipe(recipe, run / "recipe.json")
+    keep_recipe(recipe, run / "recipe.json")
+    keep_environment(run / "environment.json")
     if ready is not None:
-        _keep("another student", {"fingerprint": ready.fingerprint}, run / "student.json")
-    characters = np.fromiter(map(len, pairs.english), np.int64, len(pairs.english))[pairs.group]
-    weights = pair_weights(pairs.language, characters, recipe.sampling)
-    tokenizer = None if ready else _tokenizer(recipe, pairs, weights, run / "tokenizer.json")
-    ids_of, longest = _tokenization(recipe, tokenizer, ready)
-    english, english_cut = tokenize(
-        ids_of, pairs.english, max_tokens=longest, label="English", progress=progress
-    )
-    other, other_cut = tokenize(
-        ids_of, pairs.other, max_tokens=longest, label="translations", progress=progress
-    )
-    _keep("other data", _data_report(pairs, english, other, english_cut + other_cut), run / "data.json")
+        keep_facts("student", {"fingerprint": ready.fingerprint}, run / "student.json")
+    if recipe.model.start is not None:
+        fingerprint = static_folder(recipe.model.start).fingerprint
+        keep_facts("model to start from", {"fingerprint": fingerprint}, run / "start.json")
+    pairs = _pairs(recipe, run, data_folder, progress)
+    weights = _weights(recipe, pairs)
+    tokenizer = None
+    if ready is None:
+        tokenizer = _tokenizer(recipe, pairs, weights, run / "tokenizer.json", data_folder)
+    english, other = _tokens(pairs, _tokenization(recipe, tokenizer, ready), run / "data", progress)
+    write_json(run / "data.json", _data_report(pairs, english, other))
     teacher = _taught(recipe, encoder, pairs.english, run, dimension, progress)
 
     source = PairSource(
-        english,
-        other,
+        english.bags,
+        other.bags,
         pairs.group,
-        text_keys(pairs.english)[pairs.group],
-        text_keys(pairs.other),
+        pairs.group_key,
+        pairs.other_key,
         pairs.language,
         None if teacher is None else teacher.vectors,
     )
@@ -88,22 +91,36 @@ def prepare(
     weights[held_out.excluded] = 0.0
     sampler = BatchSampler(source, weights, _batch_shape(recipe), seed=recipe.seed, part=(rank(), world()))
     share = None if tokenizer is None else _token_share(english, other, tokenizer.get_vocab_size())
-    return Prepared(tokenizer, share, sampler, held_out, teacher)
+    return Prepared(tokenizer, share, pairs, sampler, held_out, teacher)
 
 
-def _tokenization(
-    recipe: Recipe, trained: Tokenizer | None, ready: ReadyStudent | None
-) -> tuple[Callable[[Sequence[str]], list[list[int]]], int]:
-    """Return how texts become token ids, without special ones, and the longest text that is not cut."""
-    limit = recipe.data.max_tokens
-    if ready is not None:
-        return ready.tokenize, min(limit, ready.max_tokens or limit)
-    assert trained is not None, "a student that brings no tokenizer is given one"
+def _pairs(recipe: Recipe, run: Path, data_folder: Path, progress: bool) -> TextPairs:
+    files = pair_files(recipe.data.pairs, data_folder)
+    facts = _facts(files)
+    check_files(facts, run / "data.json")
+    pairs = stored_pairs(files, recipe.data, facts, run / "data", progress=progress)
+    if recipe.schedule.batch > len(pairs.other):
+        raise InvalidInputError(
+            f"schedule.batch = {recipe.schedule.batch} is more than the {len(pairs.other)} pairs of the data"
+        )
+    return pairs
 
-    def ids_of(texts: Sequence[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in trained.encode_batch_fast(list(texts), add_special_tokens=False)]
 
-    return ids_of, limit
+def _weights(recipe: Recipe, pairs: TextPairs) -> NDArray[np.float64]:
+    likeness = np.zeros(len(pairs.english))
+    if recipe.sampling.sentences:
+        likeness = np.fromiter(map(sentence_likeness, pairs.english), np.float64, len(pairs.english))
+    characters = pairs.characters[pairs.group].astype(np.int64)
+    return pair_weights(pairs.language, characters, likeness[pairs.group], recipe.sampling)
+
+
+def _facts(files: Sequence[PairFile]) -> list[dict[str, Any]]:
+    """Return name, size and sha256 of every file."""
+    paths = dict.fromkeys(path for file in files for path in file.paths)
+    return [
+        {"name": file.name, "size_bytes": file.size_bytes, "sha256": file.sha256}
+        for file in input_files([*paths])
+    ]
 
 
 def _batch_shape(recipe: Recipe) -> BatchShape:
@@ -118,11 +135,11 @@ def _batch_shape(recipe: Recipe) -> BatchShape:
 
 
 def _taught(
-    recipe: Recipe, encoder: Encoder | None, english: list[str], run: Path, dimension: int, progress: bool
+    recipe: Recipe, encoder: Encoder | None, english: Sequence[str], run: Path, dimension: int, progress: bool
 ) -> Teacher | None:
     if recipe.teacher is None or encoder is None:
         return None
-    _keep("another teacher", {"fingerprint": encoder.fingerprint}, run / "teacher.json")
+    keep_facts("teacher", {"fingerprint": encoder.fingerprint}, run / "teacher.json")
     return teach(
         encoder,
         recipe.teacher,
@@ -133,8 +150,29 @@ def _taught(
     )
 
 
-def _tokenizer(recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64], path: Path) -> Tokenizer:
-    """Train the tokenizer on a weighted sample of the pairs, or open the one of an earlier call."""
+def _given_tokenizer(recipe: Recipe, data_folder: Path) -> Tokenizer | None:
+    if recipe.model.start is not None:
+        return start_tokenizer(recipe.model.start)
+    if recipe.tokenizer.file is None:
+        return None
+    path = data_folder / Path(recipe.tokenizer.file).expanduser()
+    if not path.is_file():
+        raise NotFoundError(f"tokenizer.file: no file at {path}")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing more particular
+        raise InvalidInputError(f"tokenizer.file: {path} is not a tokenizer: {error}") from error
+
+
+def _tokenizer(
+    recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64], path: Path, data_folder: Path
+) -> Tokenizer:
+    """Open the tokenizer of an earlier call or of the recipe, or train one on a weighted sample of pairs."""
+    if not path.exists() and (given := _given_tokenizer(recipe, data_folder)) is not None:
+        given.no_truncation()
+        given.no_padding()
+        with atomic_write(path) as file:
+            file.write(given.to_str().encode())
     if not path.exists():
         generator = np.random.default_rng(recipe.seed)
         cumulative = np.cumsum(weights)
@@ -151,36 +189,45 @@ def _tokenizer(recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64], p
     return Tokenizer.from_file(str(path))
 
 
-def _token_share(english: TokenBags, other: TokenBags, vocabulary: int) -> NDArray[np.float64]:
-    count = np.bincount(english.ids, minlength=vocabulary) + np.bincount(other.ids, minlength=vocabulary)
+def _tokenization(recipe: Recipe, trained: Tokenizer | None, ready: ReadyStudent | None) -> Tokenization:
+    """Return how texts become token ids, without special ones."""
+    limit = recipe.data.max_tokens
+    if ready is not None:
+        return Tokenization(ready.tokenize, ready.fingerprint, min(limit, ready.max_tokens or limit))
+    assert trained is not None, "a student that brings no tokenizer is given one"
+
+    def ids_of(texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in trained.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    fingerprint = hashlib.sha256(trained.to_str().encode()).hexdigest()
+    return Tokenization(ids_of, fingerprint, limit)
+
+
+def _tokens(
+    pairs: TextPairs, tokenization: Tokenization, folder: Path, progress: bool
+) -> tuple[SideTokens, SideTokens]:
+    english, other = (
+        stored_tokens(texts, tokenization, {"pairs": pairs.fingerprint}, folder / side, progress=progress)
+        for side, texts in (("english", pairs.english), ("other", pairs.other))
+    )
+    return english, other
+
+
+def _token_share(english: SideTokens, other: SideTokens, vocabulary: int) -> NDArray[np.float64]:
+    count = np.zeros(vocabulary, np.int64)
+    for side in (english, other):
+        count[: len(side.counts)] += side.counts
     share: NDArray[np.float64] = count / count.sum()
     return share
 
 
-def _keep_recipe(recipe: Recipe, path: Path) -> None:
-    """As `_keep`; keys that are newer than the run have their default there."""
-    if path.exists():
-        kept = Recipe.model_validate_json(path.read_text(encoding="utf-8"))
-        if kept == recipe:
-            return
-    _keep("another recipe", recipe.model_dump(), path)
-
-
-def _keep(what: str, value: dict[str, Any], path: Path) -> None:
-    """Write what the run is made of; raise InvalidInputError when the folder holds another run."""
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != value:
-        raise InvalidInputError(
-            f"{path.parent.parent} holds a run of {what}; choose another --out or remove that one"
-        )
-    write_json(path, value)
-
-
-def _data_report(pairs: TextPairs, english: TokenBags, other: TokenBags, cut: int) -> dict[str, Any]:
+def _data_report(pairs: TextPairs, english: SideTokens, other: SideTokens) -> dict[str, Any]:
     count = np.bincount(pairs.language, minlength=len(pairs.languages))
     return {
+        **pairs.report,
         "pairs": len(pairs.other),
         "english_sentences": len(pairs.english),
-        "tokens": len(english.ids) + len(other.ids),
-        "texts_cut_at_max_tokens": cut,
+        "tokens": len(english.bags.ids) + len(other.bags.ids),
+        "texts_cut_at_max_tokens": english.cut + other.cut,
         "languages": {code: int(n) for code, n in sorted(zip(pairs.languages, count, strict=True))},
     }

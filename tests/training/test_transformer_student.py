@@ -19,7 +19,7 @@ from embedsvc.errors import EmbedsvcError, InvalidInputError, StorageError  # no
 from tests.training.cloned import write_cloned_pairs  # noqa: E402
 from tests.training.cloned_transformer import TINY, recipe, write_bert  # noqa: E402
 from training.config import Recipe  # noqa: E402
-from training.data import tokenize  # noqa: E402
+from training.data import token_bags  # noqa: E402
 from training.learner import Learner  # noqa: E402
 from training.trainer import train  # noqa: E402
 from training.transformer_chain import open_chain  # noqa: E402
@@ -80,7 +80,7 @@ def test_the_saved_folder_gives_the_vectors_that_were_evaluated(
     monkeypatch.setattr(TransformerStudent, "write", lambda student, _: seen.append(student))
     train(recipe(), plain, data, progress=False)
     chain = open_chain(plain, recipe().model, seed=1)
-    bags, _ = tokenize(chain.tokenize, texts, max_tokens=30, label="", progress=False)
+    bags = token_bags([row[:30] for row in chain.tokenize(texts)])
     assert bags.lengths.max() == 30
     served = encoder.encode(texts, truncate="end")
     assert seen[0].vectors(bags) == pytest.approx(served, abs=1e-6)
