@@ -115,7 +115,7 @@ class Learner:
         """Load the checkpoint, if there is one; return the first step still to do."""
         if not path.exists():
             return 0
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")
         self.student.restore(state["model"])
         self.objective.restore(state.get("objective", {}))
         return int(state["step"])

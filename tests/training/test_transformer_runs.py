@@ -48,3 +48,19 @@ def test_a_shipped_recipe_runs_as_its_comments_say(name: str, dimension: int, tm
     encoder = load_encoder(tmp_path / "out")
     assert encoder.dimension == dimension
     assert encoder.encode(["w1 w2"]).shape == (1, dimension)
+
+
+@pytest.mark.gpu
+def test_a_gpu_teaches_what_the_processor_does_and_its_run_goes_on(tmp_path: Path) -> None:
+    write_cloned_pairs(tmp_path / "pairs.tsv", sentences=300, words=60)
+    words = ["w1 w2 w3", "w4"]
+    vectors = []
+    for device in ("cpu", "cuda"):
+        config = recipe(
+            model={"transformer": str(write_bert(tmp_path / device))},
+            schedule={"device": device, "chunk": 12, "learning_rate": 1e-3},
+        )
+        out = train(config, tmp_path / f"out-{device}", tmp_path, progress=False)
+        train(config, out, tmp_path, progress=False)  # from the last checkpoint
+        vectors.append(load_encoder(out).encode(words))
+    assert vectors[0] == pytest.approx(vectors[1], abs=1e-3)
