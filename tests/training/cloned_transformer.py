@@ -23,7 +23,7 @@ def recipe(
         "model": {"fresh": TINY} if model is None else model,
         "schedule": {
             **{"steps": 4, "batch": 16, "learning_rate": 3e-3, "warmup_steps": 2, "threads": 1},
-            **{"checkpoint_every": 2, "evaluate_every": 4, "log_every": 2},
+            **{"checkpoint_every": 2, "evaluate_every": 2, "log_every": 2},
             **(schedule or {}),
         },
         **sections,
@@ -46,3 +46,9 @@ def write_bert(folder: Path, *, dropout: float = 0.0) -> Path:
         attention_probs_dropout_prob=dropout,
     )
     return write_transformer(folder, config, BertModel)
+
+
+def write_word_pairs(path: Path) -> None:
+    """Write pairs in the words of the ready-made BERT."""
+    pairs = [(f"w{n} w{n + 1}", f"w{n + 20} w{(n + 1) % 20 + 20}") for n in range(19)]
+    path.write_text("".join(f"{first}\tclone\t{second}\n" for first, second in pairs))

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="training tests need the [train] ext
 from embedsvc import load_encoder  # noqa: E402
 from embedsvc.cli import cli  # noqa: E402
 from tests.training.cloned import write_cloned_pairs  # noqa: E402
-from tests.training.cloned_transformer import TINY, recipe, write_bert  # noqa: E402
+from tests.training.cloned_transformer import TINY, recipe, write_bert, write_word_pairs  # noqa: E402
 from training.trainer import train  # noqa: E402
 
 
@@ -51,8 +51,9 @@ def test_a_shipped_recipe_runs_as_its_comments_say(name: str, dimension: int, tm
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_teaches_what_the_processor_does_and_its_run_goes_on(tmp_path: Path) -> None:
-    write_cloned_pairs(tmp_path / "pairs.tsv", sentences=300, words=60)
+    write_word_pairs(tmp_path / "pairs.tsv")
     words = ["w1 w2 w3", "w4"]
     vectors = []
     for device in ("cpu", "cuda"):

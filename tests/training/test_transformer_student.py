@@ -17,7 +17,7 @@ from safetensors.torch import load_file  # noqa: E402
 from embedsvc import load_encoder  # noqa: E402
 from embedsvc.errors import EmbedsvcError, InvalidInputError, StorageError  # noqa: E402
 from tests.training.cloned import write_cloned_pairs  # noqa: E402
-from tests.training.cloned_transformer import TINY, recipe, write_bert  # noqa: E402
+from tests.training.cloned_transformer import TINY, recipe, write_bert, write_word_pairs  # noqa: E402
 from training.config import Recipe  # noqa: E402
 from training.data import token_bags  # noqa: E402
 from training.learner import Learner  # noqa: E402
@@ -44,12 +44,6 @@ def run(data: Path, out: Path, config: Recipe) -> Weights:
     shutil.copy(data / "tokenizer.json", out / "run")
     weights: Weights = load_file(train(config, out, data, progress=False) / "model.safetensors")
     return weights
-
-
-def write_word_pairs(path: Path) -> None:
-    """Write pairs in the words of the ready-made BERT."""
-    pairs = [(f"w{n} w{n + 1}", f"w{n + 20} w{(n + 1) % 20 + 20}") for n in range(19)]
-    path.write_text("".join(f"{first}\tclone\t{second}\n" for first, second in pairs))
 
 
 def difference(x: Weights, y: Weights) -> float:
