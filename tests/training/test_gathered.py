@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training tests need the [train] extra")
 
 from training.gathered import gathered  # noqa: E402
-from training.loss_config import KoLeoConfig, TranslationRankingConfig  # noqa: E402
+from training.loss_config import KoLeoConfig, TeacherRankingConfig, TranslationRankingConfig  # noqa: E402
 from training.losses import EmbeddedPairs  # noqa: E402
 from training.objective import Objective  # noqa: E402
 from training.relations import PairKeys, relation_matrix  # noqa: E402
@@ -31,8 +31,11 @@ def loss_and_gradients(rank: int, world: int) -> tuple[float, list["torch.Tensor
     mine = PairKeys(source=keys[0, own], target=keys[1, own], group=keys[0, own])
     relations = torch.from_numpy(relation_matrix(mine, mine, positives="group"))
     source, target = (texts[:, own] @ student).unbind()
-    pairs = gathered(EmbeddedPairs(source, target, relations), mine, positives="group")
-    objective = Objective([TranslationRankingConfig(), KoLeoConfig(kind="koleo", weight=0.5)])
+    teacher = torch.randn(PAIRS, 8, generator=generator, dtype=torch.float64)[own]
+    pairs = EmbeddedPairs(source, target, relations, teacher=teacher)
+    pairs = gathered(pairs, mine, positives="group")
+    taught = TeacherRankingConfig(kind="teacher_ranking")
+    objective = Objective([TranslationRankingConfig(), taught, KoLeoConfig(kind="koleo", weight=0.5)])
     value, _ = objective(pairs, [8, 3])
     value.backward()
     assert student.grad is not None

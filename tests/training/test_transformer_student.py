@@ -16,6 +16,7 @@ from safetensors.torch import load_file  # noqa: E402
 
 from embedsvc import load_encoder  # noqa: E402
 from embedsvc.errors import EmbedsvcError, InvalidInputError, StorageError  # noqa: E402
+from tests.encoders.tiny_models import with_head  # noqa: E402
 from tests.training.cloned import write_cloned_pairs  # noqa: E402
 from tests.training.cloned_transformer import TINY, recipe, write_bert, write_word_pairs  # noqa: E402
 from training.config import Recipe  # noqa: E402
@@ -178,6 +179,25 @@ def test_a_plain_transformer_gets_the_pooling_prompt_and_dimension_of_the_recipe
     assert encoder.dimension == 6
     assert encoder.folder.matryoshka_dimensions == (4, 6)
     assert encoder.encode(["w1"]) == pytest.approx(encoder.encode(["query : w1"], prompt=""), abs=1e-6)
+
+
+def test_a_prompt_that_is_not_pooled_is_not_pooled_in_training(tmp_path: Path) -> None:
+    pooling = {"embedding_dimension": 16, "pooling_mode": "mean", "include_prompt": False}
+    source = with_head(
+        write_bert(tmp_path / "bert"),
+        tmp_path / "head",
+        [("Pooling", pooling), ("Normalize", {})],
+        prompts={"q": "query : "},
+        default_prompt_name="q",
+    )
+    config = recipe(model={"transformer": str(source)})
+    chain = open_chain(source, config.model, seed=1)
+    texts = ["w1", "w2 w3 w4 w5", "w6 w7"]
+    bags = token_bags(chain.tokenize(texts))
+    vectors = TransformerStudent(chain, config, torch.device("cpu")).vectors(bags)
+    encoder = load_encoder(source)
+    assert vectors == pytest.approx(encoder.encode(texts), abs=1e-6)
+    assert abs(vectors - encoder.encode(texts, prompt="")).max() > 1e-3
 
 
 def test_another_folder_in_the_students_place_does_not_go_on_with_a_run(tmp_path: Path) -> None:
