@@ -37,6 +37,7 @@ class SamplingConfig(Section):
     positives: Literal["own", "group"] = (
         "own"  # group: the other translations are positives too, not left out
     )
+    negatives: int = Field(default=0, ge=0)  # of those in data.negatives, so many of each pair in a batch
 
     @model_validator(mode="after")
     def _batches_fit(self) -> SamplingConfig:
@@ -218,6 +219,12 @@ class Recipe(Section):
             raise ValueError(
                 f"loss {taught[0]!r} needs a teacher: [teacher] with model = FOLDER, or --teacher"
             )
+        if (self.data.negatives is None) != (self.sampling.negatives == 0):
+            raise ValueError(
+                "give both data.negatives, a file, and sampling.negatives, how many of each pair are drawn"
+            )
+        if self.data.negatives is not None and not any(loss.ranks_negatives for loss in self.objective):
+            raise ValueError("data.negatives is given, but no loss ranks negatives (translation_ranking)")
         if self.teacher and not taught:
             raise ValueError("a teacher is given, but no loss learns from it (distillation, teacher_ranking)")
         return self

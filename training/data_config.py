@@ -78,6 +78,7 @@ class DataConfig(Section):
     """Which pairs to read. A pattern is relative to ``--data`` or, without it, to the recipe's folder."""
 
     pairs: list[PairFiles] = Field(min_length=1)
+    negatives: str | None = None  # a file of `embedsvc negatives`, relative as a pattern is
     languages: list[str] | None = None  # only pairs in these languages and English; all when absent
     filters: list[str] = Field(default_factory=list)  # of DATA_FILTERS; "default" is all of mining's
     min_characters: int = Field(default=5, ge=0)  # of the filter "short"

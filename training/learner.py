@@ -15,6 +15,7 @@ from embedsvc.textfiles import atomic_write
 from training.config import Recipe, ScheduleConfig
 from training.gathered import gathered
 from training.losses import EmbeddedPairs
+from training.losses.pairs import Negatives
 from training.objective import HEAD_RATE, Objective
 from training.processes import average, leads, rank
 from training.sampling import Batch, BatchSampler
@@ -72,11 +73,12 @@ class Learner:
         size, device = len(batch.pairs), vectors.device
         pairs = EmbeddedPairs(
             vectors[:size],
-            vectors[size:],
+            vectors[size : 2 * size],
             torch.from_numpy(batch.relations).to(device),
             step,
             None if batch.teacher is None else torch.from_numpy(batch.teacher).to(device),
             self.objective.into_teacher,
+            negatives=_negatives(vectors[2 * size :], batch),
         )
         return gathered(pairs, batch.keys, positives=self.recipe.sampling.positives)
 
@@ -119,6 +121,16 @@ class Learner:
         self.student.restore(state["model"])
         self.objective.restore(state.get("objective", {}))
         return int(state["step"])
+
+
+def _negatives(vectors: torch.Tensor, batch: Batch) -> Negatives | None:
+    drawn = batch.negatives
+    if drawn is None:
+        return None
+    forward, backward = (
+        torch.from_numpy(part).to(vectors.device) for part in (drawn.forward, drawn.backward)
+    )
+    return Negatives(vectors[drawn.targets :], vectors[: drawn.targets], forward, backward)
 
 
 def _save(state: dict[str, Any], path: Path) -> None:

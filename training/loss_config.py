@@ -16,6 +16,10 @@ class LossSection(Section):
     def needs_teacher(self) -> bool:
         return False
 
+    @property
+    def ranks_negatives(self) -> bool:
+        return False
+
 
 class _Margin(LossSection):
     scale: float = Field(default=20.0, gt=0.0)  # of cosines; LaBSE 100
@@ -28,6 +32,10 @@ class TranslationRankingConfig(_Margin):
 
     kind: Literal["translation_ranking"] = "translation_ranking"
     directions: Literal["both", "from_english", "to_english"] = "both"
+
+    @property
+    def ranks_negatives(self) -> bool:
+        return True
 
 
 class TeacherRankingConfig(_Margin):
