@@ -42,14 +42,14 @@ def cached_gradients(
 
 
 class _RandomState:
-    """Torch's random numbers from here on, of the processor and, where one is in use, of the GPU."""
+    """Torch's random numbers from here on, of the processor and of this process's GPU."""
 
     def __init__(self) -> None:
         self._cpu = torch.get_rng_state()
-        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        self._cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
 
     def restore(self) -> None:
         """Let the next random numbers be those that followed when this was made."""
         torch.set_rng_state(self._cpu)
-        if self._cuda:
-            torch.cuda.set_rng_state_all(self._cuda)
+        if self._cuda is not None:
+            torch.cuda.set_rng_state(self._cuda)

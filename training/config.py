@@ -153,7 +153,7 @@ def check_prefixes(matryoshka: Sequence[int], dimension: int) -> None:
 
 class ScheduleConfig(Section):
     steps: Positive
-    batch: Annotated[int, Field(gt=1)] = 2048
+    batch: Annotated[int, Field(gt=1)] = 2048  # pairs of one step, of all processes together
     learning_rate: float = Field(default=0.01, gt=0.0)  # a transformer has to be given one
     warmup_steps: int = Field(default=500, ge=0)
     checkpoint_every: Positive = 1000

@@ -90,9 +90,10 @@ class Learner:
 
     def _too_large(self) -> EmbedsvcError:
         size = self.recipe.schedule.batch
+        chunk = "" if self.recipe.model.is_static else ", or a schedule.chunk of texts encoded at once"
         return EmbedsvcError(
             f"schedule.batch = {size} needs more memory than there is ({size**2 * 4 / 1e9:.1f} GB for each "
-            "matrix of scores); use a smaller batch"
+            f"matrix of scores); use a smaller batch{chunk}"
         )
 
     def checkpoint(self, done: int, path: Path) -> None:
@@ -116,7 +117,7 @@ class Learner:
         """Load the checkpoint, if there is one; return the first step still to do."""
         if not path.exists():
             return 0
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")
         self.student.restore(state["model"])
         self.objective.restore(state.get("objective", {}))
         return int(state["step"])

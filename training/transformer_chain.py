@@ -47,6 +47,11 @@ class Chain:
         """The transformers model inside."""
         return self.modules[0].model
 
+    @cached_property
+    def dimension(self) -> int:
+        """The length of the vectors."""
+        return int(self.model.get_embedding_dimension())
+
     def save(self, folder: Path, adapters: Path) -> None:
         """Write the model; adapters are written by themselves first, and then merged for good."""
         if self.adapters is not None:
@@ -63,7 +68,7 @@ class Chain:
         """What a run has to know of it before the data are read."""
         return ReadyStudent(
             self.tokenize,
-            int(self.model.get_embedding_dimension()),
+            self.dimension,
             self.inputs.max_tokens,
             self.folder.fingerprint,
         )
@@ -114,7 +119,7 @@ def open_chain(path: Path, config: ModelConfig, *, seed: int) -> Chain:
         raise ModelError(f"{path} cannot be opened by sentence-transformers: {reason}") from error
     head = _head(int(model.get_embedding_dimension()), config)
     chain = Chain(_completed(model, config, head), folder, SequenceInputs(folder), head)
-    _check_prefixes(config, chain.ready.dimension)
+    _check_prefixes(config, chain.dimension)
     if config.frozen_layers is not None:
         freeze(chain.transformer, config.frozen_layers)
     if config.lora is not None:

@@ -62,11 +62,12 @@ class TransformerStudent:
         if recipe.schedule.gradient_checkpointing:
             _enable_checkpointing(chain.transformer)
         self.weights = {n: p for n, p in chain.model.named_parameters() if p.requires_grad}
+        self._length: torch.Tensor  # of the last batch's gradients
         self._adam = _adamw(self.weights, chain.new_weights, recipe.schedule)
 
     @property
     def dimension(self) -> int:
-        return self._chain.ready.dimension
+        return self._chain.dimension
 
     def prepared(self, texts: TokenBags) -> Parts:
         """Sort the texts by length and pad them in parts; ``schedule.chunk`` texts at most in each."""

@@ -14,16 +14,16 @@ TINY = {"layers": 2, "hidden": 32, "heads": 2, "dropout": 0.0}
 def recipe(
     *, model: dict[str, Any] | None = None, schedule: dict[str, Any] | None = None, **sections: Any
 ) -> Recipe:
-    """Return a recipe for 6 steps of a fresh transformer."""
+    """Return a recipe for 4 steps of a fresh transformer."""
     values: dict[str, Any] = {
         "name": "cloned",
         "seed": 3,
-        "data": {"pairs": ["pairs.tsv"], "held_out_groups": 50, "max_tokens": 30},
+        "data": {"pairs": ["pairs.tsv"], "held_out_groups": 10, "max_tokens": 30},
         "tokenizer": {"vocabulary": 400, "sample": 2000},
         "model": {"fresh": TINY} if model is None else model,
         "schedule": {
-            **{"steps": 6, "batch": 32, "learning_rate": 3e-3, "warmup_steps": 2, "threads": 1},
-            **{"checkpoint_every": 2, "evaluate_every": 6, "log_every": 3},
+            **{"steps": 4, "batch": 16, "learning_rate": 3e-3, "warmup_steps": 2, "threads": 1},
+            **{"checkpoint_every": 2, "evaluate_every": 2, "log_every": 2},
             **(schedule or {}),
         },
         **sections,
@@ -46,3 +46,9 @@ def write_bert(folder: Path, *, dropout: float = 0.0) -> Path:
         attention_probs_dropout_prob=dropout,
     )
     return write_transformer(folder, config, BertModel)
+
+
+def write_word_pairs(path: Path) -> None:
+    """Write pairs in the words of the ready-made BERT."""
+    pairs = [(f"w{n} w{n + 1}", f"w{n + 20} w{(n + 1) % 20 + 20}") for n in range(19)]
+    path.write_text("".join(f"{first}\tclone\t{second}\n" for first, second in pairs))

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="training tests need the [train] ext
 from training.data import TokenBags  # noqa: E402
 from training.gathered import gathered  # noqa: E402
 from training.hard_negatives.drawing import DrawnNegatives  # noqa: E402
-from training.loss_config import KoLeoConfig, TranslationRankingConfig  # noqa: E402
+from training.loss_config import KoLeoConfig, TeacherRankingConfig, TranslationRankingConfig  # noqa: E402
 from training.losses import EmbeddedPairs  # noqa: E402
 from training.losses.pairs import Negatives  # noqa: E402
 from training.objective import Objective  # noqa: E402
@@ -49,9 +49,11 @@ def loss_and_gradients(rank: int, world: int) -> tuple[float, list["torch.Tensor
         torch.from_numpy(drawn.forward),
         torch.from_numpy(drawn.backward),
     )
-    pairs = EmbeddedPairs(source, target, relations, negatives=negatives)
+    teacher = torch.randn(PAIRS, 8, generator=generator, dtype=torch.float64)[own]
+    pairs = EmbeddedPairs(source, target, relations, teacher=teacher, negatives=negatives)
     pairs = gathered(pairs, mine, positives="group")
-    objective = Objective([TranslationRankingConfig(), KoLeoConfig(kind="koleo", weight=0.5)])
+    taught = TeacherRankingConfig(kind="teacher_ranking")
+    objective = Objective([TranslationRankingConfig(), taught, KoLeoConfig(kind="koleo", weight=0.5)])
     value, _ = objective(pairs, [8, 3])
     value.backward()
     assert student.grad is not None
