@@ -56,28 +56,92 @@ class TokenizerConfig(Section):
     sample: Positive = 1_000_000  # texts the tokenizer is trained on, drawn as pairs are
 
 
-class ModelConfig(Section):
-    dimension: Positive = 256
-    matryoshka: list[Positive] = Field(default_factory=lambda: [32, 64, 128])  # besides the full dimension
+class FreshConfig(Section):
+    """A transformer that starts from nothing: BERT's layers over a tokenizer trained on the run's data."""
+
+    layers: Positive
+    hidden: Positive
+    heads: Positive
+    intermediate: Positive | None = None  # 4 * hidden when absent
+    dropout: Share = 0.1
 
     @model_validator(mode="after")
-    def _prefixes_fit(self) -> ModelConfig:
-        if any(size >= self.dimension for size in self.matryoshka):
-            raise ValueError(
-                f"matryoshka sizes {self.matryoshka} must be smaller than dimension {self.dimension}"
-            )
+    def _heads_fit(self) -> FreshConfig:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden = {self.hidden} is not a multiple of heads = {self.heads}")
         return self
+
+
+class ModelConfig(Section):
+    """The student: a static table, a ready-made ``transformer`` (folder or hub id), or a ``fresh`` one.
+
+    ``dimension`` is a static table's width (256); a transformer keeps its own, or gets a linear layer to
+    this one behind its pooling. ``pooling`` is the folder's own when absent, mean where it has none.
+    """
+
+    transformer: str | None = None
+    fresh: FreshConfig | None = None
+    pooling: Literal["mean", "cls"] | None = None
+    dimension: Positive | None = None
+    matryoshka: list[Positive] = Field(default_factory=list)  # besides the full dimension
+
+    @property
+    def is_static(self) -> bool:
+        return self.transformer is None and self.fresh is None
+
+    @property
+    def width(self) -> int:
+        """The dimension of a student that is made by the run."""
+        width = self.dimension or (self.fresh.hidden if self.fresh else None)
+        assert width is not None, "a ready-made transformer says itself how wide it is"
+        return width
+
+    @model_validator(mode="before")
+    @classmethod
+    def _static_by_default(cls, values: Any) -> Any:
+        if isinstance(values, dict) and not (values.get("transformer") or values.get("fresh")):
+            return {"dimension": _STATIC_DIMENSION, "matryoshka": _STATIC_PREFIXES, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> ModelConfig:
+        if self.transformer is not None and self.fresh is not None:
+            raise ValueError("give a ready-made transformer or the sizes of a fresh one, not both")
+        if self.is_static and self.pooling is not None:
+            raise ValueError("pooling is for transformers; a static table takes the mean")
+        if self.transformer is None:
+            check_prefixes(self.matryoshka, self.width)
+        return self
+
+
+_STATIC_DIMENSION, _STATIC_PREFIXES = 256, [32, 64, 128]
+
+
+def check_prefixes(matryoshka: Sequence[int], dimension: int) -> None:
+    """Raise ValueError for a Matryoshka size that is no proper prefix."""
+    if any(size >= dimension for size in matryoshka):
+        raise ValueError(f"matryoshka sizes {list(matryoshka)} must be smaller than dimension {dimension}")
 
 
 class ScheduleConfig(Section):
     steps: Positive
     batch: Annotated[int, Field(gt=1)] = 2048
-    learning_rate: float = Field(default=0.01, gt=0.0)
+    learning_rate: float = Field(default=0.01, gt=0.0)  # a transformer has to be given one
     warmup_steps: int = Field(default=500, ge=0)
     checkpoint_every: Positive = 1000
     evaluate_every: Positive = 1000
     log_every: Positive = 50
     threads: Positive | None = None  # torch's own choice when absent
+    # The rest is for transformers; a static table trains on the processor, in float32.
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: the GPU if there is one
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast; weights and loss stay in float32
+    chunk: Positive | None = None  # texts encoded at once (cached gradients); the whole batch when absent
+    weight_decay: float = Field(default=0.01, ge=0.0)  # not of biases and norms
+    clip: float = Field(default=1.0, gt=0.0)  # longest gradient, all weights together
+    gradient_checkpointing: bool = False  # less memory, a third more work
+
+
+_TRANSFORMER_ONLY = {"device", "precision", "chunk", "weight_decay", "clip", "gradient_checkpointing"}
 
 
 class Recipe(Section):
@@ -106,6 +170,19 @@ class Recipe(Section):
         return values
 
     @model_validator(mode="after")
+    def _schedule_fits(self) -> Recipe:
+        given = self.schedule.model_fields_set
+        if not self.model.is_static and "learning_rate" not in given:
+            raise ValueError(
+                "a transformer needs schedule.learning_rate: about 2e-5 for a ready-made one, 5e-4 for a "
+                "fresh one"
+            )
+        changed = [k for k in sorted(given & _TRANSFORMER_ONLY) if getattr(self.schedule, k) != _default(k)]
+        if self.model.is_static and changed:
+            raise ValueError(f"schedule.{changed[0]} is for transformers; the student is a static table")
+        return self
+
+    @model_validator(mode="after")
     def _losses_fit(self) -> Recipe:
         if self.loss and self.losses:
             raise ValueError("give one [loss] or several [[losses]], not both")
@@ -122,10 +199,14 @@ class Recipe(Section):
         return self
 
 
-def read_recipe(path: Path, *, teacher: str | None = None) -> Recipe:
+def _default(key: str) -> Any:
+    return ScheduleConfig.model_fields[key].default
+
+
+def read_recipe(path: Path, *, teacher: str | None = None, student: str | None = None) -> Recipe:
     """Read and check a recipe; raise InvalidInputError naming the key and the nearest valid one.
 
-    ``teacher`` replaces the model of the recipe's [teacher].
+    ``teacher`` replaces the model of the recipe's [teacher], ``student`` its model.transformer.
     """
     if not path.is_file():
         raise NotFoundError(f"no recipe at {path}")
@@ -135,6 +216,8 @@ def read_recipe(path: Path, *, teacher: str | None = None) -> Recipe:
         raise InvalidInputError(f"{path} is not valid TOML: {error}") from error
     if teacher is not None:
         values["teacher"] = {**values.get("teacher", {}), "model": teacher}
+    if student is not None:
+        values["model"] = {**values.get("model", {}), "transformer": student}
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:

@@ -11,14 +11,13 @@ import gzip
 import hashlib
 import lzma
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from embedsvc.errors import InvalidInputError, NotFoundError
@@ -46,6 +45,11 @@ class TokenBags:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(texts,) tokens of each."""
+        return np.diff(self.starts)
 
     def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the ids of the given texts back to back, and the length of each."""
@@ -122,7 +126,12 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def tokenize(
-    tokenizer: Tokenizer, texts: Sequence[str], *, max_tokens: int, label: str, progress: bool
+    ids_of: Callable[[Sequence[str]], list[list[int]]],
+    texts: Sequence[str],
+    *,
+    max_tokens: int,
+    label: str,
+    progress: bool,
 ) -> tuple[TokenBags, int]:
     """Return the token ids of all texts, and how many texts were cut at max_tokens."""
     chunks: list[NDArray[np.int32]] = []
@@ -130,10 +139,7 @@ def tokenize(
     cut = 0
     bar = tqdm(total=len(texts), desc=f"tokenize {label}", unit="text", disable=not progress)
     for begin in range(0, len(texts), _TOKENIZE_TEXTS):
-        encoded = tokenizer.encode_batch_fast(
-            texts[begin : begin + _TOKENIZE_TEXTS], add_special_tokens=False
-        )
-        ids = [encoding.ids for encoding in encoded]
+        ids = ids_of(texts[begin : begin + _TOKENIZE_TEXTS])
         cut += sum(len(row) > max_tokens for row in ids)
         ids = [row[:max_tokens] for row in ids]
         lengths.append(np.fromiter(map(len, ids), np.int64, len(ids)))

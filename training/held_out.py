@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsvc.encoders.static_table import mean_rows
 from embedsvc.errors import InvalidInputError
-from embedsvc.postprocess import finish_vectors
 from training.data import TokenBags
 from training.evaluation.tatoeba import accuracies
 from training.sampling import PairSource
@@ -50,13 +49,9 @@ def _subset(bags: TokenBags, rows: NDArray[np.int64]) -> TokenBags:
     return TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)]))
 
 
-def ranking_accuracy(table: NDArray[np.float32], held_out: HeldOut) -> float:
-    """Return the share of held-out texts whose nearest neighbour is their translation, both ways averaged."""
-    x, y = _vectors(table, held_out.english), _vectors(table, held_out.other)
-    return sum(accuracies(x, y)) / 200
+def ranking_accuracy(vectors: Callable[[TokenBags], NDArray[np.float32]], held_out: HeldOut) -> float:
+    """Return the share of held-out texts whose nearest neighbour is their translation, both ways averaged.
 
-
-def _vectors(table: NDArray[np.float32], bags: TokenBags) -> NDArray[np.float32]:
-    means = mean_rows(table, bags.ids.astype(np.int64), np.diff(bags.starts))
-    unit: NDArray[np.float32] = finish_vectors(means, dimensions=None, normalize=True, output_dtype="float32")
-    return unit
+    vectors: texts to unit rows (texts, dim).
+    """
+    return sum(accuracies(vectors(held_out.english), vectors(held_out.other))) / 200

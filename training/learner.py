@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from embedsvc.errors import EmbedsvcError
 from embedsvc.textfiles import atomic_write
 from training.config import Recipe, ScheduleConfig
+from training.gathered import gathered
 from training.losses import EmbeddedPairs
-from training.objective import Objective
-from training.sampling import Batch
-from training.static_model import StaticTable
+from training.objective import HEAD_RATE, Objective
+from training.sampling import Batch, BatchSampler
+from training.student import Student
 
 _NAMED_PAIRS = 5
 
@@ -24,51 +27,62 @@ class Learner:
     """The student and what it learns from."""
 
     recipe: Recipe
-    model: StaticTable
+    student: Student[Any]
     objective: Objective
 
-    def learn(self, batch: Batch, step: int) -> dict[str, float]:
+    def draw(self, sampler: BatchSampler, step: int) -> tuple[Batch, Any]:
+        """Return batch number ``step`` and what the student makes of its texts."""
+        batch = sampler.batch(step)
+        return batch, self.student.prepared(batch.texts)
+
+    def learn(self, batch: Batch, inputs: Any, step: int) -> dict[str, float]:
         """Learn from one batch; return its loss, and each by its kind where there are several.
 
-        Raises EmbedsvcError, before anything is changed, when the loss or a gradient is not finite.
+        Torch's random numbers (dropout) depend on the seed of the recipe and the step alone. Raises
+        EmbedsvcError, before anything is changed, when the loss or a gradient is not finite.
         """
+        torch.manual_seed(step_seed(self.recipe.seed, step))
+        parts: dict[str, torch.Tensor] = {}
+
+        def loss(vectors: torch.Tensor) -> torch.Tensor:
+            value, by_kind = self.objective(self._pairs(vectors, batch, step), self._prefixes(step))
+            parts.update(by_kind)
+            return value
+
         try:
-            loss, parts = self._loss(batch, step)
-            loss.backward()  # type: ignore[no-untyped-call]
+            value = self.student.backward(inputs, loss)
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
             raise self._too_large() from error
-        values = {"loss": loss.item()}
+        values = {"loss": value.item()}
         if len(parts) > 1:
             values |= {f"loss.{kind}": part.item() for kind, part in parts.items()}
         if not math.isfinite(values["loss"]):
             raise _broken(f"the loss of batch {step} is {values['loss']}", values, batch)
-        if not self.model.finite():
+        if not self.student.finite():
             raise _broken(f"a gradient of batch {step} is not finite", values, batch)
         rate = learning_rate(self.recipe.schedule, step)
-        self.model.update(step + 1, rate)
-        self.objective.update(rate)
+        self.student.update(step + 1, rate)
+        self.objective.update(HEAD_RATE * rate / self.recipe.schedule.learning_rate)
         return values
 
-    def _loss(self, batch: Batch, step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        size = len(batch.pairs)
-        vectors = self.model.embed(batch.tokens, batch.positions, batch.offsets)
+    def _pairs(self, vectors: torch.Tensor, batch: Batch, step: int) -> EmbeddedPairs:
+        size, device = len(batch.pairs), vectors.device
         pairs = EmbeddedPairs(
             vectors[:size],
             vectors[size:],
-            torch.from_numpy(batch.relations),
+            torch.from_numpy(batch.relations).to(device),
             step,
-            None if batch.teacher is None else torch.from_numpy(batch.teacher),
+            None if batch.teacher is None else torch.from_numpy(batch.teacher).to(device),
             self.objective.into_teacher,
         )
-        return self.objective(pairs, self._prefixes(step))
+        return gathered(pairs, batch.keys, positives=self.recipe.sampling.positives)
 
     def _prefixes(self, step: int) -> list[int]:
         """The full dimension and one Matryoshka prefix in turn: as Arctic-Embed 2.0, half the cost of all."""
-        model = self.recipe.model
-        sizes = sorted(model.matryoshka, reverse=True)
-        return [model.dimension, *([sizes[step % len(sizes)]] if sizes else [])]
+        sizes = sorted(self.recipe.model.matryoshka, reverse=True)
+        return [self.student.dimension, *([sizes[step % len(sizes)]] if sizes else [])]
 
     def _too_large(self) -> EmbedsvcError:
         size = self.recipe.schedule.batch
@@ -83,7 +97,7 @@ class Learner:
         Raises EmbedsvcError, and leaves that one, when a value is not finite: a step too large
         shows in the loss of the next batch only.
         """
-        state = {"model": self.model.state(), "objective": self.objective.state()}
+        state = {"model": self.student.state(), "objective": self.objective.state()}
         for tensors in state.values():
             for name, tensor in tensors.items():
                 if not tensor.isfinite().all():
@@ -99,7 +113,7 @@ class Learner:
         if not path.exists():
             return 0
         state = torch.load(path, weights_only=True)
-        self.model.restore(state["model"])
+        self.student.restore(state["model"])
         self.objective.restore(state.get("objective", {}))
         return int(state["step"])
 
@@ -113,6 +127,11 @@ def _broken(what: str, values: dict[str, float], batch: Batch) -> EmbedsvcError:
         f"{what}{f' ({parts})' if parts else ''}; stopped before it was learnt from. Its pairs: {first}, … "
         "of the data. The last checkpoint is kept; a lower learning_rate usually helps"
     )
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Return 63 bits for torch's random numbers of one step: a resumed run needs no saved state."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
 
 
 def learning_rate(schedule: ScheduleConfig, step: int) -> float:

@@ -10,6 +10,9 @@ import torch
 from training.loss_config import LossConfig
 from training.losses import LOSSES, EmbeddedPairs
 
+HEAD_RATE = 1e-3
+"""The highest learning rate of what is not the student's; its course is the student's, its height its own."""
+
 
 class Objective:
     """Sums losses. ``into_teacher`` (dimension, teacher's dimension) is trained with the student.
@@ -17,16 +20,19 @@ class Objective:
     The projection has an Adam of its own: it is used by every batch, a static student's rows are not.
     """
 
-    PROJECTION_RATE = 0.05  # of the student's learning rate: a static table takes far larger steps
-
     def __init__(
-        self, losses: Sequence[LossConfig], *, projection: tuple[int, int] | None = None, seed: int = 0
+        self,
+        losses: Sequence[LossConfig],
+        *,
+        projection: tuple[int, int] | None = None,
+        seed: int = 0,
+        device: torch.device | None = None,
     ) -> None:
         self._losses = losses
         self.into_teacher: torch.Tensor | None = None
         self._adam: torch.optim.Adam | None = None
         if projection is not None:
-            start = torch.randn(projection, generator=torch.Generator().manual_seed(seed))
+            start = torch.randn(projection, generator=torch.Generator().manual_seed(seed)).to(device)
             self.into_teacher = (start / math.sqrt(projection[0])).requires_grad_()
             self._adam = torch.optim.Adam([self.into_teacher])
 
@@ -48,7 +54,7 @@ class Objective:
     def update(self, learning_rate: float) -> None:
         """Let the projection learn from the gradients of the last batch."""
         if self._adam is not None:
-            self._adam.param_groups[0]["lr"] = learning_rate * self.PROJECTION_RATE
+            self._adam.param_groups[0]["lr"] = learning_rate
             self._adam.step()
             self._adam.zero_grad()
 

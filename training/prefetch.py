@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
-from training.sampling import Batch, BatchSampler
+Drawn = TypeVar("Drawn")
 
 
-def prefetched(sampler: BatchSampler, first: int, last: int) -> Iterator[tuple[int, Batch]]:
-    """Yield (step, batch), drawn a little ahead in another thread."""
-    ready: queue.Queue[tuple[int, Batch] | BaseException] = queue.Queue(maxsize=4)
+def prefetched(draw: Callable[[int], Drawn], first: int, last: int) -> Iterator[tuple[int, Drawn]]:
+    """Yield (step, draw(step)), drawn a little ahead in another thread."""
+    ready: queue.Queue[tuple[int, Drawn] | BaseException] = queue.Queue(maxsize=4)
     stop = threading.Event()
 
-    def draw() -> None:
+    def work() -> None:
         try:
             for step in range(first, last):
                 if stop.is_set():
                     return
-                ready.put((step, sampler.batch(step)))
+                ready.put((step, draw(step)))
         except BaseException as error:
             ready.put(error)
 
-    threading.Thread(target=draw, daemon=True).start()
+    threading.Thread(target=work, daemon=True).start()
     try:
         for _ in range(first, last):
             item = ready.get()

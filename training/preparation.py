@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,48 +19,60 @@ from training.config import Recipe
 from training.data import TextPairs, TokenBags, pair_files, read_pairs, text_keys, tokenize
 from training.held_out import HeldOut, split_held_out
 from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
+from training.student import ReadyStudent
 from training.teacher import Teacher, open_teacher, teach
 from training.tokenizer import train_tokenizer
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """``token_share`` (vocabulary,) is how often each token occurs in the data, of all tokens."""
+    """``tokenizer`` is the one trained on the data; None where the student brought its own.
 
-    tokenizer: Tokenizer
-    token_share: NDArray[np.float64]
+    ``token_share`` (vocabulary,) is how often each token occurs in the data, of all tokens.
+    """
+
+    tokenizer: Tokenizer | None
+    token_share: NDArray[np.float64] | None
     sampler: BatchSampler
     held_out: HeldOut
     teacher: Teacher | None
 
 
-def prepare(recipe: Recipe, run: Path, data_folder: Path, *, progress: bool) -> Prepared:
+def prepare(
+    recipe: Recipe, run: Path, data_folder: Path, *, ready: ReadyStudent | None = None, progress: bool
+) -> Prepared:
     """Read and tokenize the data of a run; keep in ``run`` what a later call has to find unchanged.
 
+    ready: what the student brings that was there before; without one a tokenizer is trained.
+
     Raises InvalidInputError for data that does not fit the recipe, or when ``run`` is of another recipe,
-    other data or another teacher.
+    other data, another teacher or another student.
     """
     pairs = read_pairs(pair_files(recipe.data.pairs, data_folder), recipe.data.languages)
     if recipe.schedule.batch > len(pairs.other):
         raise InvalidInputError(
             f"schedule.batch = {recipe.schedule.batch} is more than the {len(pairs.other)} pairs of the data"
         )
+    dimension = ready.dimension if ready else recipe.model.width
     encoder = None
     if recipe.teacher is not None:
-        encoder = open_teacher(recipe.teacher, dimension=recipe.model.dimension)
+        encoder = open_teacher(recipe.teacher, dimension=dimension)
     run.mkdir(parents=True, exist_ok=True)
-    _keep("another recipe", recipe.model_dump(), run / "recipe.json")
+    _keep_recipe(recipe, run / "recipe.json")
+    if ready is not None:
+        _keep("another student", {"fingerprint": ready.fingerprint}, run / "student.json")
     characters = np.fromiter(map(len, pairs.english), np.int64, len(pairs.english))[pairs.group]
     weights = pair_weights(pairs.language, characters, recipe.sampling)
-    tokenizer = _tokenizer(recipe, pairs, weights, run / "tokenizer.json")
+    tokenizer = None if ready else _tokenizer(recipe, pairs, weights, run / "tokenizer.json")
+    ids_of, longest = _tokenization(recipe, tokenizer, ready)
     english, english_cut = tokenize(
-        tokenizer, pairs.english, max_tokens=recipe.data.max_tokens, label="English", progress=progress
+        ids_of, pairs.english, max_tokens=longest, label="English", progress=progress
     )
     other, other_cut = tokenize(
-        tokenizer, pairs.other, max_tokens=recipe.data.max_tokens, label="translations", progress=progress
+        ids_of, pairs.other, max_tokens=longest, label="translations", progress=progress
     )
     _keep("other data", _data_report(pairs, english, other, english_cut + other_cut), run / "data.json")
-    teacher = _taught(recipe, encoder, pairs.english, run, progress)
+    teacher = _taught(recipe, encoder, pairs.english, run, dimension, progress)
 
     source = PairSource(
         english,
@@ -73,8 +86,23 @@ def prepare(recipe: Recipe, run: Path, data_folder: Path, *, progress: bool) -> 
     held_out = split_held_out(source, groups=recipe.data.held_out_groups, seed=recipe.seed)
     weights[held_out.excluded] = 0.0
     sampler = BatchSampler(source, weights, _batch_shape(recipe), seed=recipe.seed)
-    share = _token_share(english, other, tokenizer.get_vocab_size())
+    share = None if tokenizer is None else _token_share(english, other, tokenizer.get_vocab_size())
     return Prepared(tokenizer, share, sampler, held_out, teacher)
+
+
+def _tokenization(
+    recipe: Recipe, trained: Tokenizer | None, ready: ReadyStudent | None
+) -> tuple[Callable[[Sequence[str]], list[list[int]]], int]:
+    """Return how texts become token ids, without special ones, and the longest text that is not cut."""
+    limit = recipe.data.max_tokens
+    if ready is not None:
+        return ready.tokenize, min(limit, ready.max_tokens or limit)
+    assert trained is not None, "a student that brings no tokenizer is given one"
+
+    def ids_of(texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in trained.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    return ids_of, limit
 
 
 def _batch_shape(recipe: Recipe) -> BatchShape:
@@ -89,7 +117,7 @@ def _batch_shape(recipe: Recipe) -> BatchShape:
 
 
 def _taught(
-    recipe: Recipe, encoder: Encoder | None, english: list[str], run: Path, progress: bool
+    recipe: Recipe, encoder: Encoder | None, english: list[str], run: Path, dimension: int, progress: bool
 ) -> Teacher | None:
     if recipe.teacher is None or encoder is None:
         return None
@@ -99,7 +127,7 @@ def _taught(
         recipe.teacher,
         english,
         run / "teacher.npy",
-        dimension=recipe.model.dimension,
+        dimension=dimension,
         progress=progress,
     )
 
@@ -126,6 +154,15 @@ def _token_share(english: TokenBags, other: TokenBags, vocabulary: int) -> NDArr
     count = np.bincount(english.ids, minlength=vocabulary) + np.bincount(other.ids, minlength=vocabulary)
     share: NDArray[np.float64] = count / count.sum()
     return share
+
+
+def _keep_recipe(recipe: Recipe, path: Path) -> None:
+    """As `_keep`; keys that are newer than the run have their default there."""
+    if path.exists():
+        kept = Recipe.model_validate_json(path.read_text(encoding="utf-8"))
+        if kept == recipe:
+            return
+    _keep("another recipe", recipe.model_dump(), path)
 
 
 def _keep(what: str, value: dict[str, Any], path: Path) -> None:

@@ -27,19 +27,17 @@ def pair_weights(
 
 @dataclass(frozen=True)
 class Batch:
-    """Both sides of B pairs as bags over the batch's own distinct tokens.
+    """Both sides of B pairs: texts 0..B-1 are the English ones, B..2B-1 their translations.
 
-    Rows 0..B-1 are the English texts, rows B..2B-1 their translations. ``tokens`` (u,) are the
-    distinct vocabulary ids; ``positions`` index into them; ``offsets`` (2B,) start each bag.
-    ``pairs`` (B,) are the rows of the source. ``relations`` int8 (B, B): see `training.relations`.
+    ``pairs`` (B,) are the rows of the source. ``relations`` int8 (B, B), made of ``keys``: see
+    `training.relations`. ``teacher`` (B, teacher's dim) are its vectors of the English texts.
     """
 
-    tokens: NDArray[np.int64]
-    positions: NDArray[np.int64]
-    offsets: NDArray[np.int64]
+    texts: TokenBags
     pairs: NDArray[np.int64]
+    keys: PairKeys
     relations: NDArray[np.int8]
-    teacher: NDArray[np.float32] | None = None  # (B, teacher's dim) of the English texts
+    teacher: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,21 +87,15 @@ class BatchSampler:
         lengths = np.concatenate([english_lengths, other_lengths])
         if self._shape.token_dropout:
             ids, lengths = _drop_tokens(ids, lengths, self._shape.token_dropout, generator)
-        tokens, positions = np.unique(ids, return_inverse=True)
-        offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        group = source.group_key[pairs]
+        keys = PairKeys(source=group, target=source.other_key[pairs], group=group)
         return Batch(
-            tokens.astype(np.int64),
-            positions.astype(np.int64),
-            offsets,
+            TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)])),
             pairs,
-            self._relations(pairs),
+            keys,
+            relation_matrix(keys, keys, positives=self._shape.positives),
             None if source.teacher is None else source.teacher[english_rows].astype(np.float32),
         )
-
-    def _relations(self, pairs: NDArray[np.int64]) -> NDArray[np.int8]:
-        group = self._source.group_key[pairs]
-        keys = PairKeys(source=group, target=self._source.other_key[pairs], group=group)
-        return relation_matrix(keys, keys, positives=self._shape.positives)
 
 
 def _chosen_draws(source: PairSource, weights: NDArray[np.float64], shape: BatchShape) -> Draws:

@@ -18,24 +18,31 @@ import json
 import shutil
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from embedsvc.encoder import locate_model
 from embedsvc.errors import EmbedsvcError, InvalidInputError
 from training.config import Recipe
 from training.held_out import HeldOut, ranking_accuracy
 from training.learner import Learner, learning_rate
 from training.objective import Objective
 from training.prefetch import prefetched
-from training.preparation import prepare
+from training.preparation import Prepared, prepare
 from training.sampling import BatchSampler
-from training.static_export import write_static_folder
 from training.static_model import StaticTable
+from training.static_student import StaticStudent
 from training.stop_request import StopRequest
+from training.student import Student
 from training.teacher import Teacher
+
+if TYPE_CHECKING:
+    from training.transformer_chain import Chain
 
 
 def train(recipe: Recipe, out: Path, data_folder: Path, *, progress: bool = True) -> Path:
@@ -60,19 +67,55 @@ def _train(recipe: Recipe, out: Path, run: Path, data_folder: Path, progress: bo
     if recipe.schedule.threads:
         torch.set_num_threads(recipe.schedule.threads)
 
-    data = prepare(recipe, run, data_folder, progress=progress)
-    model = StaticTable(
-        len(data.token_share), recipe.model.dimension, seed=recipe.seed, token_share=data.token_share
-    )
-    learner = Learner(recipe, model, _objective(recipe, data.teacher))
+    chain = _ready_chain(recipe)
+    data = prepare(recipe, run, data_folder, ready=None if chain is None else chain.ready, progress=progress)
+    student = _student(recipe, chain, data, run)
+    learner = Learner(recipe, student, _objective(recipe, student, data.teacher))
     _loop(learner, data.sampler, data.held_out, run, progress)
-    write_static_folder(
-        out,
-        model.folded(),
-        data.tokenizer.to_str(),
-        matryoshka_dimensions=[*recipe.model.matryoshka, recipe.model.dimension],
-    )
+    student.write(out)
     return out
+
+
+def _ready_chain(recipe: Recipe) -> Chain | None:
+    """Open the transformer that the recipe names, before the data are read: it has the tokenizer."""
+    if recipe.model.transformer is None:
+        return None
+    from training.transformer_chain import open_chain
+
+    return open_chain(locate_model(recipe.model.transformer), recipe.model, seed=recipe.seed)
+
+
+def _student(recipe: Recipe, chain: Chain | None, data: Prepared, run: Path) -> Student[Any]:
+    if recipe.model.is_static:
+        assert data.tokenizer is not None
+        assert data.token_share is not None
+        table = StaticTable(
+            len(data.token_share), recipe.model.width, seed=recipe.seed, token_share=data.token_share
+        )
+        return StaticStudent(table, data.tokenizer, recipe.model.matryoshka)
+    from training.transformer_chain import open_chain
+    from training.transformer_student import TransformerStudent
+
+    if chain is None:
+        chain = open_chain(_fresh_folder(recipe, data, run), recipe.model, seed=recipe.seed)
+    return TransformerStudent(chain, recipe)
+
+
+def _fresh_folder(recipe: Recipe, data: Prepared, run: Path) -> Path:
+    from training.fresh_transformer import write_fresh_folder
+
+    folder = run / "start"
+    if not folder.exists():
+        assert recipe.model.fresh is not None
+        assert data.tokenizer is not None
+        write_fresh_folder(
+            folder,
+            recipe.model.fresh,
+            data.tokenizer.to_str(),
+            max_tokens=recipe.data.max_tokens,
+            seed=recipe.seed,
+        )
+    return folder
 
 
 def _loop(learner: Learner, sampler: BatchSampler, held_out: HeldOut, run: Path, progress: bool) -> None:
@@ -82,8 +125,8 @@ def _loop(learner: Learner, sampler: BatchSampler, held_out: HeldOut, run: Path,
     bar = tqdm(total=schedule.steps, initial=first, desc="train", unit="step", disable=not progress)
     losses: list[dict[str, float]] = []
     with StopRequest() as stopped:
-        for step, batch in prefetched(sampler, first, schedule.steps):
-            losses.append(learner.learn(batch, step))
+        for step, drawn in prefetched(partial(learner.draw, sampler), first, schedule.steps):
+            losses.append(learner.learn(*drawn, step))
             bar.update()
             done = step + 1
             if done % schedule.log_every == 0:
@@ -92,7 +135,7 @@ def _loop(learner: Learner, sampler: BatchSampler, held_out: HeldOut, run: Path,
                 log.write(step=done, **means, learning_rate=learning_rate(schedule, step))
                 losses.clear()
             if done % schedule.evaluate_every == 0 or done == schedule.steps:
-                accuracy = ranking_accuracy(learner.model.folded(), held_out)
+                accuracy = ranking_accuracy(learner.student.vectors, held_out)
                 log.write(step=done, held_out_accuracy=accuracy)
                 bar.write(f"step {done}: held-out ranking accuracy {accuracy:.4f}")
             if done % schedule.checkpoint_every == 0 or done == schedule.steps or stopped.asked:
@@ -103,10 +146,10 @@ def _loop(learner: Learner, sampler: BatchSampler, held_out: HeldOut, run: Path,
     bar.close()
 
 
-def _objective(recipe: Recipe, teacher: Teacher | None) -> Objective:
+def _objective(recipe: Recipe, student: Student[Any], teacher: Teacher | None) -> Objective:
     learnt = teacher is not None and teacher.learnt_projection
-    projection = (recipe.model.dimension, teacher.dimension) if teacher is not None and learnt else None
-    return Objective(recipe.objective, projection=projection, seed=recipe.seed)
+    projection = (student.dimension, teacher.dimension) if teacher is not None and learnt else None
+    return Objective(recipe.objective, projection=projection, seed=recipe.seed, device=student.device)
 
 
 @dataclass

@@ -38,8 +38,9 @@ class SequenceInputs:
         self._tokenizer = TextTokenizer(folder.tokenizer_file, lowercase=lowercase)
         self._folder = folder
         self._rows = config.get("vocab_size")
-        self._pad = pad_id(config, tokenizer_config, self._tokenizer)
-        self.special_tokens = len(self._tokenizer.prefix) + len(self._tokenizer.suffix)
+        self.pad = pad_id(config, tokenizer_config, self._tokenizer)
+        self.prefix, self.suffix = self._tokenizer.prefix, self._tokenizer.suffix
+        self.special_tokens = len(self.prefix) + len(self.suffix)
         limit = sequence_limit(module.config, tokenizer_config, config)
         self.max_tokens = None if limit is None else limit - self.special_tokens
         if self.max_tokens is not None and self.max_tokens < 1:
@@ -53,16 +54,15 @@ class SequenceInputs:
 
     def padded(self, batch: Sequence[PreparedText]) -> PaddedBatch:
         """Return the batch as arrays; raise ModelError for a token that the model has no vector for."""
-        prefix, suffix = self._tokenizer.prefix, self._tokenizer.suffix
         width = max(1, max(len(text.ids) for text in batch) + self.special_tokens)
-        ids = np.full((len(batch), width), self._pad, np.int64)
+        ids = np.full((len(batch), width), self.pad, np.int64)
         mask = np.zeros_like(ids)
         for row, text in enumerate(batch):
             length = len(text.ids) + self.special_tokens
-            ids[row, :length] = prefix + text.ids + suffix
+            ids[row, :length] = self.prefix + text.ids + self.suffix
             mask[row, :length] = 1
         check_vocabulary(ids, self._rows, self._folder)
-        prompt = [len(prefix) + text.prompt_tokens if text.prompt_tokens else 0 for text in batch]
+        prompt = [len(self.prefix) + text.prompt_tokens if text.prompt_tokens else 0 for text in batch]
         return PaddedBatch(ids, mask, np.array(prompt, np.int64))
 
 

@@ -57,7 +57,7 @@ def taught(lesson: Lesson) -> torch.Tensor:
         adam.zero_grad()
         objective(lesson.change(pairs), lesson.prefixes)[0].backward()
         adam.step()
-        objective.update(0.05)
+        objective.update(0.0025)
     return table.detach()
 
 

@@ -96,7 +96,7 @@ def source() -> PairSource:
 
 def test_a_batch_holds_both_sides_and_masks_other_translations() -> None:
     batch = BatchSampler(source(), np.ones(4), BatchShape(64), seed=5).batch(0)
-    texts = [batch.tokens[bag].tolist() for bag in np.split(batch.positions, batch.offsets[1:])]
+    texts = [bag.tolist() for bag in np.split(batch.texts.ids, batch.texts.starts[1:-1])]
     pair = {(4,): (0, 10, 20), (5, 6): (0, 10, 21), (7,): (1, 11, 22), (8, 9): (1, 11, 20)}
     english = {0: [1, 2], 1: [3]}
     drawn = [pair[tuple(text)] for text in texts[64:]]
@@ -120,9 +120,9 @@ def test_a_batch_depends_on_seed_and_step_only() -> None:
 
 def test_pairs_are_drawn_by_weight_and_never_with_weight_zero() -> None:
     batch = BatchSampler(source(), np.array([0.0, 3.0, 1.0, 0.0]), BatchShape(4000), seed=1).batch(0)
-    lengths = np.diff([*batch.offsets, len(batch.positions)])[4000:]
+    lengths = batch.texts.lengths[4000:]
     assert 2850 < (lengths == 2).sum() < 3150
-    assert set(batch.tokens.tolist()) == {1, 2, 3, 5, 6, 7}
+    assert set(batch.texts.ids.tolist()) == {1, 2, 3, 5, 6, 7}
 
 
 def three_languages() -> PairSource:
@@ -184,7 +184,7 @@ def test_a_text_that_would_lose_every_token_keeps_its_first() -> None:
         np.zeros(3, np.int16),
     )
     batch = BatchSampler(pairs, np.ones(3), BatchShape(300, token_dropout=0.97), seed=1).batch(0)
-    texts = [tuple(batch.tokens[bag]) for bag in np.split(batch.positions, batch.offsets[1:])]
+    texts = [tuple(bag) for bag in np.split(batch.texts.ids, batch.texts.starts[1:-1])]
     assert {(1,), (), (3,)} <= set(texts[:300]) <= {(1,), (2,), (1, 2), (), (3,)}
     assert {(4,), (), (6,)} <= set(texts[300:]) <= {(4,), (5,), (4, 5), (), (6,)}
 
@@ -198,7 +198,7 @@ def test_dropout_leaves_out_its_share_but_never_a_whole_text() -> None:
         np.zeros(2, np.int16),
     )
     batch = BatchSampler(wide, np.ones(2), BatchShape(500, token_dropout=0.25), seed=1).batch(3)
-    lengths = np.diff([*batch.offsets, len(batch.positions)])
+    lengths = batch.texts.lengths
     assert abs(lengths[:500].mean() - 75) < 1
     assert (lengths[500:] == 1).all()
 

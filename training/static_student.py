@@ -1,0 +1,85 @@
+"""The static table as a student: bags of the batch's own distinct tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from embedsvc.encoders.static_table import mean_rows
+from embedsvc.postprocess import finish_vectors
+from training.data import TokenBags
+from training.static_export import write_static_folder
+from training.static_model import StaticTable
+from training.student import VectorLoss
+
+
+@dataclass(frozen=True)
+class DistinctTokens:
+    """``tokens`` (u,) are distinct ids, ``positions`` index into them, ``offsets`` (texts,) start each."""
+
+    tokens: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+
+
+class StaticStudent:
+    """Teaches a `StaticTable`."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, table: StaticTable, tokenizer: Tokenizer, matryoshka: Sequence[int]) -> None:
+        self.table = table
+        self._tokenizer = tokenizer
+        self._matryoshka = matryoshka
+
+    @property
+    def dimension(self) -> int:
+        return int(self.table.vector.shape[1])
+
+    def prepared(self, texts: TokenBags) -> DistinctTokens:
+        """Find the distinct tokens, so that each row of the table is gathered once."""
+        tokens, positions = np.unique(texts.ids, return_inverse=True)
+        return DistinctTokens(tokens.astype(np.int64), positions.astype(np.int64), texts.starts[:-1])
+
+    def backward(self, inputs: DistinctTokens, loss: VectorLoss) -> torch.Tensor:
+        """Make the gradients of the rows that the batch has."""
+        value = loss(self.table.embed(inputs.tokens, inputs.positions, inputs.offsets))
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach()
+
+    def finite(self) -> bool:
+        """Return whether the gradients of the last batch are all numbers."""
+        return self.table.finite()
+
+    def update(self, step: int, learning_rate: float) -> None:
+        """Apply Adam to the rows of the last batch."""
+        self.table.update(step, learning_rate)
+
+    def vectors(self, texts: TokenBags) -> NDArray[np.float32]:
+        """Return (texts, dim) unit rows."""
+        means = mean_rows(self.table.folded(), texts.ids.astype(np.int64), texts.lengths)
+        unit: NDArray[np.float32] = finish_vectors(means, dimensions=None, normalize=True)
+        return unit
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the table and its optimiser's moments."""
+        return self.table.state()
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over a saved state."""
+        self.table.restore(state)
+
+    def write(self, folder: Path) -> None:
+        """Write the table with the token weights multiplied in, int8."""
+        write_static_folder(
+            folder,
+            self.table.folded(),
+            self._tokenizer.to_str(),
+            matryoshka_dimensions=[*self._matryoshka, self.dimension],
+        )

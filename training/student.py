@@ -1,0 +1,67 @@
+"""What a run can teach: the few things that a static table and a transformer do each in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.data import TokenBags
+
+Inputs = TypeVar("Inputs")
+VectorLoss = Callable[[torch.Tensor], torch.Tensor]
+"""From the vectors of a batch's texts (texts, dim), of any norm, to a scalar."""
+
+
+@dataclass(frozen=True)
+class ReadyStudent:
+    """What a student brings that exists before the data are read. Tokens are counted without special ones."""
+
+    tokenize: Callable[[Sequence[str]], list[list[int]]]
+    dimension: int
+    max_tokens: int | None
+    fingerprint: str
+
+
+class Student(Protocol[Inputs]):
+    """A model in training. ``Inputs`` is what it makes of a batch's texts ahead of the step."""
+
+    @property
+    def dimension(self) -> int:
+        """The length of its vectors."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its vectors are."""
+
+    def prepared(self, texts: TokenBags) -> Inputs:
+        """Return the texts in the shape that `backward` takes; called in the thread that draws batches."""
+
+    def backward(self, inputs: Inputs, loss: VectorLoss) -> torch.Tensor:
+        """Make the gradients of ``loss`` over the texts' vectors, those of its own parameters too.
+
+        Returns its value, detached. The rows that ``loss`` gets are in the order of the texts.
+        """
+
+    def finite(self) -> bool:
+        """Return whether the gradients of the last batch are all numbers."""
+
+    def update(self, step: int, learning_rate: float) -> None:
+        """Learn from the gradients of the last batch; ``step`` counts from 1."""
+
+    def vectors(self, texts: TokenBags) -> NDArray[np.float32]:
+        """Return (texts, dim) unit rows, as the encoder gives them that `write` saves."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return every tensor that training needs to go on."""
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over a saved state."""
+
+    def write(self, folder: Path) -> None:
+        """Write a model folder that is served as it is."""

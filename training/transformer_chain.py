@@ -1,0 +1,108 @@
+"""A transformer opened for training: the modules of its folder, and how its texts are written down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling
+from transformers.utils import logging
+
+from embedsvc.encoders.sequence import SequenceInputs, check_vocabulary
+from embedsvc.errors import InvalidInputError, ModelError
+from embedsvc.model_folder import ModelFolder, open_model_folder
+from training.config import ModelConfig
+from training.student import ReadyStudent
+
+
+@dataclass(frozen=True)
+class Chain:
+    """``model`` ends with Normalize; ``inputs`` knows its tokens, as every runtime that serves it does."""
+
+    model: SentenceTransformer
+    folder: ModelFolder
+    inputs: SequenceInputs
+
+    @property
+    def modules(self) -> list[torch.nn.Module]:
+        """The modules without the Normalize at the end: losses take vectors of any norm."""
+        return [module for module in self.model.children() if not isinstance(module, Normalize)]
+
+    @property
+    def transformer(self) -> Any:
+        """The transformers model inside."""
+        return self.modules[0].model
+
+    def check_ids(self, ids: NDArray[np.int64]) -> None:
+        """Raise ModelError for a token that the model has no vector for."""
+        check_vocabulary(ids, self.transformer.config.vocab_size, self.folder)
+
+    @property
+    def ready(self) -> ReadyStudent:
+        """What a run has to know of it before the data are read."""
+        return ReadyStudent(
+            self.inputs.tokenize,
+            int(self.model.get_embedding_dimension()),
+            self.inputs.max_tokens,
+            self.folder.fingerprint,
+        )
+
+
+def open_chain(path: Path, config: ModelConfig, *, seed: int) -> Chain:
+    """Open a sentence-transformers folder, or a plain transformer, which gets mean pooling.
+
+    Raises NotFoundError or ModelError for a folder that cannot be opened, InvalidInputError for a recipe
+    that does not fit it.
+    """
+    folder = open_model_folder(path)
+    if folder.is_static:
+        raise InvalidInputError(f"model.transformer: {path} is a static model, not a transformer")
+    logging.disable_progress_bar()
+    torch.manual_seed(seed)  # what the folder has no weights for starts at random
+    try:
+        model = SentenceTransformer(
+            str(path),
+            device="cpu",
+            trust_remote_code=False,
+            local_files_only=True,
+            model_kwargs={"dtype": torch.float32},
+        )
+    except Exception as error:  # transformers raises many kinds for a damaged folder
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{path} cannot be opened by sentence-transformers: {reason}") from error
+    chain = Chain(_completed(model, config), folder, SequenceInputs(folder))
+    _check_prefixes(config, chain.ready.dimension)
+    return chain
+
+
+def _completed(model: SentenceTransformer, config: ModelConfig) -> SentenceTransformer:
+    """Set the pooling that the recipe asks for, add the linear layer to its dimension, and Normalize."""
+    modules = [module for module in model.children() if not isinstance(module, Normalize)]
+    if config.pooling is not None:
+        modules = [_repooled(module, config.pooling) for module in modules]
+    width = int(model.get_embedding_dimension())
+    if config.dimension not in (None, width):
+        modules.append(Dense(width, config.dimension, bias=False, activation_function=None))
+    prompts = {"prompts": model.prompts, "default_prompt_name": model.default_prompt_name}
+    return SentenceTransformer(modules=[*modules, Normalize()], device="cpu", **prompts)
+
+
+def _repooled(module: Any, pooling: str) -> Any:
+    if not isinstance(module, Pooling) or module.pooling_mode == pooling:
+        return module
+    if module.pooling_output_dimension != module.embedding_dimension:
+        raise InvalidInputError(f"model.pooling = {pooling!r}: the folder joins several poolings")
+    return Pooling(module.embedding_dimension, pooling, include_prompt=module.include_prompt)
+
+
+def _check_prefixes(config: ModelConfig, dimension: int) -> None:
+    if any(size >= dimension for size in config.matryoshka):
+        raise InvalidInputError(
+            f"model.matryoshka sizes {config.matryoshka} must be smaller than the student's dimension "
+            f"{dimension}"
+        )

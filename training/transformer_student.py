@@ -1,0 +1,193 @@
+"""Any transformer as a student: the sentence-transformers chain of a folder, taught with AdamW."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embedsvc.encoders.pytorch import torch_device
+from embedsvc.model_folder import read_json
+from embedsvc.postprocess import finish_vectors
+from embedsvc.textfiles import write_json
+from training.cached_gradients import cached_gradients
+from training.config import Recipe
+from training.data import TokenBags
+from training.padding import Template, length_parts, padded
+from training.student import VectorLoss
+from training.transformer_chain import Chain
+
+_PART_TOKENS = {"cpu": 4096, "cuda": 65_536}  # padded tokens of what is encoded at once
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Texts of like length: ids and mask (rows, tokens), special tokens included."""
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A batch, longest texts first; text i is row ``place[i]`` of all parts' rows one after the other."""
+
+    parts: Sequence[Part]
+    place: torch.Tensor
+
+
+class TransformerStudent:
+    """Teaches every weight of a chain that is not frozen."""
+
+    def __init__(self, chain: Chain, recipe: Recipe) -> None:
+        self._chain = chain
+        self._schedule = recipe.schedule
+        self._matryoshka = recipe.model.matryoshka
+        self.device = torch_device(None if recipe.schedule.device == "auto" else recipe.schedule.device)
+        inputs = chain.inputs
+        self._template = Template(inputs.prefix, inputs.suffix, inputs.pad)
+        chain.model.to(self.device).train()
+        self._modules = chain.modules
+        if recipe.schedule.gradient_checkpointing:
+            chain.transformer.gradient_checkpointing_enable({"use_reentrant": False})
+        self.weights = {n: p for n, p in chain.model.named_parameters() if p.requires_grad}
+        self._adam = _adamw(self.weights, recipe.schedule.weight_decay)
+
+    @property
+    def dimension(self) -> int:
+        return self._chain.ready.dimension
+
+    def prepared(self, texts: TokenBags) -> Parts:
+        """Sort the texts by length and pad them in parts; ``schedule.chunk`` texts at most in each."""
+        budget = _PART_TOKENS[self.device.type]
+        groups = length_parts(
+            texts.lengths + self._template.special_tokens, tokens=budget, rows=self._schedule.chunk
+        )
+        place = np.empty(len(texts), np.int64)
+        place[np.concatenate(groups)] = np.arange(len(texts))
+        return Parts([self._part(texts, rows) for rows in groups], torch.from_numpy(place))
+
+    def _part(self, texts: TokenBags, rows: NDArray[np.int64]) -> Part:
+        ids, mask = padded(texts, rows, self._template)
+        self._chain.check_ids(ids)
+        both = torch.from_numpy(ids), torch.from_numpy(mask)
+        return Part(*(tensor.pin_memory() for tensor in both)) if self.device.type == "cuda" else Part(*both)
+
+    def states(self, part: Part) -> torch.Tensor:
+        """Return (rows, tokens, hidden), the transformer's last states."""
+        with self._autocast():
+            states: torch.Tensor = self._modules[0](self._features(part))["token_embeddings"]
+        return states.float()
+
+    def encode(self, part: Part) -> torch.Tensor:
+        """Return (rows, dim): the vectors of the part's texts, of any norm."""
+        features = self._features(part)
+        with self._autocast():
+            for module in self._modules:
+                features = module(features)
+        vectors: torch.Tensor = features["sentence_embedding"]
+        return vectors.float()
+
+    def _features(self, part: Part) -> dict[str, Any]:
+        return {
+            "input_ids": part.ids.to(self.device, non_blocking=True),
+            "attention_mask": part.mask.to(self.device, non_blocking=True),
+        }
+
+    def _autocast(self) -> torch.autocast:
+        wanted = self._schedule.precision == "bf16" and self._chain.model.training
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=wanted)
+
+    def backward(self, inputs: Parts, loss: VectorLoss) -> torch.Tensor:
+        """Make the gradients of every weight; with ``schedule.chunk`` one part's activations at a time."""
+        place = inputs.place.to(self.device)
+        if self._schedule.chunk is not None:
+            return cached_gradients(self.encode, inputs.parts, lambda rows: loss(rows[place]))
+        value = loss(torch.cat([self.encode(part) for part in inputs.parts])[place])
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach()
+
+    def gradients(self) -> list[torch.Tensor]:
+        """Return the gradients of the last batch."""
+        return [weight.grad for weight in self.weights.values() if weight.grad is not None]
+
+    def finite(self) -> bool:
+        """Return whether the gradients of the last batch are all numbers, and their length is one."""
+        self._length = torch.nn.utils.get_total_norm(self.gradients())
+        return bool(self._length.isfinite())
+
+    def update(self, step: int, learning_rate: float) -> None:  # noqa: ARG002
+        """Shorten the gradients, as long as `finite` has found them, to ``schedule.clip``; apply AdamW."""
+        torch.nn.utils.clip_grads_with_norm_(self.weights.values(), self._schedule.clip, self._length)
+        for group in self._adam.param_groups:
+            group["lr"] = learning_rate
+        self._adam.step()
+        self._adam.zero_grad()
+
+    @torch.no_grad()
+    def vectors(self, texts: TokenBags) -> NDArray[np.float32]:
+        """Return (texts, dim) unit rows, in float32 and without dropout."""
+        inputs = self.prepared(texts)
+        self._chain.model.eval()
+        rows = torch.cat([self.encode(part).cpu() for part in inputs.parts])
+        self._chain.model.train()
+        unit: NDArray[np.float32] = finish_vectors(
+            rows[inputs.place].numpy(), dimensions=None, normalize=True
+        )
+        return unit
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the weights that are taught, and AdamW's moments of those that have had a gradient."""
+        tensors = {f"weight.{name}": weight.detach() for name, weight in self.weights.items()}
+        for name, weight in self.weights.items():
+            for moment, value in self._adam.state.get(weight, {}).items():
+                tensors[f"{moment}.{name}"] = value
+        return tensors
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over a saved state."""
+        for name, weight in self.weights.items():
+            weight.copy_(state[f"weight.{name}"])
+            moments = {m: state[f"{m}.{name}"] for m in _MOMENTS if f"{m}.{name}" in state}
+            if moments:
+                self._adam.state[weight] = {m: t.clone().to(weight.device) for m, t in moments.items()}
+
+    def write(self, folder: Path) -> None:
+        """Write a sentence-transformers folder; each file is replaced whole, once all are there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".model.", dir=folder) as work:
+            self._chain.model.save_pretrained(work, create_model_card=False)
+            _add_dimensions(Path(work), [*self._matryoshka, self.dimension])
+            _move(Path(work), folder)
+
+
+def _adamw(weights: dict[str, torch.nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
+    """Weight decay is for matrices: biases and the scales of norms have one axis."""
+    matrices = [weight for weight in weights.values() if weight.ndim > 1]
+    rest = [weight for weight in weights.values() if weight.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
+
+
+def _add_dimensions(folder: Path, dimensions: Sequence[int]) -> None:
+    path = folder / "config_sentence_transformers.json"
+    write_json(path, read_json(path) | {"matryoshka_dimensions": sorted(dimensions)})
+
+
+def _move(work: Path, folder: Path) -> None:
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in sorted(path for path in work.rglob("*") if path.is_file()):
+        path.chmod(0o666 & ~mask)  # safetensors writes files that only their owner can read
+        target = folder / path.relative_to(work)
+        target.parent.mkdir(exist_ok=True)
+        path.replace(target)
