@@ -16,12 +16,22 @@ from training.section import Positive, Section, Share
 
 
 class DataConfig(Section):
-    """Which pairs to read. A pattern is relative to ``--data`` or, without it, to the recipe's folder."""
+    """What to read. A pattern is relative to ``--data`` or, without it, to the recipe's folder.
 
-    pairs: list[str] = Field(min_length=1)
+    Two crops of an unlabelled text are a pair; a file is in the language that its name begins with.
+    """
+
+    pairs: list[str] = Field(default_factory=list)
+    texts: list[str] = Field(default_factory=list)
     languages: list[str] | None = None  # only these language codes; all when absent
     max_tokens: Positive = 128  # longer texts are cut, and counted in the data report
     held_out_groups: Positive = 2000  # English sentences kept aside, with all their translations
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> DataConfig:
+        if sum(map(bool, (self.pairs, self.texts))) != 1:
+            raise ValueError("give pairs or texts: the patterns of the files to read")
+        return self
 
 
 class SamplingConfig(Section):
@@ -35,6 +45,7 @@ class SamplingConfig(Section):
     length_pivot: float = Field(default=60.0, gt=0.0)  # characters of the English side
     length_exponent: float = Field(default=0.0, ge=0.0)  # 0 = length does not matter
     token_dropout: Share = 0.0  # share of tokens left out of each text, at random
+    crops: tuple[float, float] = (0.1, 0.5)  # of unlabelled texts: the least and the greatest share of tokens
     batches: Literal["mixed", "one_language"] = "mixed"
     translations: Positive = (
         1  # of one English sentence, drawn into a batch together (fewer where it has fewer)
@@ -42,6 +53,13 @@ class SamplingConfig(Section):
     positives: Literal["own", "group"] = (
         "own"  # group: the other translations are positives too, not left out
     )
+
+    @model_validator(mode="after")
+    def _crops_fit(self) -> SamplingConfig:
+        low, high = self.crops
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"crops = [{low}, {high}]: a smaller share, then a greater one, of at most 1")
+        return self
 
     @model_validator(mode="after")
     def _batches_fit(self) -> SamplingConfig:
@@ -194,6 +212,8 @@ class Recipe(Section):
             raise ValueError(
                 f"loss {taught[0]!r} needs a teacher: [teacher] with model = FOLDER, or --teacher"
             )
+        if self.teacher and self.data.texts:
+            raise ValueError("a teacher has vectors of whole texts, not of crops: data.texts goes without one")
         if self.teacher and not taught:
             raise ValueError("a teacher is given, but no loss learns from it (distillation, teacher_ranking)")
         return self

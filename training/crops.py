@@ -1,11 +1,16 @@
-"""Random crops of unlabelled texts: two of one text are a pair (Contriever, https://arxiv.org/abs/2112.09118)."""
+"""Random crops of unlabelled texts, two of which are a pair (Contriever, https://arxiv.org/abs/2112.09118)."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.data import TokenBags
+from training.draws import Draws
+from training.relations import PairKeys, relation_matrix
+from training.sampling import Batch, drop_tokens
 
 Shares = tuple[float, float]
 
@@ -25,3 +30,37 @@ def cropped(
     ends = np.cumsum(lengths)
     positions = np.arange(ends[-1]) + np.repeat(begins - (ends - lengths), lengths)
     return texts.ids[positions], lengths
+
+
+@dataclass(frozen=True)
+class CropShape:
+    """``size`` texts make a batch; each token of a crop is left out with the chance ``token_dropout``."""
+
+    size: int
+    shares: Shares
+    token_dropout: float = 0.0
+
+
+class CropSampler:
+    """Draw batches of two crops of each text; ``batch(t)`` is the same whenever it is asked for."""
+
+    def __init__(
+        self, texts: TokenBags, keys: NDArray[np.int64], draws: Draws, shape: CropShape, *, seed: int
+    ) -> None:
+        """``keys`` (texts,) are equal for equal texts, which are no negatives of each other."""
+        self._texts = texts
+        self._keys = keys
+        self._draws = draws
+        self._shape = shape
+        self._seed = seed
+
+    def batch(self, step: int) -> Batch:
+        """Return batch number ``step``: first crops of all its texts, then second ones."""
+        generator = np.random.default_rng((self._seed, step))
+        rows = self._draws(self._shape.size, generator)
+        ids, lengths = cropped(self._texts, np.tile(rows, 2), self._shape.shares, generator)
+        if self._shape.token_dropout:
+            ids, lengths = drop_tokens(ids, lengths, self._shape.token_dropout, generator)
+        keys = PairKeys(*[self._keys[rows]] * 3)
+        bags = TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)]))
+        return Batch(bags, rows, keys, relation_matrix(keys, keys))

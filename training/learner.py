@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from embedsvc.textfiles import atomic_write
 from training.config import Recipe, ScheduleConfig
 from training.gathered import gathered
 from training.losses import EmbeddedPairs
+from training.losses.pairs import MomentumKeys
 from training.objective import HEAD_RATE, Objective
-from training.sampling import Batch, BatchSampler
+from training.sampling import Batch, Batches
 from training.student import Student
 
 _NAMED_PAIRS = 5
@@ -30,9 +31,9 @@ class Learner:
     student: Student[Any]
     objective: Objective
 
-    def draw(self, sampler: BatchSampler, step: int) -> tuple[Batch, Any]:
+    def draw(self, batches: Batches, step: int) -> tuple[Batch, Any]:
         """Return batch number ``step`` and what the student makes of its texts."""
-        batch = sampler.batch(step)
+        batch = batches.batch(step)
         return batch, self.student.prepared(batch.texts)
 
     def learn(self, batch: Batch, inputs: Any, step: int) -> dict[str, float]:
@@ -43,9 +44,11 @@ class Learner:
         """
         torch.manual_seed(step_seed(self.recipe.seed, step))
         parts: dict[str, torch.Tensor] = {}
+        keys = self._momentum_keys(batch, inputs)
 
         def loss(vectors: torch.Tensor) -> torch.Tensor:
-            value, by_kind = self.objective(self._pairs(vectors, batch, step), self._prefixes(step))
+            pairs = replace(self._pairs(vectors, batch, step), keys=keys)
+            value, by_kind = self.objective(pairs, self._prefixes(step))
             parts.update(by_kind)
             return value
 
@@ -75,9 +78,12 @@ class Learner:
             torch.from_numpy(batch.relations).to(device),
             step,
             None if batch.teacher is None else torch.from_numpy(batch.teacher).to(device),
-            self.objective.into_teacher,
         )
         return gathered(pairs, batch.keys, positives=self.recipe.sampling.positives)
+
+    def _momentum_keys(self, batch: Batch, inputs: Any) -> MomentumKeys | None:
+        momentum, positives = self.objective.momentum, self.recipe.sampling.positives
+        return None if momentum is None else momentum.ranked(inputs, batch.keys, positives)
 
     def _prefixes(self, step: int) -> list[int]:
         """The full dimension and one Matryoshka prefix in turn: as Arctic-Embed 2.0, half the cost of all."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,24 +11,9 @@ from torch import distributed
 from training.loss_config import MomentumRankingConfig
 from training.losses.pairs import MomentumKeys
 from training.relations import IGNORED, PairKeys, Positives, relation_matrix
+from training.student import SlowCopy
 
 _EMPTY = -1  # the key of a place that no vector has taken yet; keys of texts are not negative
-
-
-class SlowCopy(Protocol):
-    """A copy of a student, which follows it slowly and learns nothing by itself."""
-
-    def follow(self, momentum: float) -> None:
-        """Let each weight be ``momentum`` of itself and the rest the student's."""
-
-    def vectors(self, inputs: Any) -> torch.Tensor:
-        """Return (texts, dim) without gradients, of what the student prepared."""
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """Return the copy's weights."""
-
-    def restore(self, state: dict[str, torch.Tensor]) -> None:
-        """Take over a saved state."""
 
 
 class MomentumQueue:

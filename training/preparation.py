@@ -18,7 +18,7 @@ from embedsvc.textfiles import atomic_write, write_json
 from training.config import Recipe
 from training.data import TextPairs, TokenBags, pair_files, read_pairs, text_keys, tokenize
 from training.held_out import HeldOut, split_held_out
-from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
+from training.sampling import Batches, BatchSampler, BatchShape, PairSource, pair_weights
 from training.student import ReadyStudent
 from training.teacher import Teacher, open_teacher, teach
 from training.tokenizer import train_tokenizer
@@ -33,7 +33,7 @@ class Prepared:
 
     tokenizer: Tokenizer | None
     token_share: NDArray[np.float64] | None
-    sampler: BatchSampler
+    sampler: Batches
     held_out: HeldOut
     teacher: Teacher | None
 
@@ -57,21 +57,18 @@ def prepare(
     encoder = None
     if recipe.teacher is not None:
         encoder = open_teacher(recipe.teacher, dimension=dimension)
-    run.mkdir(parents=True, exist_ok=True)
-    _keep_recipe(recipe, run / "recipe.json")
-    if ready is not None:
-        _keep("another student", {"fingerprint": ready.fingerprint}, run / "student.json")
+    begin_run(recipe, run, ready)
     characters = np.fromiter(map(len, pairs.english), np.int64, len(pairs.english))[pairs.group]
     weights = pair_weights(pairs.language, characters, recipe.sampling)
-    tokenizer = None if ready else _tokenizer(recipe, pairs, weights, run / "tokenizer.json")
-    ids_of, longest = _tokenization(recipe, tokenizer, ready)
+    tokenizer = None if ready else tokenizer_of(recipe, pairs, weights, run / "tokenizer.json")
+    ids_of, longest = tokenization(recipe, tokenizer, ready)
     english, english_cut = tokenize(
         ids_of, pairs.english, max_tokens=longest, label="English", progress=progress
     )
     other, other_cut = tokenize(
         ids_of, pairs.other, max_tokens=longest, label="translations", progress=progress
     )
-    _keep("other data", _data_report(pairs, english, other, english_cut + other_cut), run / "data.json")
+    keep("other data", _data_report(pairs, english, other, english_cut + other_cut), run / "data.json")
     teacher = _taught(recipe, encoder, pairs.english, run, dimension, progress)
 
     source = PairSource(
@@ -86,11 +83,19 @@ def prepare(
     held_out = split_held_out(source, groups=recipe.data.held_out_groups, seed=recipe.seed)
     weights[held_out.excluded] = 0.0
     sampler = BatchSampler(source, weights, _batch_shape(recipe), seed=recipe.seed)
-    share = None if tokenizer is None else _token_share(english, other, tokenizer.get_vocab_size())
+    share = None if tokenizer is None else token_share([english, other], tokenizer.get_vocab_size())
     return Prepared(tokenizer, share, sampler, held_out, teacher)
 
 
-def _tokenization(
+def begin_run(recipe: Recipe, run: Path, ready: ReadyStudent | None) -> None:
+    """Keep the recipe and what is known of the student; raise InvalidInputError for another run's folder."""
+    run.mkdir(parents=True, exist_ok=True)
+    _keep_recipe(recipe, run / "recipe.json")
+    if ready is not None:
+        keep("another student", {"fingerprint": ready.fingerprint}, run / "student.json")
+
+
+def tokenization(
     recipe: Recipe, trained: Tokenizer | None, ready: ReadyStudent | None
 ) -> tuple[Callable[[Sequence[str]], list[list[int]]], int]:
     """Return how texts become token ids, without special ones, and the longest text that is not cut."""
@@ -121,7 +126,7 @@ def _taught(
 ) -> Teacher | None:
     if recipe.teacher is None or encoder is None:
         return None
-    _keep("another teacher", {"fingerprint": encoder.fingerprint}, run / "teacher.json")
+    keep("another teacher", {"fingerprint": encoder.fingerprint}, run / "teacher.json")
     return teach(
         encoder,
         recipe.teacher,
@@ -132,7 +137,7 @@ def _taught(
     )
 
 
-def _tokenizer(recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64], path: Path) -> Tokenizer:
+def tokenizer_of(recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64], path: Path) -> Tokenizer:
     """Train the tokenizer on a weighted sample of the pairs, or open the one of an earlier call."""
     if not path.exists():
         generator = np.random.default_rng(recipe.seed)
@@ -150,22 +155,23 @@ def _tokenizer(recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64], p
     return Tokenizer.from_file(str(path))
 
 
-def _token_share(english: TokenBags, other: TokenBags, vocabulary: int) -> NDArray[np.float64]:
-    count = np.bincount(english.ids, minlength=vocabulary) + np.bincount(other.ids, minlength=vocabulary)
+def token_share(texts: Sequence[TokenBags], vocabulary: int) -> NDArray[np.float64]:
+    """Return (vocabulary,): how often each token occurs in the texts, of all tokens."""
+    count = np.sum([np.bincount(bags.ids, minlength=vocabulary) for bags in texts], axis=0)
     share: NDArray[np.float64] = count / count.sum()
     return share
 
 
 def _keep_recipe(recipe: Recipe, path: Path) -> None:
-    """As `_keep`; keys that are newer than the run have their default there."""
+    """As `keep`; keys that are newer than the run have their default there."""
     if path.exists():
         kept = Recipe.model_validate_json(path.read_text(encoding="utf-8"))
         if kept == recipe:
             return
-    _keep("another recipe", recipe.model_dump(), path)
+    keep("another recipe", recipe.model_dump(), path)
 
 
-def _keep(what: str, value: dict[str, Any], path: Path) -> None:
+def keep(what: str, value: dict[str, Any], path: Path) -> None:
     """Write what the run is made of; raise InvalidInputError when the folder holds another run."""
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) != value:
         raise InvalidInputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,14 @@ class Batch:
     keys: PairKeys
     relations: NDArray[np.int8]
     teacher: NDArray[np.float32] | None = None
+
+
+class Batches(Protocol):
+    """Batch number t of a run, the same whenever it is asked for."""
+
+    def batch(self, step: int) -> Batch:
+        """Return batch number ``step``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ class BatchSampler:
         ids = np.concatenate([english, other])
         lengths = np.concatenate([english_lengths, other_lengths])
         if self._shape.token_dropout:
-            ids, lengths = _drop_tokens(ids, lengths, self._shape.token_dropout, generator)
+            ids, lengths = drop_tokens(ids, lengths, self._shape.token_dropout, generator)
         group = source.group_key[pairs]
         keys = PairKeys(source=group, target=source.other_key[pairs], group=group)
         return Batch(
@@ -106,7 +114,7 @@ def _chosen_draws(source: PairSource, weights: NDArray[np.float64], shape: Batch
     return PairDraws(weights)
 
 
-def _drop_tokens(
+def drop_tokens(
     ids: NDArray[np.int32], lengths: NDArray[np.int64], share: float, generator: np.random.Generator
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Leave out a random share of the tokens; a text that would lose all of them keeps its first."""

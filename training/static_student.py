@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from torch.nn import functional
 
 from embedsvc.encoders.static_table import mean_rows
 from embedsvc.postprocess import finish_vectors
@@ -75,6 +76,10 @@ class StaticStudent:
         """Take over a saved state."""
         self.table.restore(state)
 
+    def slow_copy(self) -> SlowTable:
+        """Return a copy that follows the table."""
+        return SlowTable(self.table)
+
     def write(self, folder: Path) -> None:
         """Write the table with the token weights multiplied in, int8."""
         write_static_folder(
@@ -83,3 +88,32 @@ class StaticStudent:
             self._tokenizer.to_str(),
             matryoshka_dimensions=[*self._matryoshka, self.dimension],
         )
+
+
+class SlowTable:
+    """Follows a `StaticTable` (`training.momentum.SlowCopy`)."""
+
+    def __init__(self, table: StaticTable) -> None:
+        self._table = table
+        self._vector, self._log_weight = table.vector.clone(), table.log_weight.clone()
+
+    def follow(self, momentum: float) -> None:
+        """Let each weight be ``momentum`` of itself and the rest the table's."""
+        self._vector.lerp_(self._table.vector, 1 - momentum)
+        self._log_weight.lerp_(self._table.log_weight, 1 - momentum)
+
+    def vectors(self, inputs: DistinctTokens) -> torch.Tensor:
+        """Return (texts, dim) without gradients."""
+        used = torch.from_numpy(inputs.tokens)
+        rows = self._vector[used] * self._log_weight[used].exp().unsqueeze(1)
+        positions, offsets = torch.from_numpy(inputs.positions), torch.from_numpy(inputs.offsets)
+        return functional.embedding_bag(positions, rows, offsets, mode="mean")
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the copy's weights."""
+        return {"vector": self._vector, "log_weight": self._log_weight}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over a saved state."""
+        self._vector.copy_(state["vector"])
+        self._log_weight.copy_(state["log_weight"])

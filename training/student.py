@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,22 @@ class ReadyStudent:
     dimension: int
     max_tokens: int | None
     fingerprint: str
+
+
+class SlowCopy(Protocol):
+    """A copy of a student, which follows it slowly and learns nothing by itself."""
+
+    def follow(self, momentum: float) -> None:
+        """Let each weight be ``momentum`` of itself and the rest the student's."""
+
+    def vectors(self, inputs: Any) -> torch.Tensor:
+        """Return (texts, dim) without gradients, of what the student prepared."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the copy's weights."""
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over a saved state."""
 
 
 class Student(Protocol[Inputs]):
@@ -62,6 +78,9 @@ class Student(Protocol[Inputs]):
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Take over a saved state."""
+
+    def slow_copy(self) -> SlowCopy:
+        """Return a copy that follows the student."""
 
     def write(self, folder: Path) -> None:
         """Write a model folder that is served as it is."""

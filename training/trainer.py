@@ -28,18 +28,20 @@ from tqdm import tqdm
 
 from embedsvc.encoder import locate_model
 from embedsvc.errors import EmbedsvcError, InvalidInputError
+from training.aids import needed_aids
 from training.config import Recipe
 from training.held_out import HeldOut, ranking_accuracy
 from training.learner import Learner, learning_rate
 from training.objective import Objective
 from training.prefetch import prefetched
 from training.preparation import Prepared, prepare
-from training.sampling import BatchSampler
+from training.sampling import Batches
 from training.static_model import StaticTable
 from training.static_student import StaticStudent
 from training.stop_request import StopRequest
 from training.student import Student
 from training.teacher import Teacher
+from training.unlabelled import prepare_crops
 
 if TYPE_CHECKING:
     from training.transformer_chain import Chain
@@ -68,7 +70,8 @@ def _train(recipe: Recipe, out: Path, run: Path, data_folder: Path, progress: bo
         torch.set_num_threads(recipe.schedule.threads)
 
     chain = _ready_chain(recipe)
-    data = prepare(recipe, run, data_folder, ready=None if chain is None else chain.ready, progress=progress)
+    prepared = prepare_crops if recipe.data.texts else prepare
+    data = prepared(recipe, run, data_folder, ready=None if chain is None else chain.ready, progress=progress)
     student = _student(recipe, chain, data, run)
     learner = Learner(recipe, student, _objective(recipe, student, data.teacher))
     _loop(learner, data.sampler, data.held_out, run, progress)
@@ -118,7 +121,7 @@ def _fresh_folder(recipe: Recipe, data: Prepared, run: Path) -> Path:
     return folder
 
 
-def _loop(learner: Learner, sampler: BatchSampler, held_out: HeldOut, run: Path, progress: bool) -> None:
+def _loop(learner: Learner, sampler: Batches, held_out: HeldOut, run: Path, progress: bool) -> None:
     schedule = learner.recipe.schedule
     first = learner.restore(run / "checkpoint.pt")
     log = _MetricsLog(run / "metrics.jsonl")
@@ -149,7 +152,13 @@ def _loop(learner: Learner, sampler: BatchSampler, held_out: HeldOut, run: Path,
 def _objective(recipe: Recipe, student: Student[Any], teacher: Teacher | None) -> Objective:
     learnt = teacher is not None and teacher.learnt_projection
     projection = (student.dimension, teacher.dimension) if teacher is not None and learnt else None
-    return Objective(recipe.objective, projection=projection, seed=recipe.seed, device=student.device)
+    return Objective(
+        recipe.objective,
+        projection=projection,
+        aids=needed_aids(recipe, student),
+        seed=recipe.seed,
+        device=student.device,
+    )
 
 
 @dataclass

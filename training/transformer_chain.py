@@ -31,7 +31,7 @@ class Chain:
     @property
     def modules(self) -> list[torch.nn.Module]:
         """The modules without the Normalize at the end: losses take vectors of any norm."""
-        return [module for module in self.model.children() if not isinstance(module, Normalize)]
+        return modules_of(self.model)
 
     @property
     def transformer(self) -> Any:
@@ -51,6 +51,11 @@ class Chain:
             self.inputs.max_tokens,
             self.folder.fingerprint,
         )
+
+
+def modules_of(model: SentenceTransformer) -> list[torch.nn.Module]:
+    """Return the modules without Normalize."""
+    return [module for module in model.children() if not isinstance(module, Normalize)]
 
 
 def open_chain(path: Path, config: ModelConfig, *, seed: int) -> Chain:
@@ -82,7 +87,7 @@ def open_chain(path: Path, config: ModelConfig, *, seed: int) -> Chain:
 
 def _completed(model: SentenceTransformer, config: ModelConfig) -> SentenceTransformer:
     """Set the pooling that the recipe asks for, add the linear layer to its dimension, and Normalize."""
-    modules = [module for module in model.children() if not isinstance(module, Normalize)]
+    modules = modules_of(model)
     if config.pooling is not None:
         modules = [_repooled(module, config.pooling) for module in modules]
     width = int(model.get_embedding_dimension())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
 
 from embedsvc.encoders.pytorch import torch_device
 from embedsvc.model_folder import read_json
@@ -22,7 +24,7 @@ from training.config import Recipe
 from training.data import TokenBags
 from training.padding import Template, length_parts, padded
 from training.student import VectorLoss
-from training.transformer_chain import Chain
+from training.transformer_chain import Chain, modules_of
 
 _PART_TOKENS = {"cpu": 4096, "cuda": 65_536}  # padded tokens of what is encoded at once
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -89,9 +91,12 @@ class TransformerStudent:
 
     def encode(self, part: Part) -> torch.Tensor:
         """Return (rows, dim): the vectors of the part's texts, of any norm."""
+        return self._through(self._modules, part)
+
+    def _through(self, modules: Sequence[torch.nn.Module], part: Part) -> torch.Tensor:
         features = self._features(part)
         with self._autocast():
-            for module in self._modules:
+            for module in modules:
                 features = module(features)
         vectors: torch.Tensor = features["sentence_embedding"]
         return vectors.float()
@@ -108,10 +113,10 @@ class TransformerStudent:
 
     def backward(self, inputs: Parts, loss: VectorLoss) -> torch.Tensor:
         """Make the gradients of every weight; with ``schedule.chunk`` one part's activations at a time."""
-        place = inputs.place.to(self.device)
         if self._schedule.chunk is not None:
+            place = inputs.place.to(self.device)
             return cached_gradients(self.encode, inputs.parts, lambda rows: loss(rows[place]))
-        value = loss(torch.cat([self.encode(part) for part in inputs.parts])[place])
+        value = loss(self._joined(self._modules, inputs))
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
 
@@ -161,6 +166,15 @@ class TransformerStudent:
             if moments:
                 self._adam.state[weight] = {m: t.clone().to(weight.device) for m, t in moments.items()}
 
+    def slow_copy(self) -> SlowChain:
+        """Return a copy that follows every weight that is taught."""
+        return SlowChain(copy.deepcopy(self._chain.model), self.weights, self._joined)
+
+    def _joined(self, modules: Sequence[torch.nn.Module], inputs: Parts) -> torch.Tensor:
+        """Return (texts, dim) of a batch, in the order of its texts."""
+        rows = torch.cat([self._through(modules, part) for part in inputs.parts])
+        return rows[inputs.place.to(self.device)]
+
     def write(self, folder: Path) -> None:
         """Write a sentence-transformers folder; each file is replaced whole, once all are there."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -168,6 +182,43 @@ class TransformerStudent:
             self._chain.model.save_pretrained(work, create_model_card=False)
             _add_dimensions(Path(work), [*self._matryoshka, self.dimension])
             _move(Path(work), folder)
+
+
+class SlowChain:
+    """Follows the weights of a chain (`training.student.SlowCopy`); nothing is dropped out of its texts."""
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        student: Mapping[str, torch.Tensor],
+        encode: Callable[[Sequence[torch.nn.Module], Parts], torch.Tensor],
+    ) -> None:
+        model.eval().requires_grad_(False)
+        self._modules = modules_of(model)
+        self._student = student
+        self._weights = {name: weight for name, weight in model.named_parameters() if name in student}
+        self._encode = encode
+
+    @torch.no_grad()
+    def follow(self, momentum: float) -> None:
+        """Let each weight be ``momentum`` of itself and the rest the student's."""
+        for name, weight in self._weights.items():
+            weight.lerp_(self._student[name], 1 - momentum)
+
+    @torch.no_grad()
+    def vectors(self, inputs: Parts) -> torch.Tensor:
+        """Return (texts, dim) without gradients."""
+        return self._encode(self._modules, inputs)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the copy's weights."""
+        return self._weights
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over a saved state."""
+        for name, weight in self._weights.items():
+            weight.copy_(state[name])
 
 
 def _adamw(weights: dict[str, torch.nn.Parameter], weight_decay: float) -> torch.optim.AdamW:

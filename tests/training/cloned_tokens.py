@@ -53,7 +53,7 @@ def taught(lesson: Lesson) -> torch.Tensor:
     draws = np.random.default_rng(2)
     for step in range(lesson.steps):
         pairs = _pairs(lesson, table, sentences(lesson.sentences, draws))
-        pairs = replace(pairs, step=step, into_teacher=objective.into_teacher)
+        pairs = replace(pairs, step=step)
         adam.zero_grad()
         objective(lesson.change(pairs), lesson.prefixes)[0].backward()
         adam.step()

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.crops import cropped
+from training.crops import CropSampler, CropShape, cropped
 from training.data import TokenBags
 
 
@@ -29,8 +29,24 @@ def test_a_crop_is_a_run_of_its_own_text(lengths: list[int], shares: tuple[float
         assert min(1, whole) <= size <= max(1, int(whole * high)) or size == whole == 0
         assert size >= min(whole, int(whole * low))
         if size:
-            assert texts.starts[row] <= crop[0] and crop[-1] < texts.starts[row + 1]
+            assert texts.starts[row] <= crop[0]
+            assert crop[-1] < texts.starts[row + 1]
             assert crop.tolist() == list(range(crop[0], crop[0] + size))
+
+
+def test_a_batch_pairs_two_crops_of_each_text_and_knows_equal_texts() -> None:
+    texts, keys = bags([40, 30, 20]), np.array([7, 8, 7])
+    sampler = CropSampler(texts, keys, lambda size, _: np.arange(size) % 3, CropShape(3, (0.5, 0.5)), seed=1)
+    batch = sampler.batch(5)
+    crops = np.split(batch.texts.ids, batch.texts.starts[1:-1])
+    assert [len(crop) for crop in crops] == [20, 15, 10, 20, 15, 10]
+    for text, crop in zip([0, 1, 2, 0, 1, 2], crops, strict=True):
+        assert texts.starts[text] <= crop[0] < texts.starts[text + 1]
+    assert any(first[0] != second[0] for first, second in zip(crops[:3], crops[3:], strict=True))
+    assert batch.relations.tolist() == [[1, -1, 0], [-1, 1, -1], [0, -1, 1]]
+    assert sampler.batch(5).texts.ids.tolist() == batch.texts.ids.tolist() != sampler.batch(6).texts.ids.tolist()
+    dropping = CropSampler(texts, keys, lambda *_: np.arange(3), CropShape(3, (1, 1), 0.5), seed=1).batch(0)
+    assert 60 < len(dropping.texts.ids) < 120
 
 
 def test_lengths_and_places_are_drawn_evenly() -> None:

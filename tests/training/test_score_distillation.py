@@ -26,7 +26,8 @@ def loss(pairs: EmbeddedPairs, **options: float) -> float:
 
 
 def test_two_passages_give_the_divergence_computed_by_hand() -> None:
-    # teacher: softmax(2 * (log 3) / 2, 0) = (3/4, 1/4); student: cosines 1 and 0, softmax(log 9, 0) = (9/10, 1/10)
+    # teacher: softmax(2 * (log 3) / 2, 0) = (3/4, 1/4)
+    # student: cosines 1 and 0, softmax(log 9, 0) = (9/10, 1/10)
     passages = ScoredPassages(
         unit(0, 90)[None] * 5, torch.tensor([[math.log(3) / 2, 0.0]]), torch.tensor([0])
     )
