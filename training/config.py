@@ -11,8 +11,16 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from embedsvc.errors import InvalidInputError, NotFoundError
-from training.loss_config import LOSS_KINDS, LossConfig, TeacherConfig, TranslationRankingConfig
+from training.loss_config import (
+    LOSS_KINDS,
+    LossConfig,
+    ScoreDistillationConfig,
+    TeacherConfig,
+    TranslationRankingConfig,
+)
 from training.section import Positive, Section, Share
+
+Mixing = Literal["passages", "entries", "round_robin"]
 
 
 class DataConfig(Section):
@@ -23,14 +31,15 @@ class DataConfig(Section):
 
     pairs: list[str] = Field(default_factory=list)
     texts: list[str] = Field(default_factory=list)
+    lists: list[str] = Field(default_factory=list)  # queries with scored passages: training/scored_lists.py
     languages: list[str] | None = None  # only these language codes; all when absent
     max_tokens: Positive = 128  # longer texts are cut, and counted in the data report
     held_out_groups: Positive = 2000  # English sentences kept aside, with all their translations
 
     @model_validator(mode="after")
     def _one_kind(self) -> DataConfig:
-        if sum(map(bool, (self.pairs, self.texts))) != 1:
-            raise ValueError("give pairs or texts: the patterns of the files to read")
+        if sum(map(bool, (self.pairs, self.texts, self.lists))) != 1:
+            raise ValueError("give pairs, texts or lists: the patterns of the files to read")
         return self
 
 
@@ -54,6 +63,9 @@ class SamplingConfig(Section):
         "own"  # group: the other translations are positives too, not left out
     )
 
+    passages: Annotated[int, Field(gt=1)] = 6  # of each query of data.lists, drawn at random
+    mixing: Mixing = "passages"  # of languages, see ListShape in training/list_sampling.py
+
     @model_validator(mode="after")
     def _crops_fit(self) -> SamplingConfig:
         low, high = self.crops
@@ -66,6 +78,13 @@ class SamplingConfig(Section):
         if self.batches == "one_language" and self.translations > 1:
             raise ValueError('translations of one sentence are in several languages: batches = "mixed"')
         return self
+
+
+class RerankerConfig(Section):
+    """The cross-encoder that scores the passages of data.lists: a folder or a hub id."""
+
+    model: str
+    max_text_tokens: Positive | None = None  # longer passages are cut
 
 
 class TokenizerConfig(Section):
@@ -172,6 +191,7 @@ class Recipe(Section):
     loss: LossConfig | None = None  # one loss, or
     losses: list[LossConfig] = Field(default_factory=list)  # several, each with its weight
     teacher: TeacherConfig | None = None
+    reranker: RerankerConfig | None = None
     schedule: ScheduleConfig
 
     @property
@@ -201,6 +221,34 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _needs_fit(self) -> Recipe:
+        needs = {loss.kind: loss.needs for loss in self.objective}
+        tokens = [kind for kind, need in needs.items() if need.tokens]
+        scores = [kind for kind, need in needs.items() if need.scores]
+        if tokens and self.model.is_static:
+            raise ValueError(f"loss {tokens[0]!r} needs token states, which a static table has none of")
+        if tokens and self.schedule.chunk is not None:
+            raise ValueError(f"loss {tokens[0]!r} sees all tokens of a batch at once: schedule.chunk must go")
+        if len({need.masked for need in needs.values() if need.masked}) > 1:
+            raise ValueError(
+                "masked_tokens and cross_unmasking share their masked texts: give both one share"
+            )
+        if bool(scores) != bool(self.data.lists):
+            raise ValueError("score_distillation learns from data.lists, and data.lists is for nothing else")
+        if self.reranker and not self.data.lists:
+            raise ValueError("a reranker is given, but there are no data.lists for it to score")
+        return self._languages_fit()
+
+    def _languages_fit(self) -> Recipe:
+        for loss in self.objective:
+            weighted = isinstance(loss, ScoreDistillationConfig) and loss.language_weight
+            if weighted and self.sampling.mixing != "round_robin":
+                raise ValueError(
+                    'language_weight compares languages of one query: it needs sampling.mixing = "round_robin"'
+                )
+        return self
+
+    @model_validator(mode="after")
     def _losses_fit(self) -> Recipe:
         if self.loss and self.losses:
             raise ValueError("give one [loss] or several [[losses]], not both")
@@ -212,8 +260,8 @@ class Recipe(Section):
             raise ValueError(
                 f"loss {taught[0]!r} needs a teacher: [teacher] with model = FOLDER, or --teacher"
             )
-        if self.teacher and self.data.texts:
-            raise ValueError("a teacher has vectors of whole texts, not of crops: data.texts goes without one")
+        if self.teacher and not self.data.pairs:
+            raise ValueError("a teacher has vectors of English sentences: it needs data.pairs")
         if self.teacher and not taught:
             raise ValueError("a teacher is given, but no loss learns from it (distillation, teacher_ranking)")
         return self

@@ -51,6 +51,16 @@ class Objective:
         self.trained = self._trained()
         self._adam = torch.optim.Adam(self.trained.values()) if self.trained else None
 
+    @property
+    def sees_tokens(self) -> bool:
+        """Whether a loss needs token states."""
+        return any(loss.needs.tokens for loss in self._losses)
+
+    @property
+    def masked(self) -> float:
+        """The share of tokens that losses need masked; 0 for none."""
+        return max(loss.needs.masked for loss in self._losses)
+
     def _trained(self) -> dict[str, torch.Tensor]:
         """Return every tensor that is trained beside the student, by name."""
         trained: dict[str, torch.Tensor] = {

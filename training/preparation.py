@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,15 @@ class Prepared:
     sampler: Batches
     held_out: HeldOut
     teacher: Teacher | None
+
+
+class Preparation(Protocol):
+    """How the data of one kind become what a run needs."""
+
+    def __call__(
+        self, recipe: Recipe, run: Path, data_folder: Path, *, ready: ReadyStudent | None, progress: bool
+    ) -> Prepared:
+        """Read and tokenize the data; see `prepare`."""
 
 
 def prepare(

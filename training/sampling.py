@@ -26,11 +26,20 @@ def pair_weights(
 
 
 @dataclass(frozen=True)
+class ScoredRows:
+    """The teacher's ``scores`` (B, n), and ``entry`` (B,): see `training.losses.pairs.ScoredPassages`."""
+
+    scores: NDArray[np.float32]
+    entry: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Batch:
     """Both sides of B pairs: texts 0..B-1 are the English ones, B..2B-1 their translations.
 
     ``pairs`` (B,) are the rows of the source. ``relations`` int8 (B, B), made of ``keys``: see
-    `training.relations`. ``teacher`` (B, teacher's dim) are its vectors of the English texts.
+    `training.relations`. ``teacher`` (B, teacher's dim) are its vectors of the English texts. With ``scored``
+    the pairs are queries and the best of n passages each; texts 2B.. are the n - 1 others, query by query.
     """
 
     texts: TokenBags
@@ -38,6 +47,13 @@ class Batch:
     keys: PairKeys
     relations: NDArray[np.int8]
     teacher: NDArray[np.float32] | None = None
+    scored: ScoredRows | None = None
+
+
+def masked(texts: TokenBags, share: float, mask_token: int, generator: np.random.Generator) -> TokenBags:
+    """Return the texts with each token replaced by the mask token with the chance ``share``."""
+    chosen = generator.random(len(texts.ids)) < share
+    return TokenBags(np.where(chosen, mask_token, texts.ids).astype(np.int32), texts.starts)
 
 
 class Batches(Protocol):

@@ -13,11 +13,12 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 
 from embedsvc.encoders.static_table import mean_rows
+from embedsvc.errors import InvalidInputError
 from embedsvc.postprocess import finish_vectors
 from training.data import TokenBags
 from training.static_export import write_static_folder
 from training.static_model import StaticTable
-from training.student import VectorLoss
+from training.student import BatchInputs, TokenLoss, VectorLoss
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,15 @@ class StaticStudent:
         value = loss(self.table.embed(inputs.tokens, inputs.positions, inputs.offsets))
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
+
+    @property
+    def tokens(self) -> None:
+        """A table has no token states: recipes whose losses need them are refused."""
+        return None
+
+    def backward_tokens(self, inputs: BatchInputs, loss: TokenLoss) -> torch.Tensor:  # noqa: ARG002
+        """See `tokens`."""
+        raise InvalidInputError("a static table has no token states")
 
     def finite(self) -> bool:
         """Return whether the gradients of the last batch are all numbers."""

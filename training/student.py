@@ -12,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from training.data import TokenBags
+from training.losses.tokens import TokenSides, TokenStates
 
 Inputs = TypeVar("Inputs")
 VectorLoss = Callable[[torch.Tensor], torch.Tensor]
 """From the vectors of a batch's texts (texts, dim), of any norm, to a scalar."""
+TokenLoss = Callable[[torch.Tensor, "BatchStates"], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,41 @@ class ReadyStudent:
     dimension: int
     max_tokens: int | None
     fingerprint: str
+
+
+@dataclass(frozen=True)
+class TokenShape:
+    """Of a student with token states: their width, how many ids there are, and the id that masks a token."""
+
+    hidden: int
+    vocabulary: int
+    mask: int | None
+
+
+@dataclass(frozen=True)
+class BatchStates:
+    """The token states of a batch's texts, those of the masked ones, and the student's token vectors.
+
+    vocabulary: (ids, hidden), differentiable.
+    """
+
+    texts: TokenStates
+    masked: TokenStates | None
+    vocabulary: torch.Tensor
+
+    def sides(self, size: int) -> TokenSides:
+        """Return the first ``size`` texts as sources, as many next ones as targets."""
+        source, target = slice(size), slice(size, 2 * size)
+        masked = (None, None) if self.masked is None else (self.masked[source], self.masked[target])
+        return TokenSides(self.texts[source], self.texts[target], self.vocabulary, *masked)
+
+
+@dataclass(frozen=True)
+class BatchInputs:
+    """What a student has prepared of a batch's texts and, where losses need them, of the masked texts."""
+
+    texts: Any
+    masked: Any = None
 
 
 class SlowCopy(Protocol):
@@ -63,6 +100,13 @@ class Student(Protocol[Inputs]):
 
         Returns its value, detached. The rows that ``loss`` gets are in the order of the texts.
         """
+
+    @property
+    def tokens(self) -> TokenShape | None:
+        """What its token states are like; None where it has none."""
+
+    def backward_tokens(self, inputs: BatchInputs, loss: TokenLoss) -> torch.Tensor:
+        """As `backward`, of a loss that sees the states of every token, too."""
 
     def finite(self) -> bool:
         """Return whether the gradients of the last batch are all numbers."""

@@ -28,13 +28,14 @@ from tqdm import tqdm
 
 from embedsvc.encoder import locate_model
 from embedsvc.errors import EmbedsvcError, InvalidInputError
-from training.aids import needed_aids
+from training.aids import needed_aids, write_heads
 from training.config import Recipe
 from training.held_out import HeldOut, ranking_accuracy
 from training.learner import Learner, learning_rate
-from training.objective import Objective
+from training.list_preparation import prepare_lists
+from training.objective import Aids, Objective
 from training.prefetch import prefetched
-from training.preparation import Prepared, prepare
+from training.preparation import Preparation, Prepared, prepare
 from training.sampling import Batches
 from training.static_model import StaticTable
 from training.static_student import StaticStudent
@@ -70,13 +71,22 @@ def _train(recipe: Recipe, out: Path, run: Path, data_folder: Path, progress: bo
         torch.set_num_threads(recipe.schedule.threads)
 
     chain = _ready_chain(recipe)
-    prepared = prepare_crops if recipe.data.texts else prepare
-    data = prepared(recipe, run, data_folder, ready=None if chain is None else chain.ready, progress=progress)
+    data = _preparation(recipe)(
+        recipe, run, data_folder, ready=None if chain is None else chain.ready, progress=progress
+    )
     student = _student(recipe, chain, data, run)
-    learner = Learner(recipe, student, _objective(recipe, student, data.teacher))
+    aids = needed_aids(recipe, student)
+    learner = Learner(recipe, student, _objective(recipe, student, data.teacher, aids))
     _loop(learner, data.sampler, data.held_out, run, progress)
     student.write(out)
+    write_heads(aids, out)
     return out
+
+
+def _preparation(recipe: Recipe) -> Preparation:
+    if recipe.data.lists:
+        return prepare_lists
+    return prepare_crops if recipe.data.texts else prepare
 
 
 def _ready_chain(recipe: Recipe) -> Chain | None:
@@ -149,13 +159,13 @@ def _loop(learner: Learner, sampler: Batches, held_out: HeldOut, run: Path, prog
     bar.close()
 
 
-def _objective(recipe: Recipe, student: Student[Any], teacher: Teacher | None) -> Objective:
+def _objective(recipe: Recipe, student: Student[Any], teacher: Teacher | None, aids: Aids) -> Objective:
     learnt = teacher is not None and teacher.learnt_projection
     projection = (student.dimension, teacher.dimension) if teacher is not None and learnt else None
     return Objective(
         recipe.objective,
         projection=projection,
-        aids=needed_aids(recipe, student),
+        aids=aids,
         seed=recipe.seed,
         device=student.device,
     )

@@ -38,6 +38,12 @@ class Chain:
         """The transformers model inside."""
         return self.modules[0].model
 
+    @property
+    def mask(self) -> int | None:
+        """The id of the token that hides another; None where the tokenizer has none."""
+        token = self.model.tokenizer.mask_token_id
+        return None if token is None else int(token)
+
     def check_ids(self, ids: NDArray[np.int64]) -> None:
         """Raise ModelError for a token that the model has no vector for."""
         check_vocabulary(ids, self.transformer.config.vocab_size, self.folder)

@@ -6,7 +6,7 @@ import copy
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from torch.nn import functional
 
 from embedsvc.encoders.pytorch import torch_device
 from embedsvc.model_folder import read_json
@@ -22,8 +23,9 @@ from embedsvc.textfiles import write_json
 from training.cached_gradients import cached_gradients
 from training.config import Recipe
 from training.data import TokenBags
+from training.losses.tokens import NOT_MASKED, TokenStates
 from training.padding import Template, length_parts, padded
-from training.student import VectorLoss
+from training.student import BatchInputs, BatchStates, TokenLoss, TokenShape, VectorLoss
 from training.transformer_chain import Chain, modules_of
 
 _PART_TOKENS = {"cpu": 4096, "cuda": 65_536}  # padded tokens of what is encoded at once
@@ -83,23 +85,20 @@ class TransformerStudent:
         both = torch.from_numpy(ids), torch.from_numpy(mask)
         return Part(*(tensor.pin_memory() for tensor in both)) if self.device.type == "cuda" else Part(*both)
 
-    def states(self, part: Part) -> torch.Tensor:
-        """Return (rows, tokens, hidden), the transformer's last states."""
-        with self._autocast():
-            states: torch.Tensor = self._modules[0](self._features(part))["token_embeddings"]
-        return states.float()
-
     def encode(self, part: Part) -> torch.Tensor:
         """Return (rows, dim): the vectors of the part's texts, of any norm."""
         return self._through(self._modules, part)
 
     def _through(self, modules: Sequence[torch.nn.Module], part: Part) -> torch.Tensor:
+        vectors: torch.Tensor = self._forward(modules, part)["sentence_embedding"]
+        return vectors.float()
+
+    def _forward(self, modules: Sequence[torch.nn.Module], part: Part) -> dict[str, Any]:
         features = self._features(part)
         with self._autocast():
             for module in modules:
                 features = module(features)
-        vectors: torch.Tensor = features["sentence_embedding"]
-        return vectors.float()
+        return features
 
     def _features(self, part: Part) -> dict[str, Any]:
         return {
@@ -119,6 +118,45 @@ class TransformerStudent:
         value = loss(self._joined(self._modules, inputs))
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
+
+    @property
+    def tokens(self) -> TokenShape:
+        """What the transformer's last states are like."""
+        ids, hidden = self._vocabulary.shape
+        return TokenShape(hidden, ids, self._chain.mask)
+
+    @property
+    def _vocabulary(self) -> torch.Tensor:
+        weight: torch.Tensor = self._chain.transformer.get_input_embeddings().weight
+        return weight
+
+    def backward_tokens(self, inputs: BatchInputs, loss: TokenLoss) -> torch.Tensor:
+        """Make the gradients of every weight, of a loss that sees the states of every token, too."""
+        vectors, texts = self._with_states(inputs.texts)
+        masked = None
+        if inputs.masked is not None:
+            _, masked = self._with_states(inputs.masked)
+            hidden = masked.ids == self._chain.mask
+            masked = replace(masked, labels=texts.ids.masked_fill(~hidden, NOT_MASKED))
+        value = loss(vectors, BatchStates(texts, masked, self._vocabulary))
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach()
+
+    def _with_states(self, inputs: Parts) -> tuple[torch.Tensor, TokenStates]:
+        """Return vectors (texts, dim) and token states, in the order of the texts."""
+        longest = max(part.ids.shape[1] for part in inputs.parts)
+        vectors, rows = [], []
+        for part in inputs.parts:
+            features = self._forward(self._modules, part)
+            vectors.append(features["sentence_embedding"].float())
+            room = longest - part.ids.shape[1]
+            ids = functional.pad(part.ids, (0, room), value=self._template.pad)
+            text = functional.pad(_text(part.mask, self._template), (0, room))
+            states = functional.pad(features["token_embeddings"].float(), (0, 0, 0, room))
+            rows.append((ids.to(self.device), text.to(self.device), states))
+        place = inputs.place.to(self.device)
+        joined = (torch.cat(parts)[place] for parts in zip(*rows, strict=True))
+        return torch.cat(vectors)[place], TokenStates(*joined)
 
     def gradients(self) -> list[torch.Tensor]:
         """Return the gradients of the last batch."""
@@ -219,6 +257,13 @@ class SlowChain:
         """Take over a saved state."""
         for name, weight in self._weights.items():
             weight.copy_(state[name])
+
+
+def _text(mask: torch.Tensor, template: Template) -> torch.Tensor:
+    """Return (rows, tokens) bool: what is neither padding nor one of the special tokens around a text."""
+    place = torch.arange(mask.shape[1])
+    end = mask.sum(dim=1, keepdim=True) - len(template.suffix)
+    return (place >= len(template.prefix)) & (place < end)
 
 
 def _adamw(weights: dict[str, torch.nn.Parameter], weight_decay: float) -> torch.optim.AdamW:

@@ -44,7 +44,9 @@ def test_a_batch_pairs_two_crops_of_each_text_and_knows_equal_texts() -> None:
         assert texts.starts[text] <= crop[0] < texts.starts[text + 1]
     assert any(first[0] != second[0] for first, second in zip(crops[:3], crops[3:], strict=True))
     assert batch.relations.tolist() == [[1, -1, 0], [-1, 1, -1], [0, -1, 1]]
-    assert sampler.batch(5).texts.ids.tolist() == batch.texts.ids.tolist() != sampler.batch(6).texts.ids.tolist()
+    assert (
+        sampler.batch(5).texts.ids.tolist() == batch.texts.ids.tolist() != sampler.batch(6).texts.ids.tolist()
+    )
     dropping = CropSampler(texts, keys, lambda *_: np.arange(3), CropShape(3, (1, 1), 0.5), seed=1).batch(0)
     assert 60 < len(dropping.texts.ids) < 120
 

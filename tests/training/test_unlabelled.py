@@ -1,10 +1,6 @@
 """Runs on unlabelled texts with a momentum queue: they learn, for both students, and resume bit for bit."""
 
 import json
-import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +8,6 @@ import pytest
 torch = pytest.importorskip("torch", reason="training tests need the [train] extra")
 
 from embedsvc import load_encoder  # noqa: E402
-from embedsvc.errors import InvalidInputError  # noqa: E402
 from tests.training.cloned import write_mixed_texts  # noqa: E402
 from training.config import read_recipe  # noqa: E402
 from training.evaluation.tatoeba import accuracies  # noqa: E402

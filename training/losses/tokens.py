@@ -23,6 +23,11 @@ class TokenStates:
     states: torch.Tensor
     labels: torch.Tensor | None = None
 
+    def __getitem__(self, rows: slice) -> TokenStates:
+        """Return some of the texts."""
+        labels = None if self.labels is None else self.labels[rows]
+        return TokenStates(self.ids[rows], self.text[rows], self.states[rows], labels)
+
     @property
     def masked(self) -> torch.Tensor:
         """(B, L) bool: where a token has to be guessed."""

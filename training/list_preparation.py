@@ -1,0 +1,118 @@
+"""A run on queries with scored passages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedsvc.cache import cache_folder
+from embedsvc.errors import InvalidInputError
+from embedsvc.reranker import load_reranker
+from training.config import Recipe
+from training.data import TextPairs, TokenBags, pair_files, text_keys, tokenize
+from training.draws import PairDraws
+from training.held_out import HeldOut, held_out_keys
+from training.list_sampling import ListSampler, ListShape, ListSource
+from training.preparation import Prepared, begin_run, keep, token_share, tokenization, tokenizer_of
+from training.score_cache import ScoreCache
+from training.scored_lists import ScoredLists, read_lists
+from training.student import ReadyStudent
+
+
+def prepare_lists(
+    recipe: Recipe, run: Path, data_folder: Path, *, ready: ReadyStudent | None = None, progress: bool
+) -> Prepared:
+    """As `training.preparation.prepare`, for a recipe with ``data.lists``."""
+    lists = read_lists(pair_files(recipe.data.lists, data_folder), least=recipe.sampling.passages)
+    if recipe.schedule.batch > len(lists.queries):
+        raise InvalidInputError(
+            f"schedule.batch = {recipe.schedule.batch} is more than the {len(lists.queries)} queries there are"
+        )
+    begin_run(recipe, run, ready)
+    lists = lists.with_scores(_scores(recipe, lists, run, progress))
+    pairs = as_pairs(lists)
+    tokenizer = (
+        None if ready else tokenizer_of(recipe, pairs, np.ones(len(pairs.other)), run / "tokenizer.json")
+    )
+    ids_of, longest = tokenization(recipe, tokenizer, ready)
+    queries, cut = tokenize(ids_of, lists.queries, max_tokens=longest, label="queries", progress=progress)
+    texts, texts_cut = tokenize(ids_of, lists.texts, max_tokens=longest, label="passages", progress=progress)
+    keep("other data", _report(lists, len(queries.ids) + len(texts.ids), cut + texts_cut), run / "data.json")
+    source = ListSource(
+        queries,
+        texts,
+        text_keys(lists.queries),
+        text_keys(lists.texts),
+        lists.starts,
+        lists.text,
+        lists.scores,
+    )
+    held_out = held_out_lists(source, recipe)
+    sampling = recipe.sampling
+    shape = ListShape(recipe.schedule.batch, sampling.passages, sampling.mixing)
+    sampler = ListSampler(source, PairDraws(1.0 - held_out.excluded), shape, seed=recipe.seed)
+    share = None if tokenizer is None else token_share([queries, texts], tokenizer.get_vocab_size())
+    return Prepared(tokenizer, share, sampler, held_out, None)
+
+
+def _scores(recipe: Recipe, lists: ScoredLists, run: Path, progress: bool) -> NDArray[np.float32]:
+    """Return the file's scores, or those of the recipe's reranker."""
+    if recipe.reranker is not None:
+        reranker = load_reranker(recipe.reranker.model)
+        keep("another reranker", {"fingerprint": reranker.fingerprint}, run / "reranker.json")
+        cache = ScoreCache(
+            reranker, cache_folder("rerankers"), max_text_tokens=recipe.reranker.max_text_tokens
+        )
+        return cache.scores(lists.lists(), progress=progress)
+    missing = np.flatnonzero(np.isnan(lists.scores))
+    if len(missing):
+        query = lists.queries[int(np.searchsorted(lists.starts, missing[0], side="right")) - 1]
+        raise InvalidInputError(
+            f"data.lists: query {query[:80]!r} has no scores; give them, or a [reranker] that makes them"
+        )
+    return lists.scores
+
+
+def as_pairs(lists: ScoredLists) -> TextPairs:
+    """Return every text of every passage, as the other side of its query."""
+    passage, language = np.nonzero(lists.text >= 0)
+    query = np.searchsorted(lists.starts, passage, side="right") - 1
+    other = [lists.texts[row] for row in lists.text[passage, language]]
+    return TextPairs(lists.queries, other, query.astype(np.int32), language.astype(np.int16), lists.languages)
+
+
+def held_out_lists(source: ListSource, recipe: Recipe) -> HeldOut:
+    """Keep some queries aside, each with its best passage in one of its languages."""
+    generator = np.random.default_rng((recipe.seed, 0x1157))
+    keys = source.query_keys
+    excluded = np.isin(keys, held_out_keys(keys, recipe.data.held_out_groups, generator))
+    rows = np.flatnonzero(excluded)
+    best = [begin + int(source.scores[begin:end].argmax()) for begin, end in _bounds(source, rows)]
+    options = source.text[best]
+    chance = np.where(options >= 0, generator.random(options.shape), -1.0)
+    chosen = options[np.arange(len(best)), chance.argmax(axis=1)].astype(np.int64)
+    _, first = np.unique(source.text_keys[chosen], return_index=True)  # one query for each passage
+    return HeldOut(_bags(source.queries, rows[first]), _bags(source.texts, chosen[first]), excluded)
+
+
+def _bounds(source: ListSource, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
+    return [(int(source.starts[row]), int(source.starts[row + 1])) for row in rows]
+
+
+def _bags(texts: TokenBags, rows: NDArray[np.int64]) -> TokenBags:
+    ids, lengths = texts.take(rows)
+    return TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def _report(lists: ScoredLists, tokens: int, cut: int) -> dict[str, Any]:
+    count = (lists.text >= 0).sum(axis=0)
+    return {
+        "queries": len(lists.queries),
+        "passages": len(lists.scores),
+        "tokens": tokens,
+        "texts_cut_at_max_tokens": cut,
+        "languages": {code: int(n) for code, n in sorted(zip(lists.languages, count, strict=True))},
+    }
