@@ -24,21 +24,31 @@ if TYPE_CHECKING:
     help="Folder that the recipe's data patterns are relative to.  [default: the recipe's own]",
 )
 @click.option("--teacher", help="Model folder or hub id to distil from, in place of the recipe's.")
+@click.option("--student", help="Transformer to teach, folder or hub id, in place of the recipe's.")
 @click.option("--progress/--no-progress", default=None, help="Show progress (default: on a terminal).")
-def train(recipe: Path, out: Path, data: Path | None, teacher: str | None, progress: bool | None) -> None:
+def train(
+    recipe: Path,
+    out: Path,
+    data: Path | None,
+    teacher: str | None,
+    student: str | None,
+    progress: bool | None,
+) -> None:
     """Train an encoder from RECIPE, a TOML file; called again, it goes on where it stopped."""
     from embedsvc.encoder import torch_installed
     from embedsvc.errors import MissingExtraError
     from training.config import read_recipe
 
-    checked = read_recipe(recipe, teacher=teacher)
+    checked = read_recipe(recipe, teacher=teacher, student=student)
     if not torch_installed():
         raise MissingExtraError("training", "train")
+    from training.processes import leads
     from training.trainer import train as run
 
     shown = sys.stderr.isatty() if progress is None else progress
     run(checked, out, data or recipe.parent, progress=shown)
-    click.echo(f"wrote {out}; try: embedsvc serve --model {out}", err=True)
+    if leads():
+        click.echo(f"wrote {out}; try: embedsvc serve --model {out}", err=True)
 
 
 @click.command()

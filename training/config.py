@@ -114,11 +114,14 @@ class ModelConfig(Section):
 
     ``dimension`` is a static table's width (256); a transformer keeps its own, or gets a linear layer to
     this one behind its pooling. ``pooling`` is the folder's own when absent, mean where it has none.
+    ``prompt`` is put before every text, in training and by default in the model that comes of it; when
+    absent, the folder's own default prompt is.
     """
 
     transformer: str | None = None
     fresh: FreshConfig | None = None
     pooling: Literal["mean", "cls"] | None = None
+    prompt: str | None = None
     dimension: Positive | None = None
     matryoshka: list[Positive] = Field(default_factory=list)  # besides the full dimension
 
@@ -144,8 +147,9 @@ class ModelConfig(Section):
     def _parts_fit(self) -> ModelConfig:
         if self.transformer is not None and self.fresh is not None:
             raise ValueError("give a ready-made transformer or the sizes of a fresh one, not both")
-        if self.is_static and self.pooling is not None:
-            raise ValueError("pooling is for transformers; a static table takes the mean")
+        for key in ("pooling", "prompt"):
+            if self.is_static and getattr(self, key) is not None:
+                raise ValueError(f"{key} is for transformers; the student is a static table")
         if self.transformer is None:
             check_prefixes(self.matryoshka, self.width)
         return self
@@ -230,9 +234,7 @@ class Recipe(Section):
         if tokens and self.schedule.chunk is not None:
             raise ValueError(f"loss {tokens[0]!r} sees all tokens of a batch at once: schedule.chunk must go")
         if len({need.masked for need in needs.values() if need.masked}) > 1:
-            raise ValueError(
-                "masked_tokens and cross_unmasking share their masked texts: give both one share"
-            )
+            raise ValueError("masked_tokens and cross_unmasking share masked texts: give both one share")
         if bool(scores) != bool(self.data.lists):
             raise ValueError("score_distillation learns from data.lists, and data.lists is for nothing else")
         if self.reranker and not self.data.lists:
@@ -244,7 +246,7 @@ class Recipe(Section):
             weighted = isinstance(loss, ScoreDistillationConfig) and loss.language_weight
             if weighted and self.sampling.mixing != "round_robin":
                 raise ValueError(
-                    'language_weight compares languages of one query: it needs sampling.mixing = "round_robin"'
+                    'language_weight compares languages: it needs sampling.mixing = "round_robin"'
                 )
         return self
 

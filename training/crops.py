@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from training.data import TokenBags
 from training.draws import Draws
 from training.relations import PairKeys, relation_matrix
-from training.sampling import Batch, drop_tokens
+from training.sampling import Batch, bags, drop_tokens, part_rows, taken
 
 Shares = tuple[float, float]
 
@@ -34,11 +34,15 @@ def cropped(
 
 @dataclass(frozen=True)
 class CropShape:
-    """``size`` texts make a batch; each token of a crop is left out with the chance ``token_dropout``."""
+    """``size`` texts make a batch; each token of a crop is left out with the chance ``token_dropout``.
+
+    ``part`` (p, n) draws the p-th of n equal parts of each batch.
+    """
 
     size: int
     shares: Shares
     token_dropout: float = 0.0
+    part: tuple[int, int] = (0, 1)
 
 
 class CropSampler:
@@ -61,6 +65,7 @@ class CropSampler:
         ids, lengths = cropped(self._texts, np.tile(rows, 2), self._shape.shares, generator)
         if self._shape.token_dropout:
             ids, lengths = drop_tokens(ids, lengths, self._shape.token_dropout, generator)
-        keys = PairKeys(*[self._keys[rows]] * 3)
-        bags = TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)]))
-        return Batch(bags, rows, keys, relation_matrix(keys, keys))
+        own = part_rows(len(rows), self._shape.part)
+        texts = taken(bags(ids, lengths), np.concatenate([own, len(rows) + own]))
+        keys = PairKeys(*[self._keys[rows[own]]] * 3)
+        return Batch(texts, rows[own], keys, relation_matrix(keys, keys))

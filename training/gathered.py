@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import distributed
-from torch.distributed.nn.functional import all_gather
 
 from training.losses.pairs import Candidates, EmbeddedPairs
 from training.relations import PairKeys, Positives, relation_matrix
@@ -25,16 +25,36 @@ def gathered(pairs: EmbeddedPairs, keys: PairKeys, *, positives: Positives = "ow
     forward = relation_matrix(keys, everyone, positives=positives, offset=first)
     backward = relation_matrix(everyone, keys, positives=positives, offset=-first).T
     others = Candidates(
-        source=torch.cat(all_gather(pairs.source)),  # type: ignore[no-untyped-call]
-        target=torch.cat(all_gather(pairs.target)),  # type: ignore[no-untyped-call]
+        source=_Gather.apply(pairs.source),  # type: ignore[no-untyped-call]
+        target=_Gather.apply(pairs.target),  # type: ignore[no-untyped-call]
         forward=torch.from_numpy(forward).to(pairs.source.device),
         backward=torch.from_numpy(backward).to(pairs.source.device),
+        teacher=None if pairs.teacher is None else _gathered(pairs.teacher),
     )
     return replace(pairs, others=others)
 
 
+class _Gather(torch.autograd.Function):
+    """The rows of all processes; the gradient of the own ones is the sum of all processes'."""
+
+    @staticmethod
+    def forward(ctx: Any, own: torch.Tensor) -> torch.Tensor:
+        ctx.rows = len(own)
+        return _gathered(own)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total[distributed.get_rank() * ctx.rows :][: ctx.rows]
+
+
 def _gathered_keys(keys: PairKeys, device: torch.device) -> PairKeys:
     own = torch.stack([torch.from_numpy(part) for part in (keys.source, keys.target, keys.group)]).to(device)
+    return PairKeys(*_gathered(own, dim=1).cpu().numpy())
+
+
+def _gathered(own: torch.Tensor, dim: int = 0) -> torch.Tensor:
     parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, own)
-    return PairKeys(*torch.cat(parts, dim=1).cpu().numpy())
+    distributed.all_gather(parts, own.detach().contiguous())
+    return torch.cat(parts, dim=dim)

@@ -17,6 +17,7 @@ from training.gathered import gathered
 from training.losses import EmbeddedPairs
 from training.losses.pairs import MomentumKeys, ScoredPassages
 from training.objective import HEAD_RATE, Objective
+from training.processes import average, leads, rank
 from training.sampling import Batch, Batches, ScoredRows, masked
 from training.student import BatchInputs, BatchStates, Student
 
@@ -41,7 +42,7 @@ class Learner:
         share, tokens = self.objective.masked, self.student.tokens
         if not share or tokens is None or tokens.mask is None:
             return None
-        generator = np.random.default_rng((self.recipe.seed, step, _MASKS))
+        generator = np.random.default_rng((self.recipe.seed, step, rank(), _MASKS))
         return self.student.prepared(masked(batch.texts, share, tokens.mask, generator))
 
     def learn(self, batch: Batch, inputs: BatchInputs, step: int) -> dict[str, float]:
@@ -50,7 +51,7 @@ class Learner:
         Torch's random numbers (dropout) depend on the seed of the recipe and the step alone. Raises
         EmbedsvcError, before anything is changed, when the loss or a gradient is not finite.
         """
-        torch.manual_seed(step_seed(self.recipe.seed, step))
+        torch.manual_seed(step_seed(self.recipe.seed, step, rank()))
         parts: dict[str, torch.Tensor] = {}
         keys = self._momentum_keys(batch, inputs.texts)
 
@@ -70,9 +71,9 @@ class Learner:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
             raise self._too_large() from error
-        values = {"loss": value.item()}
-        if len(parts) > 1:
-            values |= {f"loss.{kind}": part.item() for kind, part in parts.items()}
+        self.student.average()
+        self.objective.average()
+        values = _averaged(value, parts)
         if not math.isfinite(values["loss"]):
             raise _broken(f"the loss of batch {step} is {values['loss']}", values, batch)
         if not self.student.finite():
@@ -111,7 +112,7 @@ class Learner:
         )
 
     def checkpoint(self, done: int, path: Path) -> None:
-        """Save everything that goes on changing, in place of the checkpoint before.
+        """Save everything that goes on changing, in place of the checkpoint before; the first process does.
 
         Raises EmbedsvcError, and leaves that one, when a value is not finite: a step too large
         shows in the loss of the next batch only.
@@ -124,8 +125,9 @@ class Learner:
                         f"{name} is no longer finite after batch {done - 1}; stopped. The checkpoint before "
                         f"it is in {path.parent}; a lower learning_rate usually helps"
                     )
-        with atomic_write(path) as file:
-            torch.save({"step": done, **state}, file)
+        if leads():
+            with atomic_write(path) as file:
+                torch.save({"step": done, **state}, file)
 
     def restore(self, path: Path) -> int:
         """Load the checkpoint, if there is one; return the first step still to do."""
@@ -145,6 +147,16 @@ def _passages(vectors: torch.Tensor, scored: ScoredRows) -> ScoredPassages:
     return ScoredPassages(torch.cat([best.unsqueeze(1), others], dim=1), scores, entry)
 
 
+def _averaged(value: torch.Tensor, parts: dict[str, torch.Tensor]) -> dict[str, float]:
+    """The loss of all processes, and each by its kind where there are several."""
+    named = {"loss": value}
+    if len(parts) > 1:
+        named |= {f"loss.{kind}": part for kind, part in parts.items()}
+    numbers = torch.stack(list(named.values()))
+    average([numbers])
+    return dict(zip(named, numbers.tolist(), strict=True))
+
+
 def _broken(what: str, values: dict[str, float], batch: Batch) -> EmbedsvcError:
     parts = ", ".join(
         f"{name.partition('.')[2]} {value:.4g}" for name, value in values.items() if "." in name
@@ -156,9 +168,9 @@ def _broken(what: str, values: dict[str, float], batch: Batch) -> EmbedsvcError:
     )
 
 
-def step_seed(seed: int, step: int) -> int:
+def step_seed(seed: int, step: int, process: int) -> int:
     """Return 63 bits for torch's random numbers of one step: a resumed run needs no saved state."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence((seed, step, process)).generate_state(1, np.uint64)[0] >> 1)
 
 
 def learning_rate(schedule: ScheduleConfig, step: int) -> float:

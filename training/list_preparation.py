@@ -7,16 +7,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from embedsvc.cache import cache_folder
 from embedsvc.errors import InvalidInputError
 from embedsvc.reranker import load_reranker
 from training.config import Recipe
-from training.data import TextPairs, TokenBags, pair_files, text_keys, tokenize
+from training.data import TextPairs, pair_files, text_keys, tokenize
 from training.draws import PairDraws
 from training.held_out import HeldOut, held_out_keys
 from training.list_sampling import ListSampler, ListShape, ListSource
 from training.preparation import Prepared, begin_run, keep, token_share, tokenization, tokenizer_of
+from training.processes import rank, world
+from training.sampling import taken
 from training.score_cache import ScoreCache
 from training.scored_lists import ScoredLists, read_lists
 from training.student import ReadyStudent
@@ -29,14 +32,11 @@ def prepare_lists(
     lists = read_lists(pair_files(recipe.data.lists, data_folder), least=recipe.sampling.passages)
     if recipe.schedule.batch > len(lists.queries):
         raise InvalidInputError(
-            f"schedule.batch = {recipe.schedule.batch} is more than the {len(lists.queries)} queries there are"
+            f"schedule.batch = {recipe.schedule.batch} is more than the {len(lists.queries)} queries"
         )
     begin_run(recipe, run, ready)
     lists = lists.with_scores(_scores(recipe, lists, run, progress))
-    pairs = as_pairs(lists)
-    tokenizer = (
-        None if ready else tokenizer_of(recipe, pairs, np.ones(len(pairs.other)), run / "tokenizer.json")
-    )
+    tokenizer = None if ready else _tokenizer(recipe, lists, run)
     ids_of, longest = tokenization(recipe, tokenizer, ready)
     queries, cut = tokenize(ids_of, lists.queries, max_tokens=longest, label="queries", progress=progress)
     texts, texts_cut = tokenize(ids_of, lists.texts, max_tokens=longest, label="passages", progress=progress)
@@ -53,9 +53,15 @@ def prepare_lists(
     held_out = held_out_lists(source, recipe)
     sampling = recipe.sampling
     shape = ListShape(recipe.schedule.batch, sampling.passages, sampling.mixing)
-    sampler = ListSampler(source, PairDraws(1.0 - held_out.excluded), shape, seed=recipe.seed)
+    draws = PairDraws((~held_out.excluded).astype(np.float64))
+    sampler = ListSampler(source, draws, shape, seed=recipe.seed, part=(rank(), world()))
     share = None if tokenizer is None else token_share([queries, texts], tokenizer.get_vocab_size())
     return Prepared(tokenizer, share, sampler, held_out, None)
+
+
+def _tokenizer(recipe: Recipe, lists: ScoredLists, run: Path) -> Tokenizer:
+    pairs = as_pairs(lists)
+    return tokenizer_of(recipe, pairs, np.ones(len(pairs.other)), run / "tokenizer.json")
 
 
 def _scores(recipe: Recipe, lists: ScoredLists, run: Path, progress: bool) -> NDArray[np.float32]:
@@ -95,16 +101,11 @@ def held_out_lists(source: ListSource, recipe: Recipe) -> HeldOut:
     chance = np.where(options >= 0, generator.random(options.shape), -1.0)
     chosen = options[np.arange(len(best)), chance.argmax(axis=1)].astype(np.int64)
     _, first = np.unique(source.text_keys[chosen], return_index=True)  # one query for each passage
-    return HeldOut(_bags(source.queries, rows[first]), _bags(source.texts, chosen[first]), excluded)
+    return HeldOut(taken(source.queries, rows[first]), taken(source.texts, chosen[first]), excluded)
 
 
 def _bounds(source: ListSource, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
     return [(int(source.starts[row]), int(source.starts[row + 1])) for row in rows]
-
-
-def _bags(texts: TokenBags, rows: NDArray[np.int64]) -> TokenBags:
-    ids, lengths = texts.take(rows)
-    return TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def _report(lists: ScoredLists, tokens: int, cut: int) -> dict[str, Any]:

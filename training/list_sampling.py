@@ -11,7 +11,7 @@ from training.config import Mixing
 from training.data import TokenBags
 from training.draws import Draws
 from training.relations import PairKeys, relation_matrix
-from training.sampling import Batch, ScoredRows
+from training.sampling import Batch, ScoredRows, bags, part_rows
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,21 @@ class ListShape:
 class ListSampler:
     """Draw batches of entries; ``batch(t)`` is the same whenever it is asked for."""
 
-    def __init__(self, source: ListSource, draws: Draws, shape: ListShape, *, seed: int) -> None:
+    def __init__(
+        self,
+        source: ListSource,
+        draws: Draws,
+        shape: ListShape,
+        *,
+        seed: int,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
+        """``part`` (p, n) draws the p-th of n equal parts of each batch."""
         self._source = source
         self._draws = draws
         self._shape = shape
         self._seed = seed
+        self._part = part
 
     def batch(self, step: int) -> Batch:
         """Return batch number ``step``: the queries, the best passage of each, then the other passages."""
@@ -58,14 +68,15 @@ class ListSampler:
         source = self._source
         entry, queries, passages, languages = self._entries(generator)
         texts = _in_languages(source.text, passages, languages, generator)
+        own = part_rows(self._shape.size, self._part)
+        entry, queries, passages, texts = (rows[own] for rows in (entry, queries, passages, texts))
         order = np.concatenate([texts[:, 0], texts[:, 1:].ravel()])
         ids, lengths = source.queries.take(queries)
         other_ids, other_lengths = source.texts.take(order)
-        starts = np.concatenate([[0], np.cumsum(np.concatenate([lengths, other_lengths]))])
         group = source.query_keys[queries]
         keys = PairKeys(source=group, target=source.text_keys[texts[:, 0]], group=group)
         return Batch(
-            TokenBags(np.concatenate([ids, other_ids]), starts),
+            bags(np.concatenate([ids, other_ids]), np.concatenate([lengths, other_lengths])),
             queries,
             keys,
             relation_matrix(keys, keys),
@@ -73,7 +84,7 @@ class ListSampler:
         )
 
     def _entries(self, generator: np.random.Generator) -> tuple[NDArray[np.int64], ...]:
-        """Return (size,) draws and their queries, (size, n) passages, best first, and languages, -1 for any."""
+        """Return (size,) draws and their queries, (size, n) passages, best first, and languages, -1: any."""
         size, n, count = self._shape.size, self._shape.passages, self._source.text.shape[1]
         turns = count if self._shape.mixing == "round_robin" else 1
         drawn = self._draws(-(-size // turns), generator)

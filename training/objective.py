@@ -11,6 +11,7 @@ import torch
 from training.loss_config import LossConfig
 from training.losses import LOSSES, EmbeddedPairs
 from training.momentum import MomentumQueue
+from training.processes import average
 
 HEAD_RATE = 1e-3
 """The highest learning rate of what is not the student's; its course is the student's, its height its own."""
@@ -88,6 +89,10 @@ class Objective:
         if loss.needs.tokens:
             return function(pairs, loss)
         return torch.stack([function(pairs.prefix(size), loss) for size in prefixes]).mean()
+
+    def average(self) -> None:
+        """Put the mean over all processes in the place of the gradients of what is trained beside it."""
+        average([weight.grad for weight in self.trained.values() if weight.grad is not None])
 
     def update(self, learning_rate: float) -> None:
         """Let what is trained learn from the gradients of the last batch; put its vectors in the queue."""

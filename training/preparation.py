@@ -18,6 +18,7 @@ from embedsvc.textfiles import atomic_write, write_json
 from training.config import Recipe
 from training.data import TextPairs, TokenBags, pair_files, read_pairs, text_keys, tokenize
 from training.held_out import HeldOut, split_held_out
+from training.processes import rank, world
 from training.sampling import Batches, BatchSampler, BatchShape, PairSource, pair_weights
 from training.student import ReadyStudent
 from training.teacher import Teacher, open_teacher, teach
@@ -91,7 +92,7 @@ def prepare(
     )
     held_out = split_held_out(source, groups=recipe.data.held_out_groups, seed=recipe.seed)
     weights[held_out.excluded] = 0.0
-    sampler = BatchSampler(source, weights, _batch_shape(recipe), seed=recipe.seed)
+    sampler = BatchSampler(source, weights, _batch_shape(recipe), seed=recipe.seed, part=(rank(), world()))
     share = None if tokenizer is None else token_share([english, other], tokenizer.get_vocab_size())
     return Prepared(tokenizer, share, sampler, held_out, teacher)
 

@@ -92,15 +92,23 @@ class BatchSampler:
     """Draw batches by weight, with replacement; ``batch(t)`` is the same whenever it is asked for."""
 
     def __init__(
-        self, source: PairSource, weights: NDArray[np.float64], shape: BatchShape, *, seed: int
+        self,
+        source: PairSource,
+        weights: NDArray[np.float64],
+        shape: BatchShape,
+        *,
+        seed: int,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
+        """``part`` (p, n) draws the p-th of n equal parts of each batch."""
         self._source = source
         self._shape = shape
         self._seed = seed
+        self._part = part
         self._draw = _chosen_draws(source, weights, shape)
 
     def batch(self, step: int) -> Batch:
-        """Return batch number ``step``."""
+        """Return batch number ``step``, or the part of it that is this process's."""
         generator = np.random.default_rng((self._seed, step))
         pairs = self._draw(self._shape.size, generator)
         source = self._source
@@ -111,15 +119,37 @@ class BatchSampler:
         lengths = np.concatenate([english_lengths, other_lengths])
         if self._shape.token_dropout:
             ids, lengths = drop_tokens(ids, lengths, self._shape.token_dropout, generator)
+        texts = bags(ids, lengths)
+        own = part_rows(len(pairs), self._part)
+        if len(own) < len(pairs):
+            texts, pairs = taken(texts, np.concatenate([own, len(pairs) + own])), pairs[own]
+            english_rows = english_rows[own]
         group = source.group_key[pairs]
         keys = PairKeys(source=group, target=source.other_key[pairs], group=group)
         return Batch(
-            TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)])),
+            texts,
             pairs,
             keys,
             relation_matrix(keys, keys, positives=self._shape.positives),
             None if source.teacher is None else source.teacher[english_rows].astype(np.float32),
         )
+
+
+def part_rows(size: int, part: tuple[int, int]) -> NDArray[np.int64]:
+    """Return the rows of part p of n; where they cannot be shared out evenly, the last few are nobody's."""
+    number, parts = part
+    share = size // parts
+    return np.arange(number * share, (number + 1) * share)
+
+
+def taken(texts: TokenBags, rows: NDArray[np.int64]) -> TokenBags:
+    """Return some of the texts."""
+    return bags(*texts.take(rows))
+
+
+def bags(ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> TokenBags:
+    """Return texts of those lengths, whose ids are back to back."""
+    return TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def _chosen_draws(source: PairSource, weights: NDArray[np.float64], shape: BatchShape) -> Draws:

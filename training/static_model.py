@@ -49,6 +49,18 @@ class StaticTable:
             torch.from_numpy(positions), rows, torch.from_numpy(offsets), mode="mean"
         )
 
+    def gradients(self) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the rows of the last batch, and the gradient of each by its table."""
+        found = {name: leaf.grad for name, leaf in self._leaves.items()}
+        return self._used, {name: gradient for name, gradient in found.items() if gradient is not None}
+
+    def take_gradients(self, rows: torch.Tensor, gradients: dict[str, torch.Tensor]) -> None:
+        """Let the next `update` learn from other gradients: those of several processes."""
+        self._used = rows
+        for name, gradient in gradients.items():
+            self._leaves[name] = torch.empty_like(gradient, requires_grad=True)
+            self._leaves[name].grad = gradient
+
     def finite(self) -> bool:
         """Return whether the gradients of the last batch are all numbers."""
         gradients = [leaf.grad for leaf in self._leaves.values()]

@@ -16,6 +16,7 @@ from embedsvc.encoders.static_table import mean_rows
 from embedsvc.errors import InvalidInputError
 from embedsvc.postprocess import finish_vectors
 from training.data import TokenBags
+from training.processes import average_rows, world
 from training.static_export import write_static_folder
 from training.static_model import StaticTable
 from training.student import BatchInputs, TokenLoss, VectorLoss
@@ -63,6 +64,11 @@ class StaticStudent:
     def backward_tokens(self, inputs: BatchInputs, loss: TokenLoss) -> torch.Tensor:  # noqa: ARG002
         """See `tokens`."""
         raise InvalidInputError("a static table has no token states")
+
+    def average(self) -> None:
+        """Learn from every process's rows; with one process nothing is copied."""
+        if world() > 1:
+            self.table.take_gradients(*average_rows(*self.table.gradients()))
 
     def finite(self) -> bool:
         """Return whether the gradients of the last batch are all numbers."""

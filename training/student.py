@@ -108,6 +108,9 @@ class Student(Protocol[Inputs]):
     def backward_tokens(self, inputs: BatchInputs, loss: TokenLoss) -> torch.Tensor:
         """As `backward`, of a loss that sees the states of every token, too."""
 
+    def average(self) -> None:
+        """Put the mean over all processes in the place of the last batch's gradients."""
+
     def finite(self) -> bool:
         """Return whether the gradients of the last batch are all numbers."""
 

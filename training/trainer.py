@@ -36,6 +36,7 @@ from training.list_preparation import prepare_lists
 from training.objective import Aids, Objective
 from training.prefetch import prefetched
 from training.preparation import Preparation, Prepared, prepare
+from training.processes import any_process, first_alone, leads, process_group, world
 from training.sampling import Batches
 from training.static_model import StaticTable
 from training.static_student import StaticStudent
@@ -57,29 +58,41 @@ def train(recipe: Recipe, out: Path, data_folder: Path, *, progress: bool = True
     run = out / "run"
     fresh = not run.exists()
     try:
-        return _train(recipe, out, run, data_folder, progress)
+        with process_group(device_kind(recipe)):
+            return _train(recipe, out, run, data_folder, progress and leads())
     except InvalidInputError:
-        if fresh:  # nothing was trained: the corrected recipe must not meet the remains of this one
+        if fresh and leads():  # nothing was trained: a corrected recipe must not meet the remains of it
             shutil.rmtree(run, ignore_errors=True)
             with contextlib.suppress(OSError):
                 out.rmdir()
         raise
 
 
+def device_kind(recipe: Recipe) -> str:
+    """Return "cuda" or "cpu": what the recipe asks for, or the GPU where there is one. A table needs none."""
+    wanted = "cpu" if recipe.model.is_static else recipe.schedule.device
+    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+
+
 def _train(recipe: Recipe, out: Path, run: Path, data_folder: Path, progress: bool) -> Path:
     if recipe.schedule.threads:
         torch.set_num_threads(recipe.schedule.threads)
 
-    chain = _ready_chain(recipe)
-    data = _preparation(recipe)(
-        recipe, run, data_folder, ready=None if chain is None else chain.ready, progress=progress
-    )
-    student = _student(recipe, chain, data, run)
+    if recipe.schedule.batch % world():
+        raise InvalidInputError(
+            f"schedule.batch = {recipe.schedule.batch} cannot be shared by {world()} processes"
+        )
+    with first_alone():
+        chain = _ready_chain(recipe)
+        ready = None if chain is None else chain.ready
+        data = _preparation(recipe)(recipe, run, data_folder, ready=ready, progress=progress)
+        student = _student(recipe, chain, data, run)
     aids = needed_aids(recipe, student)
     learner = Learner(recipe, student, _objective(recipe, student, data.teacher, aids))
     _loop(learner, data.sampler, data.held_out, run, progress)
-    student.write(out)
-    write_heads(aids, out)
+    if leads():
+        student.write(out)
+        write_heads(aids, out)
     return out
 
 
@@ -106,12 +119,13 @@ def _student(recipe: Recipe, chain: Chain | None, data: Prepared, run: Path) -> 
             len(data.token_share), recipe.model.width, seed=recipe.seed, token_share=data.token_share
         )
         return StaticStudent(table, data.tokenizer, recipe.model.matryoshka)
+    from embedsvc.encoders.pytorch import torch_device
     from training.transformer_chain import open_chain
     from training.transformer_student import TransformerStudent
 
     if chain is None:
         chain = open_chain(_fresh_folder(recipe, data, run), recipe.model, seed=recipe.seed)
-    return TransformerStudent(chain, recipe)
+    return TransformerStudent(chain, recipe, torch_device(device_kind(recipe)))
 
 
 def _fresh_folder(recipe: Recipe, data: Prepared, run: Path) -> Path:
@@ -147,13 +161,14 @@ def _loop(learner: Learner, sampler: Batches, held_out: HeldOut, run: Path, prog
                 bar.set_postfix(loss=f"{means['loss']:.3f}", refresh=False)
                 log.write(step=done, **means, learning_rate=learning_rate(schedule, step))
                 losses.clear()
-            if done % schedule.evaluate_every == 0 or done == schedule.steps:
+            stop = any_process(stopped.asked, learner.student.device)
+            if leads() and (done % schedule.evaluate_every == 0 or done == schedule.steps):
                 accuracy = ranking_accuracy(learner.student.vectors, held_out)
                 log.write(step=done, held_out_accuracy=accuracy)
                 bar.write(f"step {done}: held-out ranking accuracy {accuracy:.4f}")
-            if done % schedule.checkpoint_every == 0 or done == schedule.steps or stopped.asked:
+            if done % schedule.checkpoint_every == 0 or done == schedule.steps or stop:
                 learner.checkpoint(done, run / "checkpoint.pt")
-            if stopped.asked and done < schedule.steps:
+            if stop and done < schedule.steps:
                 bar.close()
                 raise EmbedsvcError(f"stopped at step {done} of {schedule.steps}; the same command goes on")
     bar.close()
@@ -176,5 +191,7 @@ class _MetricsLog:
     path: Path
 
     def write(self, **values: float) -> None:
+        if not leads():
+            return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"time": round(time.time(), 1), **values}) + "\n")

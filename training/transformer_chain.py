@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ class Chain:
     folder: ModelFolder
     inputs: SequenceInputs
 
-    @property
+    @cached_property
     def modules(self) -> list[torch.nn.Module]:
         """The modules without the Normalize at the end: losses take vectors of any norm."""
         return modules_of(self.model)
@@ -52,11 +54,27 @@ class Chain:
     def ready(self) -> ReadyStudent:
         """What a run has to know of it before the data are read."""
         return ReadyStudent(
-            self.inputs.tokenize,
+            self.tokenize,
             int(self.model.get_embedding_dimension()),
             self.inputs.max_tokens,
             self.folder.fingerprint,
         )
+
+    @cached_property
+    def prompt(self) -> str:
+        """What stands before every text."""
+        return str(self.model.prompts.get(self.model.default_prompt_name) or "")
+
+    @cached_property
+    def prompt_length(self) -> dict[str, int]:
+        """The tokens of the prompt, as a pooling wants to know them that leaves them out."""
+        if not self.prompt:
+            return {}
+        return {"prompt_length": len(self.inputs.prefix) + len(self.inputs.tokenize([self.prompt])[0])}
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text behind the prompt, without special tokens."""
+        return self.inputs.tokenize([self.prompt + text for text in texts])
 
 
 def modules_of(model: SentenceTransformer) -> list[torch.nn.Module]:
@@ -99,8 +117,11 @@ def _completed(model: SentenceTransformer, config: ModelConfig) -> SentenceTrans
     width = int(model.get_embedding_dimension())
     if config.dimension not in (None, width):
         modules.append(Dense(width, config.dimension, bias=False, activation_function=None))
-    prompts = {"prompts": model.prompts, "default_prompt_name": model.default_prompt_name}
-    return SentenceTransformer(modules=[*modules, Normalize()], device="cpu", **prompts)
+    prompts, name = dict(model.prompts), model.default_prompt_name
+    if config.prompt is not None:
+        prompts["default"], name = config.prompt, "default"
+    modules.append(Normalize())
+    return SentenceTransformer(modules=modules, device="cpu", prompts=prompts, default_prompt_name=name)
 
 
 def _repooled(module: Any, pooling: str) -> Any:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from torch.nn import functional
 
-from embedsvc.encoders.pytorch import torch_device
 from embedsvc.model_folder import read_json
 from embedsvc.postprocess import finish_vectors
 from embedsvc.textfiles import write_json
@@ -25,6 +24,7 @@ from training.config import Recipe
 from training.data import TokenBags
 from training.losses.tokens import NOT_MASKED, TokenStates
 from training.padding import Template, length_parts, padded
+from training.processes import average
 from training.student import BatchInputs, BatchStates, TokenLoss, TokenShape, VectorLoss
 from training.transformer_chain import Chain, modules_of
 
@@ -51,17 +51,17 @@ class Parts:
 class TransformerStudent:
     """Teaches every weight of a chain that is not frozen."""
 
-    def __init__(self, chain: Chain, recipe: Recipe) -> None:
+    def __init__(self, chain: Chain, recipe: Recipe, device: torch.device) -> None:
         self._chain = chain
         self._schedule = recipe.schedule
         self._matryoshka = recipe.model.matryoshka
-        self.device = torch_device(None if recipe.schedule.device == "auto" else recipe.schedule.device)
+        self.device = device
         inputs = chain.inputs
         self._template = Template(inputs.prefix, inputs.suffix, inputs.pad)
         chain.model.to(self.device).train()
         self._modules = chain.modules
         if recipe.schedule.gradient_checkpointing:
-            chain.transformer.gradient_checkpointing_enable({"use_reentrant": False})
+            _enable_checkpointing(chain.transformer)
         self.weights = {n: p for n, p in chain.model.named_parameters() if p.requires_grad}
         self._adam = _adamw(self.weights, recipe.schedule.weight_decay)
 
@@ -104,6 +104,7 @@ class TransformerStudent:
         return {
             "input_ids": part.ids.to(self.device, non_blocking=True),
             "attention_mask": part.mask.to(self.device, non_blocking=True),
+            **self._chain.prompt_length,
         }
 
     def _autocast(self) -> torch.autocast:
@@ -136,8 +137,9 @@ class TransformerStudent:
         masked = None
         if inputs.masked is not None:
             _, masked = self._with_states(inputs.masked)
-            hidden = masked.ids == self._chain.mask
-            masked = replace(masked, labels=texts.ids.masked_fill(~hidden, NOT_MASKED))
+            assert self._chain.mask is not None, "masked texts are made with the mask token"
+            shown = masked.ids.ne(self._chain.mask)
+            masked = replace(masked, labels=texts.ids.masked_fill(shown, NOT_MASKED))
         value = loss(vectors, BatchStates(texts, masked, self._vocabulary))
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
@@ -161,6 +163,10 @@ class TransformerStudent:
     def gradients(self) -> list[torch.Tensor]:
         """Return the gradients of the last batch."""
         return [weight.grad for weight in self.weights.values() if weight.grad is not None]
+
+    def average(self) -> None:
+        """Put the mean over all processes in the place of the last batch's gradients."""
+        average(self.gradients())
 
     def finite(self) -> bool:
         """Return whether the gradients of the last batch are all numbers, and their length is one."""
@@ -264,6 +270,12 @@ def _text(mask: torch.Tensor, template: Template) -> torch.Tensor:
     place = torch.arange(mask.shape[1])
     end = mask.sum(dim=1, keepdim=True) - len(template.suffix)
     return (place >= len(template.prefix)) & (place < end)
+
+
+def _enable_checkpointing(transformer: Any) -> None:
+    """Under the name of transformers 5.24, or the one before."""
+    enable = getattr(transformer, "activation_checkpointing_enable", None)
+    (enable or transformer.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def _adamw(weights: dict[str, torch.nn.Parameter], weight_decay: float) -> torch.optim.AdamW:

@@ -18,7 +18,8 @@ from training.data import TextPairs, TokenBags, pair_files, text_keys, tokenize
 from training.draws import OneLanguageDraws, PairDraws
 from training.held_out import HeldOut, held_out_keys
 from training.preparation import Prepared, begin_run, keep, token_share, tokenization, tokenizer_of
-from training.sampling import pair_weights
+from training.processes import rank, world
+from training.sampling import bags, pair_weights
 from training.student import ReadyStudent
 
 
@@ -36,17 +37,17 @@ def prepare_crops(
     weights = pair_weights(texts.language, characters, recipe.sampling)
     tokenizer = None if ready else tokenizer_of(recipe, texts, weights, run / "tokenizer.json")
     ids_of, longest = tokenization(recipe, tokenizer, ready)
-    bags, cut = tokenize(ids_of, texts.english, max_tokens=longest, label="texts", progress=progress)
-    keep("other data", _report(texts, bags, cut), run / "data.json")
+    tokens, cut = tokenize(ids_of, texts.english, max_tokens=longest, label="texts", progress=progress)
+    keep("other data", _report(texts, tokens, cut), run / "data.json")
     keys = text_keys(texts.english)
-    held_out = held_out_crops(bags, keys, recipe)
+    held_out = held_out_crops(tokens, keys, recipe)
     weights[held_out.excluded] = 0.0
     one_language = recipe.sampling.batches == "one_language"
     draws = OneLanguageDraws(weights, texts.language) if one_language else PairDraws(weights)
     sampling = recipe.sampling
-    shape = CropShape(recipe.schedule.batch, sampling.crops, sampling.token_dropout)
-    sampler = CropSampler(bags, keys, draws, shape, seed=recipe.seed)
-    share = None if tokenizer is None else token_share([bags], tokenizer.get_vocab_size())
+    shape = CropShape(recipe.schedule.batch, sampling.crops, sampling.token_dropout, (rank(), world()))
+    sampler = CropSampler(tokens, keys, draws, shape, seed=recipe.seed)
+    share = None if tokenizer is None else token_share([tokens], tokenizer.get_vocab_size())
     return Prepared(tokenizer, share, sampler, held_out, None)
 
 
@@ -76,19 +77,15 @@ def held_out_crops(texts: TokenBags, keys: NDArray[np.int64], recipe: Recipe) ->
     excluded = np.isin(keys, held_out_keys(keys, recipe.data.held_out_groups, generator))
     rows = np.flatnonzero(excluded)
     rows = np.sort(rows[np.unique(keys[rows], return_index=True)[1]])
-    first, second = (_bags(*cropped(texts, rows, recipe.sampling.crops, generator)) for _ in range(2))
+    first, second = (bags(*cropped(texts, rows, recipe.sampling.crops, generator)) for _ in range(2))
     return HeldOut(first, second, excluded)
 
 
-def _bags(ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> TokenBags:
-    return TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)]))
-
-
-def _report(texts: TextPairs, bags: TokenBags, cut: int) -> dict[str, Any]:
+def _report(texts: TextPairs, tokens: TokenBags, cut: int) -> dict[str, Any]:
     count = np.bincount(texts.language, minlength=len(texts.languages))
     return {
-        "texts": len(bags),
-        "tokens": len(bags.ids),
+        "texts": len(tokens),
+        "tokens": len(tokens.ids),
         "texts_cut_at_max_tokens": cut,
         "languages": {code: int(n) for code, n in sorted(zip(texts.languages, count, strict=True))},
     }

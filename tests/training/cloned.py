@@ -56,6 +56,11 @@ def write_mixed_texts(
     (folder / "pairs.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in pairs), encoding="utf-8")
 
 
+def cloned_lexicons(words: int, generator: np.random.Generator) -> list[list[str]]:
+    """Return the words of the made-up English and of every clone, in the same order."""
+    return [_lexicon(words, letters, generator) for letters in ("qrstuvwxyz", *LETTERS.values())]
+
+
 def _lexicon(words: int, letters: str, generator: np.random.Generator) -> list[str]:
     found: dict[str, None] = {}
     while len(found) < words:

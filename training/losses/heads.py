@@ -72,8 +72,8 @@ class TranslationHead(nn.Module):
         states: (B, L, hidden) of the translation. text: (B, L) bool, the tokens to be read.
         blanks: (B, T) bool, the places of tokens to be written.
         """
-        places = _sinusoids(blanks.shape[1], states.shape[2]).to(states)
-        written = (self.blank + places).expand(len(states), -1, -1)
+        where = places(blanks.shape[1], states.shape[2]).to(states)
+        written = (self.blank + where).expand(len(states), -1, -1)
         seen = torch.cat([text, blanks], dim=1)
         mixed: torch.Tensor = self.layers(torch.cat([states, written], dim=1), src_key_padding_mask=~seen)
         return mixed[:, states.shape[1] :]
@@ -100,8 +100,8 @@ def _layers(shape: HeadShape) -> nn.Module:
     return nn.TransformerEncoder(layer, shape.layers, enable_nested_tensor=False)
 
 
-def _sinusoids(places: int, width: int) -> torch.Tensor:
-    """Return (places, width): each place as sines and cosines, so that there is no longest text."""
+def places(number: int, width: int) -> torch.Tensor:
+    """Return (number, width): each place as sines and cosines, so that there is no longest text."""
     rate = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
-    angle = torch.arange(places)[:, None] * rate
+    angle = torch.arange(number)[:, None] * rate
     return torch.cat([angle.sin(), angle.cos()], dim=1)[:, :width]

@@ -18,13 +18,14 @@ class Candidates:
     """What the batch is ranked against: with several processes, the texts of all of them.
 
     source, target: (C, dim). forward, backward: int8 (B, C), the relation of each own source to each
-    target, and of each own target to each source (`training.relations`).
+    target, and of each own target to each source (`training.relations`). teacher: (C, teacher's dim).
     """
 
     source: torch.Tensor
     target: torch.Tensor
     forward: torch.Tensor
     backward: torch.Tensor
+    teacher: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class EmbeddedPairs:
         """What to rank against: the batch itself, or that of all processes."""
         if self.others is not None:
             return self.others
-        return Candidates(self.source, self.target, self.relations, self.relations.T)
+        return Candidates(self.source, self.target, self.relations, self.relations.T, self.teacher)
 
     @property
     def taught(self) -> torch.Tensor:
@@ -133,6 +134,8 @@ class EmbeddedPairs:
         others, teacher, into = self.others, self.teacher, self.into_teacher
         if others is not None:
             others = replace(others, source=others.source[:, :size], target=others.target[:, :size])
+            if into is None and others.teacher is not None:
+                others = replace(others, teacher=others.teacher[:, :size])
         if into is not None:
             into = into[:size]
         elif teacher is not None:

@@ -16,9 +16,12 @@ def teacher_ranking(pairs: EmbeddedPairs, config: TeacherRankingConfig) -> torch
     pair meet there. English texts relate to each other as their translations do.
     """
     margin = warm(config.margin, config.margin_warmup_steps, pairs.step)
-    sides = ((pairs.source, pairs.relations), (pairs.target, pairs.relations.T))
+    candidates = pairs.candidates
+    if candidates.teacher is None:
+        raise ValueError("this loss needs a teacher")
+    sides = ((pairs.source, candidates.forward), (pairs.target, candidates.backward))
     losses = []
     for side, related in sides:
-        cosine = cosines(pairs.in_teacher_space(side), pairs.taught)
+        cosine = cosines(pairs.in_teacher_space(side), candidates.teacher)
         losses += rank_losses(cosine, related, scale=config.scale, margin=margin)
     return torch.stack(losses).mean()

@@ -1,0 +1,125 @@
+"""Runs on scored passages: a reranker's order is learnt in every language, and they resume bit for bit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training tests need the [train] extra")
+
+from embedsvc.errors import InvalidInputError  # noqa: E402
+from tests.training.cloned import cloned_lexicons  # noqa: E402
+from tests.training.resuming import assert_resumed_like_uninterrupted  # noqa: E402
+from training.config import read_recipe  # noqa: E402
+from training.trainer import train  # noqa: E402
+
+RECIPE = """
+name = "lists"
+seed = 3
+[data]
+lists = ["lists.jsonl"]
+held_out_groups = 30
+[tokenizer]
+vocabulary = 700
+[sampling]
+passages = 4
+mixing = "round_robin"
+[model]
+dimension = 32
+matryoshka = [16]
+[loss]
+kind = "score_distillation"
+teacher_scale = 2.0
+language_weight = 0.1
+[schedule]
+steps = {steps}
+batch = 32
+learning_rate = 0.05
+warmup_steps = 5
+checkpoint_every = 4
+threads = 1
+"""
+
+
+def write_lists(path: Path, *, right: bool = True, scored: bool = True) -> None:
+    """Write queries of five words and passages that share 5, 3, 2, 1 and 0 of them, scored by how many."""
+    generator = np.random.default_rng(0)
+    english, *clones = cloned_lexicons(100, generator)
+    lines = []
+    for _ in range(400):
+        words = generator.permutation(100)
+        picks = [
+            np.concatenate([words[:kept], words[5 * n + 5 :][: 5 - kept]]) for n, kept in enumerate(SHARED)
+        ]
+        passages = [
+            {
+                code: " ".join(lexicon[w] for w in generator.permutation(pick))
+                for code, lexicon in enumerate(clones)
+            }
+            for pick in picks
+        ]
+        line: dict[str, Any] = {"query": " ".join(english[w] for w in words[:5]), "passages": passages}
+        if scored:
+            line["scores"] = list(SHARED) if right else generator.permutation(SHARED).tolist()
+        lines.append(json.dumps(line))
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+SHARED = (5, 3, 2, 1, 0)
+
+
+def written(folder: Path, *, steps: int, **options: bool) -> Path:
+    write_lists(folder / "lists.jsonl", **options)
+    path = folder / "recipe.toml"
+    path.write_text(RECIPE.format(steps=steps), encoding="utf-8")
+    return path
+
+
+def found(folder: Path, *, right: bool) -> float:
+    """Return how many held-out queries find their best passage among those of all."""
+    recipe = read_recipe(written(folder, steps=120, right=right))
+    out = train(recipe, folder / "model", folder, progress=False)
+    lines = (out / "run" / "metrics.jsonl").read_text().splitlines()
+    accuracy: float = json.loads(lines[-1])["held_out_accuracy"]
+    return accuracy
+
+
+def test_the_teachers_order_is_learnt_and_no_other(tmp_path: Path) -> None:
+    (tmp_path / "right").mkdir()
+    (tmp_path / "wrong").mkdir()
+    assert found(tmp_path / "right", right=True) >= 0.95
+    assert found(tmp_path / "wrong", right=False) < 0.2
+
+
+def test_a_run_on_lists_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = read_recipe(written(tmp_path, steps=8))
+    assert_resumed_like_uninterrupted(recipe, tmp_path, tmp_path, monkeypatch)
+
+
+def test_passages_without_scores_want_a_reranker(tmp_path: Path) -> None:
+    recipe = read_recipe(written(tmp_path, steps=8, scored=False))
+    with pytest.raises(InvalidInputError, match=r"query '.*' has no scores; give them, or a \[reranker\]"):
+        train(recipe, tmp_path / "model", tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('mixing = "round_robin"', "", 'needs sampling.mixing = "round_robin"'),
+        ("lists = [", "texts = [", "learns from data.lists"),
+        (
+            'kind = "score_distillation"\nteacher_scale = 2.0\nlanguage_weight = 0.1',
+            "",
+            "learns from data.lists",
+        ),
+        ("batch = 32", "batch = 3200", "is more than the 400 queries"),
+        ("passages = 4", "passages = 6", "at least 6 passages"),
+    ],
+)
+def test_a_recipe_of_lists_is_checked(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = written(tmp_path, steps=8)
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(InvalidInputError, match=message):
+        train(read_recipe(path), tmp_path / "model", tmp_path, progress=False)

@@ -1,0 +1,226 @@
+"""A transformer is taught as a table is: the vectors that are served, the same weights however it is fed."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="training tests need the [train] extra")
+
+from safetensors.torch import load_file  # noqa: E402
+
+from embedsvc import load_encoder  # noqa: E402
+from embedsvc.errors import EmbedsvcError, InvalidInputError  # noqa: E402
+from tests.training.cloned import write_cloned_pairs  # noqa: E402
+from tests.training.cloned_transformer import TINY, recipe, write_bert  # noqa: E402
+from training.config import Recipe  # noqa: E402
+from training.data import tokenize  # noqa: E402
+from training.learner import Learner  # noqa: E402
+from training.trainer import train  # noqa: E402
+from training.transformer_chain import open_chain  # noqa: E402
+from training.transformer_student import TransformerStudent  # noqa: E402
+
+Weights = dict[str, "torch.Tensor"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cloned pairs, and a tokenizer for all runs: two trainings of one differ a little."""
+    folder = tmp_path_factory.mktemp("cloned")
+    write_cloned_pairs(folder / "pairs.tsv", sentences=300, words=60)
+    train(recipe(schedule={"steps": 1}), folder / "first", folder, progress=False)
+    shutil.copy(folder / "first" / "run" / "tokenizer.json", folder)
+    return folder
+
+
+def run(data: Path, out: Path, config: Recipe) -> Weights:
+    """Train and return the weights of the model folder."""
+    (out / "run").mkdir(parents=True, exist_ok=True)
+    shutil.copy(data / "tokenizer.json", out / "run")
+    weights: Weights = load_file(train(config, out, data, progress=False) / "model.safetensors")
+    return weights
+
+
+def difference(x: Weights, y: Weights) -> float:
+    assert x.keys() == y.keys()
+    return max((x[name] - y[name]).abs().max().item() for name in x)
+
+
+@pytest.fixture(scope="module")
+def plain(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("plain")
+    run(data, out, recipe())
+    return out
+
+
+@pytest.fixture(scope="module")
+def weights(plain: Path) -> Weights:
+    loaded: Weights = load_file(plain / "model.safetensors")
+    return loaded
+
+
+def test_the_saved_folder_gives_the_vectors_that_were_evaluated(
+    plain: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts of many lengths, some cut at the limit of the recipe."""
+    texts = ["qr", "rs tu " * 30, "vw qq xyz ss"]
+    encoder = load_encoder(plain)
+    seen: list[Any] = []
+    monkeypatch.setattr(TransformerStudent, "write", lambda student, _: seen.append(student))
+    train(recipe(), plain, data, progress=False)
+    chain = open_chain(plain, recipe().model, seed=1)
+    bags, _ = tokenize(chain.tokenize, texts, max_tokens=30, label="", progress=False)
+    assert bags.lengths.max() == 30
+    served = encoder.encode(texts, truncate="end")
+    assert seen[0].vectors(bags) == pytest.approx(served, abs=1e-6)
+    assert encoder.folder.matryoshka_dimensions == (32,)
+
+
+def test_chunks_of_any_size_teach_the_same(data: Path, weights: Weights, tmp_path: Path) -> None:
+    chunked = run(data, tmp_path / "chunked", recipe(schedule={"chunk": 7}))
+    assert difference(chunked, weights) < 2e-5
+    other = run(data, tmp_path / "other", recipe(seed=4))
+    assert difference(other, weights) > 1e-2, "the comparison can fail"
+
+
+def test_dropout_is_the_same_in_every_run(data: Path, weights: Weights, tmp_path: Path) -> None:
+    config = recipe(model={"fresh": {**TINY, "dropout": 0.1}}, schedule={"chunk": 7})
+    first, second = (run(data, tmp_path / name, config) for name in "ab")
+    assert difference(first, second) == 0
+    assert difference(first, weights) > 1e-3
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(
+    data: Path, weights: Weights, tmp_path: Path
+) -> None:
+    config = recipe(schedule={"gradient_checkpointing": True})
+    assert difference(run(data, tmp_path / "model", config), weights) < 1e-6
+
+
+def test_bf16_learns_nearly_the_same_and_keeps_float32_weights(
+    data: Path, weights: Weights, tmp_path: Path
+) -> None:
+    rounded = run(data, tmp_path / "model", recipe(schedule={"precision": "bf16"}))
+    assert {tensor.dtype for tensor in rounded.values()} == {torch.float32}
+    assert 0 < difference(rounded, weights) < 2e-2
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bytes(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = recipe(
+        model={"fresh": {**TINY, "dropout": 0.1}, "dimension": 24},
+        losses=[{"kind": "translation_ranking"}, {"kind": "koleo", "weight": 0.1}],
+    )
+    run(data, tmp_path / "whole", config)
+
+    save = Learner.checkpoint
+
+    def save_and_die(learner: Learner, done: int, path: Path) -> None:
+        save(learner, done, path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Learner, "checkpoint", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path / "halves", config)
+    monkeypatch.undo()
+    assert torch.load(tmp_path / "halves" / "run" / "checkpoint.pt")["step"] == 2
+    run(data, tmp_path / "halves", config)
+    for name in ("model.safetensors", "2_Dense/model.safetensors"):
+        assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_weight_decay_is_for_matrices_and_long_gradients_are_cut(tmp_path: Path) -> None:
+    config = recipe(model={"transformer": "x"}, schedule={"weight_decay": 0.5, "clip": 2.0})
+    chain = open_chain(write_bert(tmp_path / "bert"), config.model, seed=1)
+    student = TransformerStudent(chain, config, torch.device("cpu"))
+    before = {name: weight.detach().clone() for name, weight in student.weights.items()}
+    for weight in student.weights.values():
+        weight.grad = torch.zeros_like(weight)
+    bias = next(name for name in before if name.endswith("query.bias"))
+    matrix = next(name for name in before if name.endswith("query.weight"))
+    norm = next(name for name in before if name.endswith("LayerNorm.weight"))
+    gradient = student.weights[bias].grad
+    assert gradient is not None
+    gradient[:2] = torch.tensor([30.0, 40.0])  # of length 50: cut to 1.2 and 1.6
+    assert student.finite()
+    student.update(1, 0.1)
+    now = {name: weight.detach() for name, weight in student.weights.items()}
+    assert torch.allclose(now[matrix], before[matrix] * 0.95)
+    assert torch.equal(now[norm], before[norm])
+    assert torch.allclose(now[bias][:2], before[bias][:2] - 0.1)  # Adam's first step, of any gradient
+    assert student.state()[f"exp_avg.{bias}"][:2].tolist() == pytest.approx([0.12, 0.16])
+
+
+@pytest.mark.parametrize("mode", ["mean", "cls"])
+def test_a_plain_transformer_gets_the_pooling_prompt_and_dimension_of_the_recipe(
+    mode: str, tmp_path: Path
+) -> None:
+    source = write_bert(tmp_path / "bert")
+    words = [(f"w{n} w{n + 1}", f"w{n + 20} w{(n + 1) % 20 + 20}") for n in range(19)]
+    (tmp_path / "pairs.tsv").write_text("".join(f"{a}\tclone\t{b}\n" for a, b in words))
+    config = recipe(
+        model={
+            **{"transformer": str(source), "pooling": mode, "prompt": "query : "},
+            **{"dimension": 6, "matryoshka": [4]},
+        },
+        schedule={"batch": 8, "steps": 2, "evaluate_every": 2},
+    )
+    encoder = load_encoder(train(config, tmp_path / "out", tmp_path, progress=False))
+    assert [module.kind for module in encoder.folder.modules] == [
+        *("Transformer", "Pooling", "Dense", "Normalize")
+    ]
+    assert encoder.folder.modules[1].config["pooling_mode"] == mode
+    assert encoder.dimension == 6
+    assert encoder.folder.matryoshka_dimensions == (4, 6)
+    assert encoder.encode(["w1"]) == pytest.approx(encoder.encode(["query : w1"], prompt=""), abs=1e-6)
+
+
+def test_another_folder_in_the_students_place_does_not_go_on_with_a_run(tmp_path: Path) -> None:
+    source = write_bert(tmp_path / "bert")
+    write_cloned_pairs(tmp_path / "pairs.tsv", sentences=100, words=30)
+    config = recipe(model={"transformer": str(source)}, schedule={"steps": 1})
+    train(config, tmp_path / "out", tmp_path, progress=False)
+    settings = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(settings | {"layer_norm_eps": 1e-3}))
+    with pytest.raises(InvalidInputError, match="holds a run of another student"):
+        train(config, tmp_path / "out", tmp_path, progress=False)
+
+
+def test_weights_that_are_no_longer_finite_stop_the_run(data: Path, tmp_path: Path) -> None:
+    wild = recipe(schedule={"learning_rate": 1e38, "warmup_steps": 0})
+    with pytest.raises(EmbedsvcError, match=r"of batch \d+ is (nan|not finite)|no longer finite after batch"):
+        run(data, tmp_path / "model", wild)
+    assert not (tmp_path / "model" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "schedule", "message"),
+    [
+        ({}, {"chunk": 8}, r"schedule\.chunk is for transformers; the student is a static table"),
+        ({"pooling": "cls"}, {}, "pooling is for transformers; the student is a static table"),
+        ({"transformer": "x", "fresh": TINY}, {}, "a ready-made transformer or the sizes of a fresh one"),
+        ({"fresh": {**TINY, "heads": 5}}, {}, r"hidden = 32 is not a multiple of heads = 5"),
+        ({"fresh": TINY, "matryoshka": [32]}, {}, r"\[32\] must be smaller than dimension 32"),
+    ],
+)
+def test_a_student_that_cannot_be_is_refused(
+    model: dict[str, Any], schedule: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        recipe(model=model, schedule=schedule)
+
+
+def test_a_transformer_must_be_given_its_learning_rate() -> None:
+    values = recipe().model_dump(exclude={"schedule": {"learning_rate"}})
+    with pytest.raises(ValueError, match=r"needs schedule\.learning_rate: about 2e-5"):
+        Recipe.model_validate(values)
+
+
+def test_prefixes_must_fit_the_folder_too(tmp_path: Path) -> None:
+    source = write_bert(tmp_path / "bert")
+    config = recipe(model={"transformer": str(source), "matryoshka": [16]})
+    with pytest.raises(InvalidInputError, match=r"\[16\] must be smaller than the student's dimension 16"):
+        open_chain(source, config.model, seed=1)
