@@ -230,7 +230,7 @@ class Recipe(Section):
         tokens = [kind for kind, need in needs.items() if need.tokens]
         scores = [kind for kind, need in needs.items() if need.scores]
         if tokens and self.model.is_static:
-            raise ValueError(f"loss {tokens[0]!r} needs token states, which a static table has none of")
+            raise ValueError(f"loss {tokens[0]!r} needs token states; a static table has none")
         if tokens and self.schedule.chunk is not None:
             raise ValueError(f"loss {tokens[0]!r} sees all tokens of a batch at once: schedule.chunk must go")
         if len({need.masked for need in needs.values() if need.masked}) > 1:

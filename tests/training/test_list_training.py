@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch", reason="training tests need the [train] extra")
 
@@ -47,20 +48,18 @@ def write_lists(path: Path, *, right: bool = True, scored: bool = True) -> None:
     """Write queries of five words and passages that share 5, 3, 2, 1 and 0 of them, scored by how many."""
     generator = np.random.default_rng(0)
     english, *clones = cloned_lexicons(100, generator)
+
+    def said(words: NDArray[np.int64], lexicon: list[str]) -> str:
+        return " ".join(lexicon[word] for word in generator.permutation(words))
+
     lines = []
     for _ in range(400):
         words = generator.permutation(100)
-        picks = [
-            np.concatenate([words[:kept], words[5 * n + 5 :][: 5 - kept]]) for n, kept in enumerate(SHARED)
-        ]
-        passages = [
-            {
-                code: " ".join(lexicon[w] for w in generator.permutation(pick))
-                for code, lexicon in enumerate(clones)
-            }
-            for pick in picks
-        ]
-        line: dict[str, Any] = {"query": " ".join(english[w] for w in words[:5]), "passages": passages}
+        passages = []
+        for number, kept in enumerate(SHARED):
+            pick = np.concatenate([words[:kept], words[5 * number + 5 :][: 5 - kept]])
+            passages.append({code: said(pick, lexicon) for code, lexicon in enumerate(clones)})
+        line: dict[str, Any] = {"query": said(words[:5], english), "passages": passages}
         if scored:
             line["scores"] = list(SHARED) if right else generator.permutation(SHARED).tolist()
         lines.append(json.dumps(line))
@@ -68,6 +67,7 @@ def write_lists(path: Path, *, right: bool = True, scored: bool = True) -> None:
 
 
 SHARED = (5, 3, 2, 1, 0)
+LOSS = 'kind = "score_distillation"\nteacher_scale = 2.0\nlanguage_weight = 0.1'
 
 
 def written(folder: Path, *, steps: int, **options: bool) -> Path:

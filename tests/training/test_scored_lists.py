@@ -104,7 +104,7 @@ def bags(number: int, first: int) -> TokenBags:
 
 
 def source() -> ListSource:
-    """Two queries; query q's passage p in language l is text 10 q + 2 p + l; passage 4 is in language 1 only."""
+    """Query q's passage p in language l is text 10 q + 2 p + l; passage 4 is in language 1 only."""
     text = np.array([[10 * q + 2 * p, 10 * q + 2 * p + 1] for q in range(2) for p in range(5)], np.int32)
     text[[4, 9], 0] = -1
     scores = np.array([0, 4, 1, 3, 2, 9, 5, 8, 6, 7], np.float32)
