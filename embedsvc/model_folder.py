@@ -234,7 +234,16 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
         raise ModelError(f"{path} cannot be read: {error}") from error
 
 
-_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I8": "i1"}
+_DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I8": "i1",
+    "U8": "u1",
+}
 
 
 def _array(dtype: str, shape: list[int], data: bytes) -> NDArray[Any]:

@@ -100,7 +100,7 @@ def evaluate(tasks: tuple[str, ...], models: tuple[str, ...], data: Path, out: P
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "int8"]),
+    type=click.Choice(["float32", "int8", "int4"]),
     default="float32",
     show_default=True,
     help="Of a static model's table.",
@@ -111,14 +111,14 @@ def evaluate(tasks: tuple[str, ...], models: tuple[str, ...], data: Path, out: P
 def export(
     model: str | None,
     out: Path,
-    dtype: Literal["float32", "int8"],
+    dtype: Literal["float32", "int8", "int4"],
     onnx: str | None,
     dimensions: int | None,
     overwrite: bool,
 ) -> None:
     """Convert MODEL (default: the bundled one) into a folder for serving.
 
-    Transformers become ONNX, checked against torch; static models become float32 or int8 tables
+    Transformers become ONNX, checked against torch; static models become float32, int8 or int4 tables
     (the float32 folder opens in sentence-transformers too). An int8 graph is faster and a little
     less exact; its vectors do not depend on what else is in the batch.
     """

@@ -124,6 +124,7 @@ class ModelConfig(Section):
     prompt: str | None = None
     dimension: Positive | None = None
     matryoshka: list[Positive] = Field(default_factory=list)  # besides the full dimension
+    dtype: Literal["int4", "int8", "float32"] | None = None  # of the static table that is written; int8
 
     @property
     def is_static(self) -> bool:
@@ -140,7 +141,7 @@ class ModelConfig(Section):
     @classmethod
     def _static_by_default(cls, values: Any) -> Any:
         if isinstance(values, dict) and not (values.get("transformer") or values.get("fresh")):
-            return {"dimension": _STATIC_DIMENSION, "matryoshka": _STATIC_PREFIXES, **values}
+            return {"dimension": _STATIC_DIMENSION, "matryoshka": _STATIC_PREFIXES, "dtype": "int8", **values}
         return values
 
     @model_validator(mode="after")
@@ -150,6 +151,8 @@ class ModelConfig(Section):
         for key in ("pooling", "prompt"):
             if self.is_static and getattr(self, key) is not None:
                 raise ValueError(f"{key} is for transformers; the student is a static table")
+        if self.dtype is not None and not self.is_static:
+            raise ValueError("dtype is for static tables; the student is a transformer")
         if self.transformer is None:
             check_prefixes(self.matryoshka, self.width)
         return self

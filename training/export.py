@@ -40,7 +40,7 @@ class ExportReport:
     """What was written, and how far its unit vectors are from the source's on the probe texts."""
 
     path: Path
-    kind: str  # "onnx float32", "onnx int8", "onnx float32, int8", "static float32" or "static int8"
+    kind: str  # "onnx float32", "onnx int8", "onnx float32, int8", "static float32", "static int8", …
     dimension: int
     bytes: int
     parity: Parity  # of the float32 graph where both were written
@@ -152,7 +152,7 @@ def export_static(
     dimensions: int | None = None,
     overwrite: bool = False,
 ) -> ExportReport:
-    """Write a static model as float32, which sentence-transformers opens too, or int8; maybe cut shorter."""
+    """Write a static model as float32, which sentence-transformers opens too, int8 or int4; maybe shorter."""
     source = load_encoder(locate_model(model), runtime="static")
     source.check_dimensions(dimensions)
     size = dimensions or source.dimension

@@ -1,20 +1,24 @@
-"""Write a static model folder: sentence-transformers layout, int8 rows with one scale each, or float32."""
+"""Write a static model folder: sentence-transformers layout, float32 or rows of 8 or 4 bits with a scale."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from embedsvc.encoders.static_table import SCALE_NAME, WEIGHT_NAMES
+from embedsvc.encoders.static_table import LEVELS_NAME, SCALE_NAME, WEIGHT_NAMES
+from embedsvc.errors import InvalidInputError
 from embedsvc.textfiles import atomic_write, write_json
 
-TableDtype = Literal["int8", "float32"]
+TableDtype = Literal["int4", "int8", "float32"]
+_LLOYD_ROWS = 4096  # a sample of a million values and more
+_LLOYD_ROUNDS = 50
+_PACK_ROWS = 8192
 
 
 def quantise_rows(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
@@ -22,6 +26,46 @@ def quantise_rows(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray
     scale = np.maximum(np.abs(table).max(axis=1), np.finfo(np.float32).tiny) / 127.0
     rows = np.rint(table / scale[:, None]).astype(np.int8)
     return rows, scale.astype(np.float32)
+
+
+def pack_rows(
+    table: NDArray[np.float32],
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+    """Return 4-bit codes (rows, dim / 2), two in a byte, the scale of each row, and the 16 levels.
+
+    ``table ≈ levels[codes] * scale[:, None]``. The levels are those of least squared error over the
+    whole table, each row divided by its root mean square (Lloyd 1982); then each row's scale is.
+    Raises InvalidInputError for an odd dimension.
+    """
+    if table.shape[1] % 2:
+        raise InvalidInputError(f"dimension {table.shape[1]} is odd; 4-bit rows pack two in a byte")
+    scale = np.maximum(np.sqrt((table**2).mean(axis=1)), np.finfo(np.float32).tiny)
+    sample = slice(None, None, -(-len(table) // _LLOYD_ROWS))
+    levels = _lloyd_levels(table[sample] / scale[sample, None])
+    codes = np.empty(table.shape, np.uint8)
+    for begin in range(0, len(table), _PACK_ROWS):
+        rows = slice(begin, begin + _PACK_ROWS)
+        codes[rows] = np.searchsorted(_borders(levels), table[rows] / scale[rows, None])
+        chosen = levels[codes[rows]]
+        squares = np.maximum((chosen**2).sum(axis=1), np.finfo(np.float32).tiny)
+        scale[rows] = (chosen * table[rows]).sum(axis=1) / squares
+    return codes[:, ::2] | codes[:, 1::2] << 4, scale, levels
+
+
+def _lloyd_levels(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the 16 values, ascending, that represent the given ones with the least squared error."""
+    ordered = np.sort(values, axis=None).astype(np.float64)
+    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    levels = np.quantile(ordered, (np.arange(16) + 0.5) / 16)
+    for _ in range(_LLOYD_ROUNDS):
+        ends = np.searchsorted(ordered, np.concatenate([[-np.inf], _borders(levels), [np.inf]]))
+        count = np.diff(ends)
+        levels = np.where(count > 0, np.diff(sums[ends]) / np.maximum(count, 1), levels)
+    return levels.astype(np.float32)
+
+
+def _borders(levels: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    return (levels[1:] + levels[:-1]) / 2
 
 
 def write_static_folder(
@@ -35,11 +79,11 @@ def write_static_folder(
 ) -> None:
     """Write the files of a static model; with float32, sentence-transformers opens the folder too."""
     folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, NDArray[Any]] = {WEIGHT_NAMES[0]: np.ascontiguousarray(table, np.float32)}
     if dtype == "int8":
-        rows, scale = quantise_rows(table)
-        tensors = {WEIGHT_NAMES[0]: rows, SCALE_NAME: scale}
-    else:
-        tensors = {WEIGHT_NAMES[0]: np.ascontiguousarray(table, np.float32)}
+        tensors[WEIGHT_NAMES[0]], tensors[SCALE_NAME] = quantise_rows(table)
+    elif dtype == "int4":
+        tensors[WEIGHT_NAMES[0]], tensors[SCALE_NAME], tensors[LEVELS_NAME] = pack_rows(table)
     with atomic_write(folder / "model.safetensors") as file:  # save_file() makes it private to its owner
         file.write(save(tensors))
     compact = json.dumps(json.loads(tokenizer_json), ensure_ascii=False, separators=(",", ":"))

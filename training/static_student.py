@@ -17,7 +17,7 @@ from embedsvc.errors import InvalidInputError
 from embedsvc.postprocess import finish_vectors
 from training.data import TokenBags
 from training.processes import average_rows, world
-from training.static_export import write_static_folder
+from training.static_export import TableDtype, write_static_folder
 from training.static_model import StaticTable
 from training.student import BatchInputs, TokenLoss, VectorLoss
 
@@ -36,10 +36,13 @@ class StaticStudent:
 
     device = torch.device("cpu")
 
-    def __init__(self, table: StaticTable, tokenizer: Tokenizer, matryoshka: Sequence[int]) -> None:
+    def __init__(
+        self, table: StaticTable, tokenizer: Tokenizer, matryoshka: Sequence[int], dtype: TableDtype = "int8"
+    ) -> None:
         self.table = table
         self._tokenizer = tokenizer
         self._matryoshka = matryoshka
+        self._dtype: TableDtype = dtype
 
     @property
     def dimension(self) -> int:
@@ -97,12 +100,13 @@ class StaticStudent:
         return SlowTable(self.table)
 
     def write(self, folder: Path) -> None:
-        """Write the table with the token weights multiplied in, int8."""
+        """Write the table with the token weights multiplied in."""
         write_static_folder(
             folder,
             self.table.folded(),
             self._tokenizer.to_str(),
             matryoshka_dimensions=[*self._matryoshka, self.dimension],
+            dtype=self._dtype,
         )
 
 

@@ -118,7 +118,7 @@ def _student(recipe: Recipe, chain: Chain | None, data: Prepared, run: Path) -> 
         table = StaticTable(
             len(data.token_share), recipe.model.width, seed=recipe.seed, token_share=data.token_share
         )
-        return StaticStudent(table, data.tokenizer, recipe.model.matryoshka)
+        return StaticStudent(table, data.tokenizer, recipe.model.matryoshka, recipe.model.dtype or "int8")
     from embedsvc.encoders.pytorch import torch_device
     from training.transformer_chain import open_chain
     from training.transformer_student import TransformerStudent

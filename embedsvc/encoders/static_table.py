@@ -16,7 +16,9 @@ from embedsvc.runtime import PreparedText
 from embedsvc.tokens import TextTokenizer
 
 WEIGHT_NAMES = ("embedding.weight", "embeddings")  # sentence-transformers; model2vec
-SCALE_NAME = "embedding.scale"  # ours: one float32 per row of an int8 table
+SCALE_NAME = "embedding.scale"  # ours: one float per row of an int8 or 4-bit table
+LEVELS_NAME = "embedding.levels"  # ours: the 16 values of a 4-bit table, two of which stand in each uint8
+_STORED_WITH = {"int8": (SCALE_NAME,), "uint8": (LEVELS_NAME, SCALE_NAME)}
 _GATHER_TOKENS = 32_768  # tokens looked up at once: the rows stay in the processor's cache
 
 
@@ -103,15 +105,29 @@ def read_table(folder: Path) -> NDArray[np.float32]:
         raise ModelError(
             f"{path}: {name!r} has shape {tensors[name].shape}; (vocabulary, dimension) expected"
         )
-    table = tensors[name].astype(np.float32)
     try:
-        if tensors[name].dtype == np.int8:
-            if SCALE_NAME not in tensors:
-                raise ModelError(f"{path}: {name!r} is int8 but {SCALE_NAME!r} is missing")
-            table *= tensors[SCALE_NAME].astype(np.float32)[:, None]
+        table = _table(tensors, name, path)
         return np.ascontiguousarray(_fold_model2vec(table, tensors))
     except (ValueError, IndexError) as error:
         raise ModelError(f"{path}: its tensors do not fit each other: {error}") from error
+
+
+def _table(tensors: dict[str, NDArray[Any]], name: str, path: Path) -> NDArray[np.float32]:
+    """Return the table as float32, whatever it is stored as."""
+    stored = tensors[name]
+    needed = _STORED_WITH.get(stored.dtype.name, ())
+    missing = [other for other in needed if other not in tensors]
+    if missing:
+        raise ModelError(f"{path}: {name!r} is {stored.dtype} but {missing[0]!r} is missing")
+    packed = LEVELS_NAME in needed
+    table = _unpacked(stored, tensors[LEVELS_NAME]) if packed else stored.astype(np.float32)
+    return table * tensors[SCALE_NAME].astype(np.float32)[:, None] if needed else table
+
+
+def _unpacked(codes: NDArray[np.uint8], levels: NDArray[Any]) -> NDArray[np.float32]:
+    """Return (rows, 2 * columns): the level of each four bits, the low ones first."""
+    pairs = np.stack([np.tile(levels, 16), np.repeat(levels, 16)], axis=1).astype(np.float32)
+    return pairs[codes].reshape(len(codes), -1)
 
 
 def _fold_model2vec(table: NDArray[np.float32], tensors: dict[str, NDArray[Any]]) -> NDArray[np.float32]:

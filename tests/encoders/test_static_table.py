@@ -75,6 +75,15 @@ def test_int8_rows_are_scaled_one_by_one(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, [[63.5, -63.5], [2.5, 5.0], [33.0, -29.25]])
 
 
+def test_four_bits_choose_one_of_sixteen_levels(tmp_path: Path) -> None:
+    codes = np.zeros((ROWS, 2), np.uint8)
+    codes[word(0)], codes[word(1)] = [0x21, 0xF0], [0x00, 0x43]  # the low four bits come first
+    levels, scale = np.arange(16, dtype=np.float32) - 8, np.full(ROWS, 0.5, np.float16)
+    tensors = {NAME: codes, "embedding.levels": levels, "embedding.scale": scale}
+    found = load_encoder(write_static(tmp_path / "m", tensors, WORDS)).encode(["w0", "w1"], normalize=False)
+    np.testing.assert_allclose(found, [[-3.5, -3.0, -4.0, 3.5], [-4.0, -4.0, -2.5, -2.0]])
+
+
 def test_half_precision_is_widened(tmp_path: Path) -> None:
     folder = write_static(tmp_path / "m", {NAME: table().astype(np.float16)}, WORDS)
     found = load_encoder(folder).encode(["w5"], normalize=False)
@@ -115,6 +124,7 @@ def test_a_vocabulary_larger_than_the_table_is_refused(tmp_path: Path) -> None:
     [
         ({"weights": table()}, r"has no tensor 'embedding\.weight'; it has \['weights'\]"),
         ({NAME: table()[0]}, r"'embedding\.weight' has shape \(6,\); \(vocabulary, dimension\) expected"),
+        ({NAME: table().astype(np.uint8)}, r"is uint8 but 'embedding\.levels' is missing"),
         ({NAME: table().astype(np.int8)}, r"is int8 but 'embedding\.scale' is missing"),
         ({NAME: table().astype(np.int8), "embedding.scale": np.ones(3)}, "do not fit each other"),
         ({"embeddings": table(), "mapping": np.full(ROWS, ROWS)}, "do not fit each other"),

@@ -14,7 +14,7 @@ from embedsvc.errors import InvalidInputError, MissingExtraError, ModelError, No
 from embedsvc.self_check import probe_texts
 from training import export
 from training.export import export_model, export_onnx, export_static
-from training.static_export import quantise_rows, write_static_folder
+from training.static_export import pack_rows, quantise_rows, write_static_folder
 
 WORDS = ["[UNK]", "the", "Hello", *(f"w{number}" for number in range(60))]
 TABLE = np.random.default_rng(9).normal(size=(len(WORDS), 32)).astype(np.float32)
@@ -77,6 +77,24 @@ def test_one_row_quantised_by_hand() -> None:
     rows, scale = quantise_rows(np.array([[1.27, -0.64, 0.0], [0, 0, 0]], np.float32))
     assert rows.tolist() == [[127, -64, 0], [0, 0, 0]]
     assert scale[0] == pytest.approx(0.01)
+
+
+def test_four_bits_keep_the_direction_of_every_row() -> None:
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(500, 64)).astype(np.float32) * generator.uniform(0.01, 9, (500, 1))
+    codes, scale, levels = pack_rows(rows.astype(np.float32))
+    assert (codes.shape, len(levels)) == ((500, 32), 16)
+    chosen = levels[np.stack([codes & 15, codes >> 4], axis=2).reshape(500, 64)]
+    # Least squares: the error of each row is orthogonal to what stands for it.
+    np.testing.assert_allclose(((rows - chosen * scale[:, None]) * chosen).sum(axis=1), 0, atol=1e-3)
+    cosine = (rows * chosen).sum(axis=1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(chosen, axis=1)
+    # The best 16 levels for normal numbers leave 0.95 % of their variance (Max 1960): cos = sqrt(1 - 0.0095).
+    assert cosine.mean() == pytest.approx(0.99524, abs=0.001)
+
+
+def test_an_odd_dimension_has_no_four_bit_table() -> None:
+    with pytest.raises(InvalidInputError, match="dimension 3 is odd"):
+        pack_rows(np.ones((2, 3), np.float32))
 
 
 def test_readme_prompts_and_dimensions_are_kept(source: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from training.loss_config import KoLeoConfig
 from training.losses.pairs import EmbeddedPairs
-from training.losses.translation_ranking import cosines
+from training.losses.translation_ranking import unit
 from training.relations import NEGATIVE
 
 _EPSILON = 1e-4  # below it two texts do not push each other any harder
@@ -27,7 +27,7 @@ def nearest_distance_loss(rows: torch.Tensor, columns: torch.Tensor, relations: 
     """Return ``-mean log`` of the distance of each row to its nearest negative column, unit vectors."""
     negative = relations == NEGATIVE
     with torch.no_grad():
-        nearest = cosines(rows, columns).masked_fill(~negative, -2.0).argmax(dim=1)
+        nearest = (unit(rows) @ unit(columns).T).masked_fill(~negative, -2.0).argmax(dim=1)
     counted = negative.any(dim=1)
     x = functional.normalize(rows, dim=1)[counted]
     y = functional.normalize(columns, dim=1)[nearest[counted]]

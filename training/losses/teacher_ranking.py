@@ -6,7 +6,8 @@ import torch
 
 from training.loss_config import TeacherRankingConfig
 from training.losses.pairs import EmbeddedPairs
-from training.losses.translation_ranking import cosines, rank_losses, warm
+from training.losses.ranking import RankingScale, ranking
+from training.losses.translation_ranking import unit, warm
 
 
 def teacher_ranking(pairs: EmbeddedPairs, config: TeacherRankingConfig) -> torch.Tensor:
@@ -15,13 +16,11 @@ def teacher_ranking(pairs: EmbeddedPairs, config: TeacherRankingConfig) -> torch
     The vectors ranked are fixed, so the student moves into the teacher's space and the two sides of a
     pair meet there. English texts relate to each other as their translations do.
     """
-    margin = warm(config.margin, config.margin_warmup_steps, pairs.step)
+    how = RankingScale(config.scale, warm(config.margin, config.margin_warmup_steps, pairs.step))
     candidates = pairs.candidates
     if candidates.teacher is None:
         raise ValueError("this loss needs a teacher")
     sides = ((pairs.source, candidates.forward), (pairs.target, candidates.backward))
-    losses = []
-    for side, related in sides:
-        cosine = cosines(pairs.in_teacher_space(side), candidates.teacher)
-        losses += rank_losses(cosine, related, scale=config.scale, margin=margin)
+    taught = unit(candidates.teacher)
+    losses = [ranking(unit(pairs.in_teacher_space(side)), taught, related, how) for side, related in sides]
     return torch.stack(losses).mean()
