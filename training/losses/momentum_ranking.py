@@ -6,7 +6,8 @@ import torch
 
 from training.loss_config import MomentumRankingConfig
 from training.losses.pairs import EmbeddedPairs
-from training.losses.translation_ranking import cosines, rank_losses
+from training.losses.ranking import RankingScale, ranking
+from training.losses.translation_ranking import unit
 
 
 def momentum_ranking(pairs: EmbeddedPairs, config: MomentumRankingConfig) -> torch.Tensor:
@@ -16,5 +17,5 @@ def momentum_ranking(pairs: EmbeddedPairs, config: MomentumRankingConfig) -> tor
     needs a gradient: many negatives without a large batch.
     """
     keys = pairs.momentum_keys
-    cosine = cosines(pairs.source, keys.vectors)
-    return rank_losses(cosine, keys.relations, scale=config.scale, margin=0.0)[0]
+    how = RankingScale(config.scale, margin=0.0)
+    return ranking(unit(pairs.source), unit(keys.vectors), keys.relations, how)

@@ -9,8 +9,8 @@ from training.loss_config import SelfDistillationConfig
 from training.losses.heads import MultiFunctionHead
 from training.losses.pairs import EmbeddedPairs
 from training.losses.tokens import TokenStates
-from training.losses.translation_ranking import cosines, rank_losses
-from training.relations import IGNORED
+from training.losses.translation_ranking import unit
+from training.relations import IGNORED, NEGATIVE, POSITIVE
 
 
 def self_distillation(pairs: EmbeddedPairs, config: SelfDistillationConfig) -> torch.Tensor:
@@ -22,12 +22,12 @@ def self_distillation(pairs: EmbeddedPairs, config: SelfDistillationConfig) -> t
     """
     head = pairs.head("self_distillation", MultiFunctionHead)
     sides = pairs.token_sides
-    dense = cosines(pairs.source, pairs.target)
+    dense = unit(pairs.source) @ unit(pairs.target).T
     sparse = sparse_scores(head, sides.source, sides.target)
     multi = multi_vector_scores(head, sides.source, sides.target)
     total = dense + config.sparse_weight * sparse + multi
     scores = [config.scale * one for one in (dense, sparse, multi, total)]
-    ranked = [rank_losses(one, pairs.relations, scale=1.0, margin=0.0)[0] for one in scores]
+    ranked = [_ranked(one, pairs.relations) for one in scores]
     small = config.sparse_loss_weight
     ranking = (ranked[0] + ranked[3] + small * ranked[1] + ranked[2]) / 4
     if pairs.step < config.after_step:
@@ -36,6 +36,15 @@ def self_distillation(pairs: EmbeddedPairs, config: SelfDistillationConfig) -> t
     target = scores[3].detach().masked_fill(left_out, _never(scores[3])).softmax(dim=1)
     taught = [_cross_entropy(target, one, left_out) for one in scores[:3]]
     return (ranking + (taught[0] + small * taught[1] + taught[2]) / 3) / 2
+
+
+def _ranked(scores: torch.Tensor, relations: torch.Tensor) -> torch.Tensor:
+    """As `training.losses.ranking.ranking`, of scores that are no products of vectors."""
+    negatives = scores.masked_fill(relations != NEGATIVE, _never(scores)).logsumexp(dim=1)
+    text, column = (relations == POSITIVE).nonzero(as_tuple=True)
+    count = torch.bincount(text, minlength=len(scores))
+    each = functional.softplus(negatives[text] - scores[text, column])
+    return (each / count[text]).sum() / (count > 0).sum().clamp(min=1)
 
 
 def sparse_scores(head: MultiFunctionHead, rows: TokenStates, columns: TokenStates) -> torch.Tensor:
