@@ -6,6 +6,7 @@ A run folder is the model folder plus ``run/``:
     run/data.json       counts of pairs, languages, tokens and cut texts, checked on resume
     run/teacher.npy     the teacher's vectors of the English sentences, where a loss needs them;
                         teacher.json says whose they are
+    run/reranker.json   whose scores of passages are learnt, where the data have none
     run/tokenizer.json
     run/metrics.jsonl   one line per log, evaluation and checkpoint
     run/checkpoint.pt   everything needed to go on, replaced atomically

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch", reason="training tests need the [train] extra")
 
 from embedsvc.errors import InvalidInputError  # noqa: E402
+from tests.tiny_rerankers import counted_logit, write_counting_reranker  # noqa: E402
 from tests.training.cloned import cloned_lexicons  # noqa: E402
 from tests.training.resuming import assert_resumed_like_uninterrupted  # noqa: E402
 from training.config import read_recipe  # noqa: E402
+from training.list_preparation import prepare_lists  # noqa: E402
+from training.score_cache import ScoreCache  # noqa: E402
 from training.trainer import train  # noqa: E402
 
 RECIPE = """
@@ -96,6 +99,29 @@ def test_the_teachers_order_is_learnt_and_no_other(tmp_path: Path) -> None:
 def test_a_run_on_lists_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = read_recipe(written(tmp_path, steps=8))
     assert_resumed_like_uninterrupted(recipe, tmp_path, tmp_path, monkeypatch)
+
+
+def test_a_reranker_scores_passages_in_their_first_language_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    reranker = write_counting_reranker(tmp_path / "reranker")
+    queries = [f"w{number} w{number + 1}" for number in range(20)]
+    texts = ["w30 w3", "w31", "w32 w33 w1"]
+    passages = [{"first": text, "second": "w9 " * 3} for text in texts]
+    recipe = written(tmp_path, steps=8, scored=False)
+    lines = [json.dumps({"query": query, "passages": passages}) for query in queries]
+    (tmp_path / "lists.jsonl").write_text("\n".join(lines))
+    small = recipe.read_text().replace("batch = 32", "batch = 16").replace("passages = 4", "passages = 3")
+    recipe.write_text(small + f'[reranker]\nmodel = "{reranker}"\n')
+    for run in ("a", "b"):
+        prepared = prepare_lists(read_recipe(recipe), tmp_path / run, tmp_path, progress=False)
+        batch = prepared.sampler.batch(0)
+        assert batch.scored is not None
+        for query, scores in zip(batch.pairs, batch.scored.scores, strict=True):
+            counted = [counted_logit(queries[query].split(), text.split()) for text in texts]
+            assert scores == pytest.approx(sorted(counted, reverse=True), abs=1e-4)
+        monkeypatch.setattr(ScoreCache, "_score", None)  # the second run has nothing to ask
 
 
 def test_passages_without_scores_want_a_reranker(tmp_path: Path) -> None:

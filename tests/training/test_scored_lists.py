@@ -126,7 +126,7 @@ def drawn(mixing: Mixing, size: int = 64, passages: int = 3, part: tuple[int, in
 
 @pytest.mark.parametrize("mixing", ["passages", "entries", "round_robin"])
 def test_each_query_gets_its_own_passages_best_first_with_their_scores(mixing: Mixing) -> None:
-    batch, queries, texts = drawn(mixing)
+    batch, queries, texts = drawn(mixing, 400)
     assert (queries == batch.pairs).all()
     assert (texts // 10 == queries[:, None]).all()
     passages = 5 * queries[:, None] + texts % 10 // 2
@@ -134,7 +134,7 @@ def test_each_query_gets_its_own_passages_best_first_with_their_scores(mixing: M
     assert (np.diff(batch.scored.scores) < 0).all()
     assert len({tuple(row) for row in passages.tolist()}) == 20  # any 3 of the 5 of each query
     same = queries[:, None] == queries
-    assert (batch.relations[same & ~np.eye(64, dtype=bool)] == 0).all()
+    assert (batch.relations[same & ~np.eye(400, dtype=bool)] == 0).all()
     assert (batch.relations[~same] == -1).all()
 
 
