@@ -39,7 +39,7 @@ teacher_scale = 2.0
 language_weight = 0.1
 [schedule]
 steps = {steps}
-batch = 32
+batch = 64
 learning_rate = 0.05
 warmup_steps = 5
 checkpoint_every = 4
@@ -50,14 +50,14 @@ threads = 1
 def write_lists(path: Path, *, right: bool = True, scored: bool = True) -> None:
     """Write queries of five words and passages that share 5, 3, 2, 1 and 0 of them, scored by how many."""
     generator = np.random.default_rng(0)
-    english, *clones = cloned_lexicons(100, generator)
+    english, *clones = cloned_lexicons(60, generator)
 
     def said(words: NDArray[np.int64], lexicon: list[str]) -> str:
         return " ".join(lexicon[word] for word in generator.permutation(words))
 
     lines = []
     for _ in range(400):
-        words = generator.permutation(100)
+        words = generator.permutation(60)
         passages = []
         for number, kept in enumerate(SHARED):
             pick = np.concatenate([words[:kept], words[5 * number + 5 :][: 5 - kept]])
@@ -112,7 +112,7 @@ def test_a_reranker_scores_passages_in_their_first_language_once(
     recipe = written(tmp_path, steps=8, scored=False)
     lines = [json.dumps({"query": query, "passages": passages}) for query in queries]
     (tmp_path / "lists.jsonl").write_text("\n".join(lines))
-    small = recipe.read_text().replace("batch = 32", "batch = 16").replace("passages = 4", "passages = 3")
+    small = recipe.read_text().replace("batch = 64", "batch = 16").replace("passages = 4", "passages = 3")
     recipe.write_text(small + f'[reranker]\nmodel = "{reranker}"\n')
     for run in ("a", "b"):
         prepared = prepare_lists(read_recipe(recipe), tmp_path / run, tmp_path, progress=False)
@@ -140,7 +140,7 @@ def test_passages_without_scores_want_a_reranker(tmp_path: Path) -> None:
             "",
             "learns from data.lists",
         ),
-        ("batch = 32", "batch = 3200", "is more than the 400 queries"),
+        ("batch = 64", "batch = 6400", "is more than the 400 queries"),
         ("passages = 4", "passages = 6", "at least 6 passages"),
     ],
 )
