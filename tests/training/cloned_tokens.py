@@ -36,6 +36,8 @@ class Lesson:
 
     losses: Sequence[LossConfig]
     steps: int = 100
+    rate: float = 0.05
+    head_rate: float = 0.0025
     sentences: int = 64
     languages: Sequence[tuple[int, int]] = ((0, 1),)
     positives: Positives = "own"
@@ -55,7 +57,7 @@ def taught(lesson: Lesson) -> torch.Tensor:
     table = (torch.randn(ids, DIMENSION, generator=generator) / DIMENSION**0.5).requires_grad_()
     projection = (DIMENSION, lesson.learnt_projection) if lesson.learnt_projection else None
     objective = Objective(lesson.losses, projection=projection, aids=Aids(lesson.heads))
-    adam = torch.optim.Adam([table], lr=0.05)
+    adam = torch.optim.Adam([table], lr=lesson.rate)
     draws = np.random.default_rng(2)
     for step in range(lesson.steps):
         drawn = sentences(lesson.sentences, draws)
@@ -65,7 +67,7 @@ def taught(lesson: Lesson) -> torch.Tensor:
         adam.zero_grad()
         objective(lesson.change(pairs), lesson.prefixes)[0].backward()
         adam.step()
-        objective.update(0.0025)
+        objective.update(lesson.head_rate)
     return table.detach()
 
 

@@ -78,6 +78,7 @@ def written(folder: Path, losses: str, *, steps: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_run_with_every_token_loss_goes_on_bit_for_bit(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

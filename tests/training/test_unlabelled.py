@@ -100,7 +100,7 @@ def test_a_transformer_learns_from_crops_too(data: Path, tmp_path: Path) -> None
     assert translations_found(trained(data, tmp_path, FRESH, steps=300, rate=0.003), data) >= 90
 
 
-@pytest.mark.parametrize("model", [STATIC, FRESH])
+@pytest.mark.parametrize("model", [STATIC, pytest.param(FRESH, marks=pytest.mark.slow)])
 def test_queue_and_copy_go_on_bit_for_bit(
     data: Path, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
