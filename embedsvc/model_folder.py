@@ -25,6 +25,8 @@ from safetensors import SafetensorError, deserialize
 from embedsvc.errors import ModelError, NotFoundError
 
 Precision = Literal["float32", "int8"]
+PRECISION_ALIASES = {"fp32": "float32"}
+"""What others call a precision; options take these names too."""
 
 BUNDLED = Path(__file__).parent / "models" / "default"
 SAMPLE_FILE = Path(__file__).parent / "models" / "sample" / "documents.jsonl"

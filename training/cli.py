@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
+from embedsvc.cli.options import INPUT_FILE, PrecisionChoice
+from embedsvc.model_folder import PRECISION_ALIASES
+
 if TYPE_CHECKING:
     from embedsvc.model_folder import Precision
     from training.parity import Parity
@@ -25,6 +28,13 @@ if TYPE_CHECKING:
 )
 @click.option("--teacher", help="Model folder or hub id to distil from, in place of the recipe's.")
 @click.option("--student", help="Transformer to teach, folder or hub id, in place of the recipe's.")
+@click.option(
+    "--add-language",
+    "add_languages",
+    multiple=True,
+    metavar="XX=FILE",
+    help="Pairs of English and a language, learnt besides the recipe's; XX=FILE,FILE for two files of lines.",
+)
 @click.option("--progress/--no-progress", default=None, help="Show progress (default: on a terminal).")
 def train(
     recipe: Path,
@@ -32,6 +42,7 @@ def train(
     data: Path | None,
     teacher: str | None,
     student: str | None,
+    add_languages: tuple[str, ...],
     progress: bool | None,
 ) -> None:
     """Train an encoder from RECIPE, a TOML file; called again, it goes on where it stopped."""
@@ -39,7 +50,7 @@ def train(
     from embedsvc.errors import MissingExtraError
     from training.config import read_recipe
 
-    checked = read_recipe(recipe, teacher=teacher, student=student)
+    checked = read_recipe(recipe, teacher=teacher, student=student, add_languages=add_languages)
     if not torch_installed():
         raise MissingExtraError("training", "train")
     from training.processes import leads
@@ -60,7 +71,7 @@ def train(
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     required=True,
-    help="Folder with the test sets: tatoeba/, flores/, ntrex/, xquadr/, bucc/, sts/, retrieval/.",
+    help="Folder with the test sets: tatoeba/, flores/, ntrex/, xquadr/, bucc/, sts/, retrieval/, mteb/.",
 )
 @click.option(
     "--out",
@@ -70,8 +81,9 @@ def train(
     help="Folder for the reports: JSON, Markdown and one HTML page.",
 )
 def evaluate(tasks: tuple[str, ...], models: tuple[str, ...], data: Path, out: Path) -> None:
-    """Evaluate models on TASKS: tatoeba, xsim, xsim++, bucc, xquad-r, retrieval, sts, alignment.
+    """Evaluate models on TASKS: tatoeba, xsim, xsim++, bucc, xquad-r, retrieval, sts, alignment, mteb:TASK.
 
+    A task of mteb is read from mteb/TASK in --data, a copy of its dataset's repository on the hub.
     Several models are compared on the same items. Writes a report per task and model, and report.json,
     report.md and report.html of the run.
     """
@@ -100,20 +112,52 @@ def evaluate(tasks: tuple[str, ...], models: tuple[str, ...], data: Path, out: P
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "int8", "int4"]),
+    type=PrecisionChoice(["float32", "int8", "int4"]),
     default="float32",
     show_default=True,
     help="Of a static model's table.",
 )
 @click.option("--onnx", help="Graphs of a transformer: float32, int8 or float32,int8.  [default: float32]")
-@click.option("--dimensions", type=click.IntRange(min=1), help="Cut a static Matryoshka model to this size.")
+@click.option(
+    "--pooled-graph", is_flag=True, help="The graphs also give sentence_embedding, for others' use."
+)
+@click.option("--torch", is_flag=True, help="Write a transformer's torch weights; graphs only with --onnx.")
+@click.option(
+    "--average", multiple=True, metavar="MODEL", help="Take the mean of the weights with this model too."
+)
+@click.option("--dimensions", type=click.IntRange(min=1), help="Cut a Matryoshka model to this size.")
+@click.option("--force-dimensions", is_flag=True, help="Cut a model that was not trained for it too.")
+@click.option(
+    "--trim-vocabulary",
+    type=INPUT_FILE,
+    metavar="CORPUS",
+    help="Keep the pieces that a file's texts use (.txt, .tsv, .jsonl, .parquet; packed too).",
+)
+@click.option("--keep", type=click.IntRange(min=1), help="Of these pieces only so many, the most frequent.")
+@click.option(
+    "--figures",
+    type=INPUT_FILE,
+    multiple=True,
+    help="report.json of `embedsvc evaluate`, of MODEL or of this export: its figures go into the card.",
+)
+@click.option("--license", help="Of the model, for its card: apache-2.0, mit …")
+@click.option("--language", "languages", multiple=True, help="That the model knows, for its card.")
 @click.option("--overwrite", is_flag=True, help="Replace what is in --out.")
 def export(
     model: str | None,
     out: Path,
     dtype: Literal["float32", "int8", "int4"],
     onnx: str | None,
+    pooled_graph: bool,
+    torch: bool,
+    average: tuple[str, ...],
     dimensions: int | None,
+    force_dimensions: bool,
+    trim_vocabulary: Path | None,
+    keep: int | None,
+    figures: tuple[Path, ...],
+    license: str | None,
+    languages: tuple[str, ...],
     overwrite: bool,
 ) -> None:
     """Convert MODEL (default: the bundled one) into a folder for serving.
@@ -122,27 +166,42 @@ def export(
     (the float32 folder opens in sentence-transformers too). An int8 graph is faster and a little
     less exact; its vectors do not depend on what else is in the batch.
     """
-    from training.export import export_model
+    from training.card import CardOptions
+    from training.export import ExportOptions, export_model
+    from training.trimming import Trim
 
-    report = export_model(
-        model,
-        out,
+    if keep is not None and trim_vocabulary is None:
+        raise click.UsageError("--keep goes with --trim-vocabulary")
+    options = ExportOptions(
         dtype=dtype,
-        onnx=None if onnx is None else cast("list[Precision]", onnx.split(",")),
+        onnx=None if onnx is None else _precisions(onnx),
+        pooled=pooled_graph,
+        torch=torch,
+        average=average,
+        trim=None if trim_vocabulary is None else Trim(trim_vocabulary, keep),
         dimensions=dimensions,
+        force_dimensions=force_dimensions,
+        card=CardOptions(license, languages, figures),
         overwrite=overwrite,
     )
+    report = export_model(model, out, options)
+    for note in report.notes:
+        click.echo(note, err=True)
     click.echo(
         f"wrote {out}: {report.kind}, {report.dimension} dimensions, {report.bytes / 1e6:.1f} MB; "
-        f"cosine to the source {_cosines(report.parity, report.int8_parity)}; "
-        f"try: embedsvc serve --model {out}",
+        f"cosine to the source {_cosines(report.parities)}; try: embedsvc serve --model {out}",
         err=True,
     )
 
 
-def _cosines(parity: Parity, int8: Parity | None) -> str:
+def _precisions(names: str) -> list[Precision]:
+    return cast("list[Precision]", [PRECISION_ALIASES.get(name, name) for name in names.split(",")])
+
+
+def _cosines(parities: dict[str, Parity]) -> str:
     """Return "0.999999 (least 0.999998)", then the same for int8 where it was written beside float32."""
-    parts = [f"{parity.mean_cosine:.6f} (least {parity.min_cosine:.6f})"]
-    if int8 is not None and int8 is not parity:
-        parts.append(f"int8 {int8.mean_cosine:.4f} (least {int8.min_cosine:.4f})")
+    first, *more = parities
+    parts = [f"{parities[first].mean_cosine:.6f} (least {parities[first].min_cosine:.6f})"]
+    for name in more:
+        parts.append(f"{name} {parities[name].mean_cosine:.4f} (least {parities[name].min_cosine:.4f})")
     return ", ".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from embedsvc.errors import InvalidInputError, NotFoundError
+from training.data_config import DataConfig, added_language
 from training.loss_config import (
     LOSS_KINDS,
     LossConfig,
@@ -23,28 +25,9 @@ from training.section import Positive, Section, Share
 Mixing = Literal["passages", "entries", "round_robin"]
 
 
-class DataConfig(Section):
-    """What to read. A pattern is relative to ``--data`` or, without it, to the recipe's folder.
-
-    Two crops of an unlabelled text are a pair; a file is in the language that its name begins with.
-    """
-
-    pairs: list[str] = Field(default_factory=list)
-    texts: list[str] = Field(default_factory=list)
-    lists: list[str] = Field(default_factory=list)  # queries with scored passages: training/scored_lists.py
-    languages: list[str] | None = None  # only these language codes; all when absent
-    max_tokens: Positive = 128  # longer texts are cut, and counted in the data report
-    held_out_groups: Positive = 2000  # English sentences kept aside, with all their translations
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> DataConfig:
-        if sum(map(bool, (self.pairs, self.texts, self.lists))) != 1:
-            raise ValueError("give pairs, texts or lists: the patterns of the files to read")
-        return self
-
-
 class SamplingConfig(Section):
-    """A pair is drawn by ``n^(language_exponent-1) * (1 + characters/length_pivot)^-length_exponent``.
+    """A pair is drawn by ``n^(language_exponent-1) * (1 + characters/length_pivot)^-length_exponent`` and by
+    ``1 + sentences * likeness`` of its English text (`training.likeness`).
 
     Batches of one language keep a model from telling languages apart instead of meanings, batches of
     all languages have the harder negatives (LAReQA, https://arxiv.org/abs/2004.05484: try both).
@@ -53,6 +36,7 @@ class SamplingConfig(Section):
     language_exponent: float = Field(default=0.5, ge=0.0, le=1.0)
     length_pivot: float = Field(default=60.0, gt=0.0)  # characters of the English side
     length_exponent: float = Field(default=0.0, ge=0.0)  # 0 = length does not matter
+    sentences: float = Field(default=0.0, ge=0.0)  # 3: sentences as people say them four times as often
     token_dropout: Share = 0.0  # share of tokens left out of each text, at random
     crops: tuple[float, float] = (0.1, 0.5)  # of unlabelled texts: the least and the greatest share of tokens
     batches: Literal["mixed", "one_language"] = "mixed"
@@ -88,6 +72,9 @@ class RerankerConfig(Section):
 
 
 class TokenizerConfig(Section):
+    """The tokenizer trained on the run's data, or the one in ``file``, relative to ``--data``."""
+
+    file: str | None = None  # a tokenizer.json, as run/tokenizer.json of an earlier run
     vocabulary: Positive = 65536
     alphabet: Positive = 8000  # characters kept as single tokens
     sample: Positive = 1_000_000  # texts the tokenizer is trained on, drawn as pairs are
@@ -109,21 +96,35 @@ class FreshConfig(Section):
         return self
 
 
+class LoraConfig(Section):
+    """Low-rank adapters beside frozen weights. Kept in the run folder, merged in the model."""
+
+    rank: Positive = 16
+    alpha: float = Field(default=32.0, gt=0.0)  # their output is multiplied by alpha / rank
+    dropout: Share = 0.0
+    targets: list[str] | Literal["all-linear"] = "all-linear"  # names of linear layers
+
+
 class ModelConfig(Section):
     """The student: a static table, a ready-made ``transformer`` (folder or hub id), or a ``fresh`` one.
 
     ``dimension`` is a static table's width (256); a transformer keeps its own, or gets a linear layer to
     this one behind its pooling. ``pooling`` is the folder's own when absent, mean where it has none.
     ``prompt`` is put before every text, in training and by default in the model that comes of it; when
-    absent, the folder's own default prompt is.
+    absent, the folder's own default prompt is. ``frozen_layers`` first layers, and the embeddings, keep
+    their weights (0: the embeddings alone); all learn when absent.
     """
 
     transformer: str | None = None
     fresh: FreshConfig | None = None
+    start: str | None = None  # a static model (folder or hub id) whose table and tokenizer are gone on with
     pooling: Literal["mean", "cls"] | None = None
     prompt: str | None = None
+    frozen_layers: int | None = Field(default=None, ge=0)
+    lora: LoraConfig | None = None
     dimension: Positive | None = None
     matryoshka: list[Positive] = Field(default_factory=list)  # besides the full dimension
+    matryoshka_every: Positive = 1  # batches; each such batch learns one of the sizes, in turn
     dtype: Literal["int4", "int8", "float32"] | None = None  # of the static table that is written; int8
 
     @property
@@ -148,11 +149,14 @@ class ModelConfig(Section):
     def _parts_fit(self) -> ModelConfig:
         if self.transformer is not None and self.fresh is not None:
             raise ValueError("give a ready-made transformer or the sizes of a fresh one, not both")
-        for key in ("pooling", "prompt"):
+        if self.lora is not None and self.frozen_layers is not None:
+            raise ValueError("with lora every layer is frozen: leave frozen_layers out")
+        for key in ("pooling", "prompt", "frozen_layers", "lora"):
             if self.is_static and getattr(self, key) is not None:
                 raise ValueError(f"{key} is for transformers; the student is a static table")
-        if self.dtype is not None and not self.is_static:
-            raise ValueError("dtype is for static tables; the student is a transformer")
+        for key in ("dtype", "start"):
+            if getattr(self, key) is not None and not self.is_static:
+                raise ValueError(f"{key} is for static tables; the student is a transformer")
         if self.transformer is None:
             check_prefixes(self.matryoshka, self.width)
         return self
@@ -176,16 +180,16 @@ class ScheduleConfig(Section):
     evaluate_every: Positive = 1000
     log_every: Positive = 50
     threads: Positive | None = None  # torch's own choice when absent
-    # The rest is for transformers; a static table trains on the processor, in float32.
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: the GPU if there is one
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast; weights and loss stay in float32
+    # The rest is for transformers; a static table trains on the processor.
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: the GPU if there is one
     chunk: Positive | None = None  # texts encoded at once (cached gradients); the whole batch when absent
     weight_decay: float = Field(default=0.01, ge=0.0)  # not of biases and norms
     clip: float = Field(default=1.0, gt=0.0)  # longest gradient, all weights together
     gradient_checkpointing: bool = False  # less memory, a third more work
 
 
-_TRANSFORMER_ONLY = {"device", "precision", "chunk", "weight_decay", "clip", "gradient_checkpointing"}
+_TRANSFORMER_ONLY = {"device", "chunk", "weight_decay", "clip", "gradient_checkpointing"}
 
 
 class Recipe(Section):
@@ -223,6 +227,8 @@ class Recipe(Section):
                 "fresh one"
             )
         changed = [k for k in sorted(given & _TRANSFORMER_ONLY) if getattr(self.schedule, k) != _default(k)]
+        if self.model.start and self.tokenizer.file:
+            raise ValueError("model.start has a tokenizer of its own; leave out tokenizer.file")
         if self.model.is_static and changed:
             raise ValueError(f"schedule.{changed[0]} is for transformers; the student is a static table")
         return self
@@ -276,25 +282,49 @@ def _default(key: str) -> Any:
     return ScheduleConfig.model_fields[key].default
 
 
-def read_recipe(path: Path, *, teacher: str | None = None, student: str | None = None) -> Recipe:
+def read_recipe(
+    path: Path, *, teacher: str | None = None, student: str | None = None, add_languages: Sequence[str] = ()
+) -> Recipe:
     """Read and check a recipe; raise InvalidInputError naming the key and the nearest valid one.
 
-    ``teacher`` replaces the model of the recipe's [teacher], ``student`` its model.transformer.
+    ``teacher`` replaces the model of the recipe's [teacher], ``student`` its model.transformer (or fresh).
+    ``add_languages`` are pairs to learn besides those of the recipe, each ``xx=FILE``.
     """
-    if not path.is_file():
-        raise NotFoundError(f"no recipe at {path}")
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{path} is not valid TOML: {error}") from error
+    values = _values(path)
+    for added in add_languages:
+        _add_language(values, added_language(added, Path()))
     if teacher is not None:
         values["teacher"] = {**values.get("teacher", {}), "model": teacher}
     if student is not None:
-        values["model"] = {**values.get("model", {}), "transformer": student}
+        ready = {**values.get("model", {}), "transformer": student}
+        values["model"] = {key: value for key, value in ready.items() if key != "fresh"}
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
         raise InvalidInputError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from error
+
+
+def _values(path: Path) -> dict[str, Any]:
+    """What a recipe holds: TOML, or JSON as a run keeps it."""
+    if not path.is_file():
+        raise NotFoundError(f"no recipe at {path}")
+    kind, read = ("JSON", json.loads) if path.suffix == ".json" else ("TOML", tomllib.loads)
+    try:
+        values = read(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of either, and of bytes that are not UTF-8
+        raise InvalidInputError(f"{path} is not valid {kind}: {error}") from error
+    if not isinstance(values, dict):
+        raise InvalidInputError(f"{path} holds {type(values).__name__}; a recipe is an object")
+    return values
+
+
+def _add_language(values: dict[str, Any], section: dict[str, Any]) -> None:
+    data = values.get("data")
+    data = dict(data) if isinstance(data, dict) else {}
+    data["pairs"] = [*data.get("pairs", []), section]
+    if data.get("languages") is not None:
+        data["languages"] = [*data["languages"], section["target_language"]]
+    values["data"] = data
 
 
 def _explain(item: Any) -> str:

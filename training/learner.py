@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from embedsvc.errors import EmbedsvcError
+from embedsvc.errors import EmbedsvcError, StorageError
 from embedsvc.textfiles import atomic_write
 from training.config import Recipe, ScheduleConfig
 from training.gathered import gathered
@@ -102,7 +102,8 @@ class Learner:
     def _prefixes(self, step: int) -> list[int]:
         """The full dimension and one Matryoshka prefix in turn: as Arctic-Embed 2.0, half the cost of all."""
         sizes = sorted(self.recipe.model.matryoshka, reverse=True)
-        return [self.student.dimension, *([sizes[step % len(sizes)]] if sizes else [])]
+        turn, rest = divmod(step, self.recipe.model.matryoshka_every)
+        return [self.student.dimension, *([sizes[turn % len(sizes)]] if sizes and not rest else [])]
 
     def _too_large(self) -> EmbedsvcError:
         size = self.recipe.schedule.batch
@@ -115,7 +116,7 @@ class Learner:
         """Save everything that goes on changing, in place of the checkpoint before; the first process does.
 
         Raises EmbedsvcError, and leaves that one, when a value is not finite: a step too large
-        shows in the loss of the next batch only.
+        shows in the loss of the next batch only; StorageError when there is no room.
         """
         state = {"model": self.student.state(), "objective": self.objective.state()}
         for tensors in state.values():
@@ -126,8 +127,7 @@ class Learner:
                         f"it is in {path.parent}; a lower learning_rate usually helps"
                     )
         if leads():
-            with atomic_write(path) as file:
-                torch.save({"step": done, **state}, file)
+            _save({"step": done, **state}, path)
 
     def restore(self, path: Path) -> int:
         """Load the checkpoint, if there is one; return the first step still to do."""
@@ -145,6 +145,17 @@ def _passages(vectors: torch.Tensor, scored: ScoredRows) -> ScoredPassages:
     best, others = vectors[size : 2 * size], vectors[2 * size :].view(size, -1, vectors.shape[1])
     scores, entry = (torch.from_numpy(part).to(vectors.device) for part in (scored.scores, scored.entry))
     return ScoredPassages(torch.cat([best.unsqueeze(1), others], dim=1), scores, entry)
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    try:
+        with atomic_write(path) as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:  # torch raises its own error on top of the file's
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise StorageError(
+            f"{path} cannot be written: {reason}; an earlier checkpoint is kept, the same command goes on"
+        ) from error
 
 
 def _averaged(value: torch.Tensor, parts: dict[str, torch.Tensor]) -> dict[str, float]:

@@ -2,48 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from embedsvc.cache import cache_folder
 from embedsvc.errors import InvalidInputError
 from embedsvc.reranker import load_reranker
+from embedsvc.textfiles import write_json
 from training.config import Recipe
-from training.data import TextPairs, pair_files, text_keys, tokenize
+from training.data import text_keys
 from training.draws import PairDraws
 from training.held_out import HeldOut, held_out_keys
 from training.list_sampling import ListSampler, ListShape, ListSource
-from training.preparation import Prepared, begin_run, keep, token_share, tokenization, tokenizer_of
+from training.pair_files import matching_files
+from training.preparation import (
+    Prepared,
+    begin_run,
+    file_facts,
+    token_share,
+    tokenization,
+    tokenizer_of,
+)
 from training.processes import rank, world
+from training.run_facts import check_files, keep_facts
 from training.sampling import taken
 from training.score_cache import ScoreCache
 from training.scored_lists import ScoredLists, read_lists
 from training.student import ReadyStudent
+from training.token_store import SideTokens, tokenized
 
 
 def prepare_lists(
     recipe: Recipe, run: Path, data_folder: Path, *, ready: ReadyStudent | None = None, progress: bool
 ) -> Prepared:
     """As `training.preparation.prepare`, for a recipe with ``data.lists``."""
-    lists = read_lists(pair_files(recipe.data.lists, data_folder), least=recipe.sampling.passages)
+    files = [path for pattern in recipe.data.lists for path in matching_files(pattern, data_folder)]
+    begin_run(recipe, run, ready)
+    facts = file_facts(files)
+    check_files(facts, run / "data.json")
+    lists = read_lists(files, least=recipe.sampling.passages)
     if recipe.schedule.batch > len(lists.queries):
         raise InvalidInputError(
             f"schedule.batch = {recipe.schedule.batch} is more than the {len(lists.queries)} queries"
         )
-    begin_run(recipe, run, ready)
     lists = lists.with_scores(_scores(recipe, lists, run, progress))
-    tokenizer = None if ready else _tokenizer(recipe, lists, run)
-    ids_of, longest = tokenization(recipe, tokenizer, ready)
-    queries, cut = tokenize(ids_of, lists.queries, max_tokens=longest, label="queries", progress=progress)
-    texts, texts_cut = tokenize(ids_of, lists.texts, max_tokens=longest, label="passages", progress=progress)
-    keep("other data", _report(lists, len(queries.ids) + len(texts.ids), cut + texts_cut), run / "data.json")
+    tokenizer = None
+    if ready is None:
+        everything = np.ones(len(lists.queries) + len(lists.texts))
+        tokenizer = tokenizer_of(recipe, lists.some, everything, run / "tokenizer.json", data_folder)
+    how = tokenization(recipe, tokenizer, ready)
+    queries = tokenized(lists.queries, how, label="queries", progress=progress)
+    texts = tokenized(lists.texts, how, label="passages", progress=progress)
     source = ListSource(
-        queries,
-        texts,
+        queries.bags,
+        texts.bags,
         text_keys(lists.queries),
         text_keys(lists.texts),
         lists.starts,
@@ -55,20 +71,18 @@ def prepare_lists(
     shape = ListShape(recipe.schedule.batch, sampling.passages, sampling.mixing)
     draws = PairDraws((~held_out.excluded).astype(np.float64))
     sampler = ListSampler(source, draws, shape, seed=recipe.seed, part=(rank(), world()))
-    share = None if tokenizer is None else token_share([queries, texts], tokenizer.get_vocab_size())
-    return Prepared(tokenizer, share, sampler, held_out, None)
-
-
-def _tokenizer(recipe: Recipe, lists: ScoredLists, run: Path) -> Tokenizer:
-    pairs = as_pairs(lists)
-    return tokenizer_of(recipe, pairs, np.ones(len(pairs.other)), run / "tokenizer.json")
+    share = (
+        None if tokenizer is None else token_share([queries.counts, texts.counts], tokenizer.get_vocab_size())
+    )
+    write_json(run / "data.json", {"files": facts, **_report(lists, [queries, texts])})
+    return Prepared(tokenizer, share, None, sampler, held_out, None)
 
 
 def _scores(recipe: Recipe, lists: ScoredLists, run: Path, progress: bool) -> NDArray[np.float32]:
     """Return the file's scores, or those of the recipe's reranker."""
     if recipe.reranker is not None:
         reranker = load_reranker(recipe.reranker.model)
-        keep("another reranker", {"fingerprint": reranker.fingerprint}, run / "reranker.json")
+        keep_facts("reranker", {"fingerprint": reranker.fingerprint}, run / "reranker.json")
         cache = ScoreCache(
             reranker, cache_folder("rerankers"), max_text_tokens=recipe.reranker.max_text_tokens
         )
@@ -80,14 +94,6 @@ def _scores(recipe: Recipe, lists: ScoredLists, run: Path, progress: bool) -> ND
             f"data.lists: query {query[:80]!r} has no scores; give them, or a [reranker] that makes them"
         )
     return lists.scores
-
-
-def as_pairs(lists: ScoredLists) -> TextPairs:
-    """Return every text of every passage, as the other side of its query."""
-    passage, language = np.nonzero(lists.text >= 0)
-    query = np.searchsorted(lists.starts, passage, side="right") - 1
-    other = [lists.texts[row] for row in lists.text[passage, language]]
-    return TextPairs(lists.queries, other, query.astype(np.int32), language.astype(np.int16), lists.languages)
 
 
 def held_out_lists(source: ListSource, recipe: Recipe) -> HeldOut:
@@ -108,12 +114,12 @@ def _bounds(source: ListSource, rows: NDArray[np.int64]) -> list[tuple[int, int]
     return [(int(source.starts[row]), int(source.starts[row + 1])) for row in rows]
 
 
-def _report(lists: ScoredLists, tokens: int, cut: int) -> dict[str, Any]:
+def _report(lists: ScoredLists, sides: Sequence[SideTokens]) -> dict[str, Any]:
     count = (lists.text >= 0).sum(axis=0)
     return {
         "queries": len(lists.queries),
         "passages": len(lists.scores),
-        "tokens": tokens,
-        "texts_cut_at_max_tokens": cut,
+        "tokens": sum(len(side.bags.ids) for side in sides),
+        "texts_cut_at_max_tokens": sum(side.cut for side in sides),
         "languages": {code: int(n) for code, n in sorted(zip(lists.languages, count, strict=True))},
     }

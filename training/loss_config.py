@@ -198,3 +198,4 @@ class TeacherConfig(Section):
     model: str
     projection: Literal["none", "pca", "learned"] = "none"
     max_tokens: Annotated[int, Field(gt=2)] | None = None  # the teacher's own limit when absent
+    precision: Literal["float32", "int8"] = "float32"  # int8: its int8 ONNX graph, about three times as fast

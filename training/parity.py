@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.encoder import Encoder
+from embedsvc.encoders.onnx_runtime import graph_inputs, open_session
+from embedsvc.encoders.sequence import SequenceInputs
 from embedsvc.errors import ModelError
+from embedsvc.options import EncodeOptions
 from embedsvc.self_check import probe_texts
 
 MAX_DIFFERENCE = 1e-4  # of any number of a unit vector, where nothing should be lost
@@ -59,3 +63,27 @@ def check_parity(source: Encoder, copy: Encoder, *, lossless: bool) -> Parity:
             f"at most {MAX_BATCH_DIFFERENCE:g} is allowed; nothing was written"
         )
     return parity
+
+
+def check_graph_vectors(path: Path, encoder: Encoder, output: str) -> None:
+    """Compare what a graph itself says a text's vector is with what the encoder makes of the same graph.
+
+    Raises ModelError when a unit vector differs by more than where nothing should be lost.
+    """
+    prepared = encoder.prepare(probe_texts(encoder), EncodeOptions(prompt="", truncate="end"))
+    padded = SequenceInputs(encoder.folder).padded(prepared.texts)
+    session = open_session(path, 1)
+    inputs = graph_inputs(padded)
+    (found,) = session.run([output], {node.name: inputs[node.name] for node in session.get_inputs()})
+    expected = encoder.runtime.embed(prepared.texts)
+    difference = float(np.abs(_unit(found) - _unit(expected)).max())
+    if not difference <= MAX_DIFFERENCE:
+        raise ModelError(
+            f"{output} of the graph {path.name} differs from the pooled vectors by {difference:.2g}; "
+            f"at most {MAX_DIFFERENCE:g} is allowed; nothing was written"
+        )
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit

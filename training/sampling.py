@@ -15,13 +15,19 @@ from training.relations import PairKeys, Positives, relation_matrix
 
 
 def pair_weights(
-    language: NDArray[np.int16], characters: NDArray[np.int64], config: SamplingConfig
+    language: NDArray[np.int16],
+    characters: NDArray[np.int64],
+    likeness: NDArray[np.float64],
+    config: SamplingConfig,
 ) -> NDArray[np.float64]:
-    """Return the relative chance of each pair: languages by n^exponent, shorter texts more often."""
+    """Return the relative chance of each pair: languages by n^exponent, short texts and sentences more often.
+
+    characters, likeness (`training.likeness`): (pairs,) of the English text.
+    """
     count = np.bincount(language).astype(np.float64)
     by_language = count[language] ** (config.language_exponent - 1.0)
     by_length = (1.0 + characters / config.length_pivot) ** -config.length_exponent
-    weights: NDArray[np.float64] = by_language * by_length
+    weights: NDArray[np.float64] = by_language * by_length * (1.0 + config.sentences * likeness)
     return weights
 
 

@@ -47,6 +47,11 @@ class ScoredLists:
         """Return the same lists with other scores (passages,)."""
         return replace(self, scores=scores)
 
+    def some(self, rows: NDArray[np.int64]) -> list[str]:
+        """Return some of all queries and texts, the queries first."""
+        both = self.queries + self.texts
+        return [both[row] for row in rows]
+
     def lists(self) -> Iterator[tuple[str, list[str]]]:
         """Yield each query and its passages, in the language that stands first."""
         for number, query in enumerate(self.queries):

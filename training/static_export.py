@@ -49,7 +49,8 @@ def pack_rows(
         chosen = levels[codes[rows]]
         squares = np.maximum((chosen**2).sum(axis=1), np.finfo(np.float32).tiny)
         scale[rows] = (chosen * table[rows]).sum(axis=1) / squares
-    return codes[:, ::2] | codes[:, 1::2] << 4, scale, levels
+    packed: NDArray[np.uint8] = codes[:, ::2] + np.uint8(16) * codes[:, 1::2]
+    return packed, scale, levels
 
 
 def _lloyd_levels(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
+from scipy.sparse import csr_matrix
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
+
+
+class _Means(torch.autograd.Function):
+    """The means of bags of rows, as a sparse product: the gradient costs a third of torch's embedding_bag."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, bags: csr_matrix) -> torch.Tensor:
+        ctx.bags = bags
+        return torch.from_numpy(bags @ rows.numpy())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return torch.from_numpy(ctx.bags.T @ gradients[0].numpy()), None
 
 
 class StaticTable:
@@ -45,9 +59,12 @@ class StaticTable:
             name: table.index_select(0, self._used).requires_grad_() for name, table in self._tables().items()
         }
         rows = self._leaves["vector"] * self._leaves["log_weight"].exp().unsqueeze(1)
-        return functional.embedding_bag(
-            torch.from_numpy(positions), rows, torch.from_numpy(offsets), mode="mean"
-        )
+        lengths = np.diff(offsets, append=len(positions))
+        share = np.repeat(1.0 / np.maximum(lengths, 1), lengths).astype(np.float32)
+        starts = np.append(offsets, len(positions))
+        bags = csr_matrix((share, positions, starts), shape=(len(offsets), len(tokens)))
+        means: torch.Tensor = _Means.apply(rows, bags)  # type: ignore[no-untyped-call]
+        return means
 
     def gradients(self) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the rows of the last batch, and the gradient of each by its table."""

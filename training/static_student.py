@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +14,10 @@ from torch.nn import functional
 from embedsvc.encoders.static_table import mean_rows
 from embedsvc.errors import InvalidInputError
 from embedsvc.postprocess import finish_vectors
+from training.config import Recipe
 from training.data import TokenBags
 from training.processes import average_rows, world
-from training.static_export import TableDtype, write_static_folder
+from training.static_export import write_static_folder
 from training.static_model import StaticTable
 from training.student import BatchInputs, TokenLoss, VectorLoss
 
@@ -36,13 +36,10 @@ class StaticStudent:
 
     device = torch.device("cpu")
 
-    def __init__(
-        self, table: StaticTable, tokenizer: Tokenizer, matryoshka: Sequence[int], dtype: TableDtype = "int8"
-    ) -> None:
+    def __init__(self, table: StaticTable, tokenizer: Tokenizer, recipe: Recipe) -> None:
         self.table = table
         self._tokenizer = tokenizer
-        self._matryoshka = matryoshka
-        self._dtype: TableDtype = dtype
+        self._recipe = recipe
 
     @property
     def dimension(self) -> int:
@@ -55,7 +52,9 @@ class StaticStudent:
 
     def backward(self, inputs: DistinctTokens, loss: VectorLoss) -> torch.Tensor:
         """Make the gradients of the rows that the batch has."""
-        value = loss(self.table.embed(inputs.tokens, inputs.positions, inputs.offsets))
+        vectors = self.table.embed(inputs.tokens, inputs.positions, inputs.offsets)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._recipe.schedule.precision == "bf16"):
+            value = loss(vectors)
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
 
@@ -105,8 +104,8 @@ class StaticStudent:
             folder,
             self.table.folded(),
             self._tokenizer.to_str(),
-            matryoshka_dimensions=[*self._matryoshka, self.dimension],
-            dtype=self._dtype,
+            matryoshka_dimensions=[*self._recipe.model.matryoshka, self.dimension],
+            dtype=self._recipe.model.dtype or "int8",
         )
 
 

@@ -130,4 +130,4 @@ class Student(Protocol[Inputs]):
         """Return a copy that follows the student."""
 
     def write(self, folder: Path) -> None:
-        """Write a model folder that is served as it is."""
+        """Write a model folder that is served as it is; nothing can be taught any more."""

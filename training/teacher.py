@@ -38,7 +38,7 @@ def open_teacher(config: TeacherConfig, *, dimension: int) -> Encoder:
     Raises NotFoundError or ModelError when there is none, InvalidInputError when its dimension is another
     and no projection is given, or when "pca" would have to lengthen the vectors.
     """
-    encoder = load_encoder(config.model)
+    encoder = load_encoder(config.model, precision=config.precision)
     check_dimension(config, encoder.dimension, dimension)
     return encoder
 
@@ -57,7 +57,8 @@ def teach(
     dimension: the student's, to which "pca" cuts them.
     """
     if not path.exists():
-        cache = TeacherCache(encoder, cache_folder("teachers"), max_tokens=config.max_tokens)
+        folder = cache_folder("teachers") / config.precision
+        cache = TeacherCache(encoder, folder, max_tokens=config.max_tokens)
         vectors = cache.vectors(texts, progress=progress)
         if config.projection == "pca":
             vectors = principal(vectors, dimension)

@@ -2,8 +2,11 @@
 
 A run folder is the model folder plus ``run/``:
 
-    run/recipe.json     the recipe as read, checked on resume
-    run/data.json       counts of pairs, languages, tokens and cut texts, checked on resume
+    run/recipe.json     the recipe as read, checked on resume; `embedsvc train` reads it as any other
+    run/environment.json  machine and versions of each call that differed from the one before
+    run/data.json       size and sha256 of the files, checked on resume; counts of pairs, languages, tokens,
+                        cut texts, and pairs that filters dropped
+    run/data/           pairs and tokens (`training.pair_store`, `training.token_store`); may be removed
     run/teacher.npy     the teacher's vectors of the English sentences, where a loss needs them;
                         teacher.json says whose they are
     run/reranker.json   whose scores of passages are learnt, where the data have none
@@ -40,6 +43,7 @@ from training.preparation import Preparation, Prepared, prepare
 from training.processes import any_process, first_alone, leads, process_group, world
 from training.sampling import Batches
 from training.static_model import StaticTable
+from training.static_start import start_from
 from training.static_student import StaticStudent
 from training.stop_request import StopRequest
 from training.student import Student
@@ -119,7 +123,9 @@ def _student(recipe: Recipe, chain: Chain | None, data: Prepared, run: Path) -> 
         table = StaticTable(
             len(data.token_share), recipe.model.width, seed=recipe.seed, token_share=data.token_share
         )
-        return StaticStudent(table, data.tokenizer, recipe.model.matryoshka, recipe.model.dtype or "int8")
+        if recipe.model.start is not None:
+            start_from(table, recipe.model.start)
+        return StaticStudent(table, data.tokenizer, recipe)
     from embedsvc.encoders.pytorch import torch_device
     from training.transformer_chain import open_chain
     from training.transformer_student import TransformerStudent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,26 @@ from embedsvc.encoders.sequence import SequenceInputs, check_vocabulary
 from embedsvc.errors import InvalidInputError, ModelError
 from embedsvc.model_folder import ModelFolder, open_model_folder
 from training.config import ModelConfig
+from training.lora import add_lora, freeze
 from training.student import ReadyStudent
 
 
 @dataclass(frozen=True)
 class Chain:
-    """``model`` ends with Normalize; ``inputs`` knows its tokens, as every runtime that serves it does."""
+    """``model`` ends with Normalize; ``inputs`` knows its tokens, as every runtime that serves it does.
+
+    ``head`` is the linear layer that the recipe has added, ``adapters`` peft's view of the transformer,
+    where it is taught with LoRA.
+    """
 
     model: SentenceTransformer
     folder: ModelFolder
     inputs: SequenceInputs
+    head: Any = None
+    adapters: Any = None
 
     @cached_property
-    def modules(self) -> list[torch.nn.Module]:
+    def modules(self) -> list[Any]:
         """The modules without the Normalize at the end: losses take vectors of any norm."""
         return modules_of(self.model)
 
@@ -46,6 +53,13 @@ class Chain:
         token = self.model.tokenizer.mask_token_id
         return None if token is None else int(token)
 
+    def save(self, folder: Path, adapters: Path) -> None:
+        """Write the model; adapters are written by themselves first, and then merged for good."""
+        if self.adapters is not None:
+            self.adapters.save_pretrained(str(adapters))
+            self.modules[0].model = self.adapters.merge_and_unload()
+        self.model.save_pretrained(str(folder), create_model_card=False)
+
     def check_ids(self, ids: NDArray[np.int64]) -> None:
         """Raise ModelError for a token that the model has no vector for."""
         check_vocabulary(ids, self.transformer.config.vocab_size, self.folder)
@@ -59,6 +73,11 @@ class Chain:
             self.inputs.max_tokens,
             self.folder.fingerprint,
         )
+
+    @property
+    def new_weights(self) -> set[int]:
+        """The ids of the weights of the linear layer that the recipe has added."""
+        return {id(weight) for weight in self.head.parameters()} if self.head is not None else set()
 
     @cached_property
     def prompt(self) -> str:
@@ -104,24 +123,33 @@ def open_chain(path: Path, config: ModelConfig, *, seed: int) -> Chain:
     except Exception as error:  # transformers raises many kinds for a damaged folder
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{path} cannot be opened by sentence-transformers: {reason}") from error
-    chain = Chain(_completed(model, config), folder, SequenceInputs(folder))
+    head = _head(int(model.get_embedding_dimension()), config)
+    chain = Chain(_completed(model, config, head), folder, SequenceInputs(folder), head)
     _check_prefixes(config, chain.ready.dimension)
+    if config.frozen_layers is not None:
+        freeze(chain.transformer, config.frozen_layers)
+    if config.lora is not None:
+        chain = replace(chain, adapters=add_lora(chain.transformer, config.lora, seed=seed))
     return chain
 
 
-def _completed(model: SentenceTransformer, config: ModelConfig) -> SentenceTransformer:
+def _completed(model: SentenceTransformer, config: ModelConfig, head: Any) -> SentenceTransformer:
     """Set the pooling that the recipe asks for, add the linear layer to its dimension, and Normalize."""
     modules = modules_of(model)
     if config.pooling is not None:
         modules = [_repooled(module, config.pooling) for module in modules]
-    width = int(model.get_embedding_dimension())
-    if config.dimension not in (None, width):
-        modules.append(Dense(width, config.dimension, bias=False, activation_function=None))
+    modules += [head] if head is not None else []
     prompts, name = dict(model.prompts), model.default_prompt_name
     if config.prompt is not None:
         prompts["default"], name = config.prompt, "default"
     modules.append(Normalize())
     return SentenceTransformer(modules=modules, device="cpu", prompts=prompts, default_prompt_name=name)
+
+
+def _head(width: int, config: ModelConfig) -> Any:
+    if config.dimension in (None, width):
+        return None
+    return Dense(width, config.dimension, bias=False, activation_function=None)
 
 
 def _repooled(module: Any, pooling: str) -> Any:

@@ -13,16 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from torch.nn import functional
 
+from embedsvc.errors import StorageError
 from embedsvc.model_folder import read_json
 from embedsvc.postprocess import finish_vectors
 from embedsvc.textfiles import write_json
 from training.cached_gradients import cached_gradients
-from training.config import Recipe
+from training.config import Recipe, ScheduleConfig
 from training.data import TokenBags
 from training.losses.tokens import NOT_MASKED, TokenStates
+from training.objective import HEAD_RATE
 from training.padding import Template, length_parts, padded
 from training.processes import average
 from training.student import BatchInputs, BatchStates, TokenLoss, TokenShape, VectorLoss
@@ -63,7 +66,7 @@ class TransformerStudent:
         if recipe.schedule.gradient_checkpointing:
             _enable_checkpointing(chain.transformer)
         self.weights = {n: p for n, p in chain.model.named_parameters() if p.requires_grad}
-        self._adam = _adamw(self.weights, recipe.schedule.weight_decay)
+        self._adam = _adamw(self.weights, chain.new_weights, recipe.schedule)
 
     @property
     def dimension(self) -> int:
@@ -177,7 +180,7 @@ class TransformerStudent:
         """Shorten the gradients, as long as `finite` has found them, to ``schedule.clip``; apply AdamW."""
         torch.nn.utils.clip_grads_with_norm_(self.weights.values(), self._schedule.clip, self._length)
         for group in self._adam.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["share"]
         self._adam.step()
         self._adam.zero_grad()
 
@@ -220,12 +223,19 @@ class TransformerStudent:
         return rows[inputs.place.to(self.device)]
 
     def write(self, folder: Path) -> None:
-        """Write a sentence-transformers folder; each file is replaced whole, once all are there."""
+        """Write a sentence-transformers folder, each file replaced whole, once all are there; teaching ends.
+
+        LoRA's adapters are merged into it, and kept in ``run/adapter``. Raises StorageError when there is
+        no room; what was there before stays.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".model.", dir=folder) as work:
-            self._chain.model.save_pretrained(work, create_model_card=False)
-            _add_dimensions(Path(work), [*self._matryoshka, self.dimension])
-            _move(Path(work), folder)
+        try:
+            with tempfile.TemporaryDirectory(prefix=".model.", dir=folder) as work:
+                self._chain.save(Path(work), folder / "run" / "adapter")
+                _add_dimensions(Path(work), [*self._matryoshka, self.dimension])
+                _move(Path(work), folder)
+        except (OSError, SafetensorError) as error:
+            raise StorageError(f"the model cannot be written to {folder}: {error}") from error
 
 
 class SlowChain:
@@ -278,12 +288,19 @@ def _enable_checkpointing(transformer: Any) -> None:
     (enable or transformer.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
-def _adamw(weights: dict[str, torch.nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
-    """Weight decay is for matrices: biases and the scales of norms have one axis."""
-    matrices = [weight for weight in weights.values() if weight.ndim > 1]
-    rest = [weight for weight in weights.values() if weight.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
+def _adamw(
+    weights: dict[str, torch.nn.Parameter], new: set[int], schedule: ScheduleConfig
+) -> torch.optim.AdamW:
+    """Weight decay is for matrices: biases and norms have one axis. New weights learn faster."""
+    faster = max(1.0, HEAD_RATE / schedule.learning_rate)
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for weight in weights.values():
+        share = faster if id(weight) in new else 1.0
+        groups.setdefault((schedule.weight_decay * (weight.ndim > 1), share), []).append(weight)
+    return torch.optim.AdamW(
+        [{"params": of, "weight_decay": decay, "share": share} for (decay, share), of in groups.items()],
+        fused=True,
+    )
 
 
 def _add_dimensions(folder: Path, dimensions: Sequence[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,47 +13,79 @@ from numpy.typing import NDArray
 from embedsvc.errors import InvalidInputError
 from embedsvc.mining.ingest_options import IngestOptions
 from embedsvc.mining.readers import read_records
+from embedsvc.textfiles import write_json
 from training.config import Recipe
 from training.crops import CropSampler, CropShape, cropped
-from training.data import TextPairs, TokenBags, pair_files, text_keys, tokenize
+from training.data import TokenBags, text_keys
 from training.draws import OneLanguageDraws, PairDraws
 from training.held_out import HeldOut, held_out_keys
-from training.preparation import Prepared, begin_run, keep, token_share, tokenization, tokenizer_of
+from training.pair_files import matching_files
+from training.preparation import (
+    Prepared,
+    begin_run,
+    file_facts,
+    token_share,
+    tokenization,
+    tokenizer_of,
+)
 from training.processes import rank, world
+from training.run_facts import check_files
 from training.sampling import bags, pair_weights
 from training.student import ReadyStudent
+from training.token_store import SideTokens, tokenized
+
+
+@dataclass(frozen=True)
+class UnlabelledTexts:
+    """``language`` (texts,) indexes ``languages``."""
+
+    texts: list[str]
+    language: NDArray[np.int16]
+    languages: list[str]
+
+    def some(self, rows: NDArray[np.int64]) -> list[str]:
+        """Return some of the texts."""
+        return [self.texts[row] for row in rows]
 
 
 def prepare_crops(
     recipe: Recipe, run: Path, data_folder: Path, *, ready: ReadyStudent | None = None, progress: bool
 ) -> Prepared:
     """As `training.preparation.prepare`, for a recipe with ``data.texts``."""
-    texts = read_unlabelled(pair_files(recipe.data.texts, data_folder))
-    if recipe.schedule.batch > len(texts.english):
-        raise InvalidInputError(
-            f"schedule.batch = {recipe.schedule.batch} is more than the {len(texts.english)} texts there are"
-        )
+    files = [path for pattern in recipe.data.texts for path in matching_files(pattern, data_folder)]
     begin_run(recipe, run, ready)
-    characters = np.fromiter(map(len, texts.english), np.int64, len(texts.english))
-    weights = pair_weights(texts.language, characters, recipe.sampling)
-    tokenizer = None if ready else tokenizer_of(recipe, texts, weights, run / "tokenizer.json")
-    ids_of, longest = tokenization(recipe, tokenizer, ready)
-    tokens, cut = tokenize(ids_of, texts.english, max_tokens=longest, label="texts", progress=progress)
-    keep("other data", _report(texts, tokens, cut), run / "data.json")
-    keys = text_keys(texts.english)
-    held_out = held_out_crops(tokens, keys, recipe)
+    facts = file_facts(files)
+    check_files(facts, run / "data.json")
+    read = read_unlabelled(files)
+    if recipe.schedule.batch > len(read.texts):
+        raise InvalidInputError(
+            f"schedule.batch = {recipe.schedule.batch} is more than the {len(read.texts)} texts there are"
+        )
+    weights = _weights(read, recipe)
+    tokenizer = None
+    if ready is None:
+        tokenizer = tokenizer_of(recipe, read.some, weights, run / "tokenizer.json", data_folder)
+    side = tokenized(read.texts, tokenization(recipe, tokenizer, ready), label="texts", progress=progress)
+    keys = text_keys(read.texts)
+    held_out = held_out_crops(side.bags, keys, recipe)
     weights[held_out.excluded] = 0.0
-    one_language = recipe.sampling.batches == "one_language"
-    draws = OneLanguageDraws(weights, texts.language) if one_language else PairDraws(weights)
-    sampling = recipe.sampling
-    shape = CropShape(recipe.schedule.batch, sampling.crops, sampling.token_dropout, (rank(), world()))
-    sampler = CropSampler(tokens, keys, draws, shape, seed=recipe.seed)
-    share = None if tokenizer is None else token_share([tokens], tokenizer.get_vocab_size())
-    return Prepared(tokenizer, share, sampler, held_out, None)
+    sampling, batch = recipe.sampling, recipe.schedule.batch
+    one_language = sampling.batches == "one_language"
+    draws = OneLanguageDraws(weights, read.language) if one_language else PairDraws(weights)
+    shape = CropShape(batch, sampling.crops, sampling.token_dropout, (rank(), world()))
+    sampler = CropSampler(side.bags, keys, draws, shape, seed=recipe.seed)
+    share = None if tokenizer is None else token_share([side.counts], tokenizer.get_vocab_size())
+    write_json(run / "data.json", {"files": facts, **_report(read, side)})
+    return Prepared(tokenizer, share, None, sampler, held_out, None)
 
 
-def read_unlabelled(files: Sequence[Path]) -> TextPairs:
-    """Return every text, both sides alike; a file is in the language that its name begins with (``de.txt``).
+def _weights(read: UnlabelledTexts, recipe: Recipe) -> NDArray[np.float64]:
+    characters = np.fromiter(map(len, read.texts), np.int64, len(read.texts))
+    return pair_weights(read.language, characters, np.zeros(len(read.texts)), recipe.sampling)
+
+
+def read_unlabelled(files: Sequence[Path]) -> UnlabelledTexts:
+    """Return every text; a file is in the language that its name begins with (``de.txt``).
 
     Lines, TSV, JSONL or Parquet with a column ``text``; blank texts are passed over.
     Raises InvalidInputError naming file and line.
@@ -67,8 +100,7 @@ def read_unlabelled(files: Sequence[Path]) -> TextPairs:
         language += [code] * len(found)
     if not texts:
         raise InvalidInputError(f"no texts in {', '.join(map(str, files))}")
-    group = np.arange(len(texts), dtype=np.int32)
-    return TextPairs(texts, texts, group, np.array(language, np.int16), list(codes))
+    return UnlabelledTexts(texts, np.array(language, np.int16), list(codes))
 
 
 def held_out_crops(texts: TokenBags, keys: NDArray[np.int64], recipe: Recipe) -> HeldOut:
@@ -81,11 +113,11 @@ def held_out_crops(texts: TokenBags, keys: NDArray[np.int64], recipe: Recipe) ->
     return HeldOut(first, second, excluded)
 
 
-def _report(texts: TextPairs, tokens: TokenBags, cut: int) -> dict[str, Any]:
-    count = np.bincount(texts.language, minlength=len(texts.languages))
+def _report(read: UnlabelledTexts, side: SideTokens) -> dict[str, Any]:
+    count = np.bincount(read.language, minlength=len(read.languages))
     return {
-        "texts": len(tokens),
-        "tokens": len(tokens.ids),
-        "texts_cut_at_max_tokens": cut,
-        "languages": {code: int(n) for code, n in sorted(zip(texts.languages, count, strict=True))},
+        "texts": len(read.texts),
+        "tokens": len(side.bags.ids),
+        "texts_cut_at_max_tokens": side.cut,
+        "languages": {code: int(n) for code, n in sorted(zip(read.languages, count, strict=True))},
     }

@@ -8,9 +8,17 @@ from typing import Any, TypeVar, get_args
 
 import click
 
+from embedsvc.model_folder import PRECISION_ALIASES, Precision
 from embedsvc.options import InputType, OutputDtype
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class PrecisionChoice(click.Choice[str]):
+    """The names of precisions; what others call them is taken too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return super().convert(PRECISION_ALIASES.get(value, value), param, ctx)
 
 
 def model_options(command: Command) -> Command:
@@ -28,7 +36,7 @@ def _model_options(command: Command, precision: str) -> Command:
         click.option("--device", help="Device for torch models: cpu, cuda, cuda:1 …"),
         click.option(
             precision,
-            type=click.Choice(["float32", "int8"]),
+            type=PrecisionChoice(get_args(Precision)),
             default="float32",
             show_default=True,
             help="Which ONNX file of the model is run.",

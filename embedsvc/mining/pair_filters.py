@@ -15,7 +15,7 @@ from embedsvc.mining.scripts import text_width
 # Of true pairs (FLORES and NTREX, English to each language) these drop: ratio 0.1 %, numbers 0.3 % and 1.4 %,
 # there mostly miles made kilometres and 3 p.m. made 15:00; numbers that merely differ would be 3 % and 4 %.
 _LEAST_PAIRS = 30
-_MOST_PAIRS = 20_000
+RATIO_PAIRS = 20_000
 _RATIO_LIMIT = 2.0
 _RATIO_LIMIT_UNCORRECTED = 3.0  # the factors themselves reach from 0.7 (Chinese) to 1.45
 _PADDING = 10  # characters added to both: of short texts one word more is no mistake
@@ -46,17 +46,22 @@ def length_factor(pairs: Iterable[tuple[str, str]]) -> float | None:
 
     The pairs may hold some wrong ones. None where fewer than 30 are given.
     """
-    ratios = [_log_ratio(source, target) for source, target in islice(pairs, _MOST_PAIRS)]
-    return math.exp(statistics.median(ratios)) if len(ratios) >= _LEAST_PAIRS else None
+    return factor_of([log_ratio(source, target) for source, target in islice(pairs, RATIO_PAIRS)])
 
 
-def _log_ratio(source: str, target: str) -> float:
+def factor_of(log_ratios: Sequence[float]) -> float | None:
+    """Return the factor of pairs with these `log_ratio`s, None for fewer than 30."""
+    return math.exp(statistics.median(log_ratios)) if len(log_ratios) >= _LEAST_PAIRS else None
+
+
+def log_ratio(source: str, target: str) -> float:
+    """Return the logarithm of how many times as long the target is as the source."""
     return math.log((text_width(target) + _PADDING) / (text_width(source) + _PADDING))
 
 
 def _is_out_of_ratio(source: str, target: str, factor: float | None) -> bool:
     limit = _RATIO_LIMIT_UNCORRECTED if factor is None else _RATIO_LIMIT
-    return abs(_log_ratio(source, target) - math.log(factor or 1.0)) > math.log(limit)
+    return abs(log_ratio(source, target) - math.log(factor or 1.0)) > math.log(limit)
 
 
 def _is_copy(source: str, target: str) -> bool:

@@ -1,14 +1,11 @@
 """Reading pairs, drawing batches: every claim on values."""
 
-import lzma
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from embedsvc.errors import InvalidInputError, NotFoundError
 from training.config import SamplingConfig
-from training.data import TokenBags, pair_files, read_pairs, text_keys
+from training.data import TokenBags, text_keys
+from training.likeness import sentence_likeness
 from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
 from training.tokenizer import train_tokenizer
 
@@ -17,49 +14,6 @@ def bags(*rows: list[int]) -> TokenBags:
     return TokenBags(
         np.array([token for row in rows for token in row], np.int32), np.cumsum([0, *map(len, rows)])
     )
-
-
-def test_an_empty_first_column_repeats_the_english_of_the_line_before(tmp_path: Path) -> None:
-    path = tmp_path / "pairs.tsv"
-    path.write_text("Yes\tdeu_Latn\tJa\n\tfra_Latn\tOui\nNo\tdeu_Latn\tNein\n", encoding="utf-8")
-    pairs = read_pairs([path])
-    assert [
-        (pairs.english[g], pairs.languages[c], o)
-        for g, c, o in zip(pairs.group, pairs.language, pairs.other, strict=True)
-    ] == [
-        ("Yes", "deu_Latn", "Ja"),
-        ("Yes", "fra_Latn", "Oui"),
-        ("No", "deu_Latn", "Nein"),
-    ]
-    only = read_pairs([path], languages=["fra_Latn"])
-    assert (only.english, only.other) == (["Yes"], ["Oui"])
-
-
-def test_compressed_files_read_the_same(tmp_path: Path) -> None:
-    (tmp_path / "pairs.tsv.xz").write_bytes(lzma.compress(b"Yes\tdeu_Latn\tJa\n"))
-    assert read_pairs(pair_files(["pairs.tsv"], tmp_path)).other == ["Ja"]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"Yes\tdeu_Latn\tJa\nYes\tJa\n", "line 2: expected"),
-        (b"\tdeu_Latn\tJa\n", "line 1: expected"),
-        (b"Yes\tdeu_Latn\t \n", "line 1: expected"),
-        (b"Yes\tdeu_Latn\tJ\xff\n", "line 1: not UTF-8"),
-        (b"", "no pairs in"),
-    ],
-)
-def test_a_bad_line_is_named(tmp_path: Path, content: bytes, message: str) -> None:
-    path = tmp_path / "pairs.tsv"
-    path.write_bytes(content)
-    with pytest.raises(InvalidInputError, match=message):
-        read_pairs([path])
-
-
-def test_a_pattern_without_files_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match=r"no file matches 'x-\*\.tsv'.*--data"):
-        pair_files(["x-*.tsv"], tmp_path)
 
 
 def test_keys_ignore_case_spaces_and_punctuation_only() -> None:
@@ -77,10 +31,27 @@ def test_take_returns_the_bags_of_the_rows() -> None:
 def test_weights_follow_the_stated_formula() -> None:
     language = np.array([0, 0, 0, 0, 1], np.int16)
     characters = np.array([60, 0, 180, 0, 0])
-    weights = pair_weights(
-        language, characters, SamplingConfig(language_exponent=0.5, length_pivot=60, length_exponent=1)
-    )
-    assert weights == pytest.approx([0.25, 0.5, 0.125, 0.5, 1.0])
+    likeness = np.array([0, 0, 1, 0.5, 0])
+    config = SamplingConfig(language_exponent=0.5, length_pivot=60, length_exponent=1, sentences=3)
+    weights = pair_weights(language, characters, likeness, config)
+    assert weights == pytest.approx([0.25, 0.5, 0.125 * 4, 0.5 * 2.5, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("text", "likeness"),
+    [
+        ("Where is my book?", 1.0),
+        ("He saw the house", 0.5),
+        ("See the list below.", 0.5),
+        ("Open recent file", 0.0),
+        ("You have %d new messages.", 0.0),
+        ("The HTML is here.", 0.0),
+        ("Is it?", 0.0),
+        (" ".join(["he"] * 21) + ".", 0.0),
+    ],
+)
+def test_sentences_are_told_from_labels(text: str, likeness: float) -> None:
+    assert sentence_likeness(text) == likeness
 
 
 def source() -> PairSource:
@@ -166,7 +137,7 @@ def test_translation_groups_come_together_and_are_positives_of_each_other() -> N
 def test_languages_are_drawn_by_their_size_to_the_exponent() -> None:
     language = np.repeat([0, 1], [900, 100]).astype(np.int16)
     config = SamplingConfig(language_exponent=0.5)
-    weights = pair_weights(language, np.full(1000, 30), config)
+    weights = pair_weights(language, np.full(1000, 30), np.zeros(1000), config)
     texts = bags(*[[row] for row in range(1000)])
     rows = np.arange(1000)
     pairs = PairSource(texts, texts, rows.astype(np.int32), rows, rows, language)

@@ -1,7 +1,10 @@
 """A transformer is taught as a table is: the vectors that are served, the same weights however it is fed."""
 
+import contextlib
 import json
+import resource
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,11 @@ torch = pytest.importorskip("torch", reason="training tests need the [train] ext
 from safetensors.torch import load_file  # noqa: E402
 
 from embedsvc import load_encoder  # noqa: E402
-from embedsvc.errors import EmbedsvcError, InvalidInputError  # noqa: E402
+from embedsvc.errors import EmbedsvcError, InvalidInputError, StorageError  # noqa: E402
 from tests.training.cloned import write_cloned_pairs  # noqa: E402
 from tests.training.cloned_transformer import TINY, recipe, write_bert  # noqa: E402
 from training.config import Recipe  # noqa: E402
-from training.data import tokenize  # noqa: E402
+from training.data import token_bags  # noqa: E402
 from training.learner import Learner  # noqa: E402
 from training.trainer import train  # noqa: E402
 from training.transformer_chain import open_chain  # noqa: E402
@@ -41,6 +44,12 @@ def run(data: Path, out: Path, config: Recipe) -> Weights:
     shutil.copy(data / "tokenizer.json", out / "run")
     weights: Weights = load_file(train(config, out, data, progress=False) / "model.safetensors")
     return weights
+
+
+def write_word_pairs(path: Path) -> None:
+    """Write pairs in the words of the ready-made BERT."""
+    pairs = [(f"w{n} w{n + 1}", f"w{n + 20} w{(n + 1) % 20 + 20}") for n in range(19)]
+    path.write_text("".join(f"{first}\tclone\t{second}\n" for first, second in pairs))
 
 
 def difference(x: Weights, y: Weights) -> float:
@@ -71,7 +80,7 @@ def test_the_saved_folder_gives_the_vectors_that_were_evaluated(
     monkeypatch.setattr(TransformerStudent, "write", lambda student, _: seen.append(student))
     train(recipe(), plain, data, progress=False)
     chain = open_chain(plain, recipe().model, seed=1)
-    bags, _ = tokenize(chain.tokenize, texts, max_tokens=30, label="", progress=False)
+    bags = token_bags([row[:30] for row in chain.tokenize(texts)])
     assert bags.lengths.max() == 30
     served = encoder.encode(texts, truncate="end")
     assert seen[0].vectors(bags) == pytest.approx(served, abs=1e-6)
@@ -159,8 +168,7 @@ def test_a_plain_transformer_gets_the_pooling_prompt_and_dimension_of_the_recipe
     mode: str, tmp_path: Path
 ) -> None:
     source = write_bert(tmp_path / "bert")
-    words = [(f"w{n} w{n + 1}", f"w{n + 20} w{(n + 1) % 20 + 20}") for n in range(19)]
-    (tmp_path / "pairs.tsv").write_text("".join(f"{a}\tclone\t{b}\n" for a, b in words))
+    write_word_pairs(tmp_path / "pairs.tsv")
     config = recipe(
         model={
             **{"transformer": str(source), "pooling": mode, "prompt": "query : "},
@@ -224,3 +232,95 @@ def test_prefixes_must_fit_the_folder_too(tmp_path: Path) -> None:
     config = recipe(model={"transformer": str(source), "matryoshka": [16]})
     with pytest.raises(InvalidInputError, match=r"\[16\] must be smaller than the student's dimension 16"):
         open_chain(source, config.model, seed=1)
+
+
+def test_lora_teaches_adapters_alone_and_merges_them_into_the_model(tmp_path: Path) -> None:
+    source = write_bert(tmp_path / "bert")
+    write_word_pairs(tmp_path / "pairs.tsv")
+    config = recipe(
+        model={"transformer": str(source), "lora": {"rank": 2, "alpha": 4.0, "targets": ["query", "value"]}},
+        schedule={"batch": 8, "steps": 4, "learning_rate": 0.05},
+    )
+    out = train(config, tmp_path / "out", tmp_path, progress=False)
+    before, after = load_file(source / "model.safetensors"), load_file(out / "model.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {
+        f"encoder.layer.{layer}.attention.self.{target}.weight"
+        for layer in (0, 1)
+        for target in ("query", "value")
+    }
+    adapter = load_file(out / "run" / "adapter" / "adapter_model.safetensors")
+    a, b = (
+        adapter[f"base_model.model.encoder.layer.1.attention.self.query.lora_{part}.weight"] for part in "AB"
+    )
+    name = "encoder.layer.1.attention.self.query.weight"
+    assert torch.allclose(after[name], before[name] + 2 * b @ a, atol=1e-6)
+    kept = torch.load(out / "run" / "checkpoint.pt")["model"]
+    assert {key for key in kept if key.startswith("weight.") and "lora_" not in key} == set()
+    weights = (out / "model.safetensors").read_bytes()
+    train(config, out, tmp_path, progress=False)  # again, from the last checkpoint
+    assert (out / "model.safetensors").read_bytes() == weights
+
+
+def test_targets_that_are_no_layers_are_named(tmp_path: Path) -> None:
+    source = write_bert(tmp_path / "bert")
+    config = recipe(model={"transformer": str(source), "lora": {"targets": ["qeury"]}})
+    with pytest.raises(InvalidInputError, match=r"\['qeury'\].*Its linear layers: dense, key, query, value"):
+        open_chain(source, config.model, seed=1)
+
+
+def test_frozen_layers_keep_their_weights(tmp_path: Path) -> None:
+    source = write_bert(tmp_path / "bert")
+
+    def taught(layers: int) -> set[str]:
+        config = recipe(model={"transformer": str(source), "frozen_layers": layers})
+        weights = open_chain(source, config.model, seed=1).transformer.named_parameters()
+        return {name.split(".attention")[0] for name, weight in weights if weight.requires_grad}
+
+    assert not any("embeddings" in name for name in taught(0))
+    assert "encoder.layer.0" in taught(0)
+    assert "encoder.layer.0" not in taught(1)
+    assert "encoder.layer.1" in taught(1)
+    with pytest.raises(InvalidInputError, match=r"frozen_layers = 3: the transformer has 2 layers"):
+        taught(3)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(
+    data: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model"
+    save = Learner.checkpoint
+
+    def save_on_a_full_disk(learner: Learner, done: int, path: Path) -> None:
+        if done == 4:
+            with room_for(50_000):
+                save(learner, done, path)
+        save(learner, done, path)
+
+    monkeypatch.setattr(Learner, "checkpoint", save_on_a_full_disk)
+    with pytest.raises(StorageError, match=r"checkpoint\.pt cannot be written: .*File too large"):
+        run(data, out, recipe())
+    assert torch.load(out / "run" / "checkpoint.pt")["step"] == 2
+    monkeypatch.undo()
+    run(data, out, recipe())
+    assert (out / "model.safetensors").read_bytes() == (plain / "model.safetensors").read_bytes()
+
+
+def test_a_full_disk_leaves_the_model_before(plain: Path) -> None:
+    weights = (plain / "model.safetensors").read_bytes()
+    student = TransformerStudent(open_chain(plain, recipe().model, seed=1), recipe(), torch.device("cpu"))
+    with room_for(50_000), pytest.raises(StorageError, match="the model cannot be written"):
+        student.write(plain)
+    assert (plain / "model.safetensors").read_bytes() == weights
+    assert not list(plain.glob(".model.*"))
+
+
+@contextlib.contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """Let no file grow beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

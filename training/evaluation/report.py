@@ -109,8 +109,8 @@ class Report:
         return f"{figure:.0f}" if column in self.counts else f"{figure:.2f}"
 
     def write(self, folder: Path) -> list[Path]:
-        """Write ``<task>.<model>.json`` and ``.md`` into ``folder``; return both paths."""
-        stem = folder / f"{self.task}.{self.model}"
+        """Write ``<task>.<model>.json`` and ``.md`` into ``folder``, "-" for ":"; return both paths."""
+        stem = folder / f"{self.task.replace(':', '-')}.{self.model}"
         paths = [stem.with_name(stem.name + suffix) for suffix in (".json", ".md")]
         write_json(paths[0], self.as_json())
         with atomic_write(paths[1]) as file:

@@ -6,13 +6,15 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, cast
 
 from embedsvc.encoder import Encoder
 from embedsvc.errors import InvalidInputError
-from training.evaluation import TASKS
+from training.evaluation import TASKS, Evaluate
 from training.evaluation.comparison import compare
+from training.evaluation.mteb_adapter import PREFIX, check_mteb_task, evaluate_mteb
 from training.evaluation.pages import Run
 from training.evaluation.report import Report
 
@@ -20,27 +22,38 @@ Tell = Callable[[Report, Path], None]
 
 
 def check_tasks(tasks: Iterable[str]) -> None:
-    """Raise InvalidInputError for an unknown task, naming the nearest one, or for one given twice."""
+    """Raise InvalidInputError for an unknown task, naming the nearest one, or for one given twice.
+
+    Raises MissingExtraError for a task of mteb without mteb.
+    """
     seen: set[str] = set()
     for task in tasks:
-        if task not in TASKS:
+        if task.startswith(PREFIX):
+            check_mteb_task(task)
+        elif task not in TASKS:
             near = get_close_matches(task, TASKS, n=1, cutoff=0)[0]
             raise InvalidInputError(
-                f"task {task!r} is unknown; did you mean {near!r}? Choose from {', '.join(TASKS)}"
+                f"task {task!r} is unknown; did you mean {near!r}? Choose from {', '.join(TASKS)} and "
+                f"{PREFIX}TASK"
             )
         if task in seen:
             raise InvalidInputError(f"task {task!r} is given twice")
         seen.add(task)
 
 
+def evaluator(task: str) -> Evaluate:
+    """Return what evaluates a task that `check_tasks` accepts."""
+    return partial(evaluate_mteb, task) if task.startswith(PREFIX) else TASKS[task]
+
+
 class _DataFound(Exception):  # noqa: N818  (no error, but the wanted end of a probe)
-    """Raised by the probe at the first text to encode: all that comes before has been found and read."""
+    """Raised by the probe when the model is first needed: all that comes before has been found and read."""
 
 
 class _Probe:
     """Stands in for a model to see whether a task finds its data."""
 
-    def encode(self, _: Sequence[str], **__: object) -> NoReturn:
+    def __getattr__(self, _: str) -> NoReturn:
         raise _DataFound
 
 
@@ -48,7 +61,7 @@ def check_data(tasks: Iterable[str], data: Path) -> None:
     """Raise what a task raises whose data are missing, before hours are spent on the others."""
     for task in tasks:
         with contextlib.suppress(_DataFound):
-            TASKS[task](cast(Encoder, _Probe()), data)
+            evaluator(task)(cast(Encoder, _Probe()), data)
 
 
 def evaluate_models(
@@ -66,7 +79,7 @@ def evaluate_models(
     for encoder in models:
         name = _distinct_name(encoder, names)
         for task in tasks:
-            report = replace(TASKS[task](encoder, data), model=name)
+            report = replace(evaluator(task)(encoder, data), model=name)
             tell(report, report.write(out)[1])
             reports[task].append(report)
     comparisons = [comparison for of in reports.values() for comparison in compare(of)]

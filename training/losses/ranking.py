@@ -1,13 +1,13 @@
 """Softmax ranking with a margin, value and gradient in one pass: all a ranking loss costs on a processor.
 
 Autograd would keep several (rows, columns) matrices and go through each of them both ways. Here the
-exponentials are taken once, serve the ranking of columns for each row and of rows for each column, and
-become the gradient in place; what is kept for the backward pass has the size of the vectors.
+exponentials are taken once, block by block while they are in the processor's cache, serve the ranking of
+columns for each row and of rows for each column, and give the gradient of the vectors at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,9 @@ import torch
 
 from training.relations import NEGATIVE, POSITIVE
 
-# exp() of a float32 ranges from e^-87; one common reference value serves scores that are not further apart.
+# exp() of a float32 ranges from e^-87: scores of cosines times half as much need no reference of their own.
 _RANGE = 80.0
+_BLOCK = 256  # rows
 
 
 @dataclass(frozen=True)
@@ -34,29 +35,27 @@ class _Ranking(torch.autograd.Function):
     def forward(
         ctx: Any, rows: torch.Tensor, columns: torch.Tensor, relations: torch.Tensor, how: RankingScale
     ) -> torch.Tensor:
-        scores = (rows @ columns.T).to(rows.dtype).mul_(how.scale)  # autocast may have made it bfloat16
         positives = _positives(relations)
-        gold = scores[positives] - how.scale * how.margin
-        parts = _exponentials(scores, relations, how.axes)
-        loss, gradient = torch.zeros((), dtype=rows.dtype, device=rows.device), torch.zeros_like(gold)
-        factors = []
-        for axis, (part, top) in zip(how.axes, parts, strict=True):
-            value, pulled, factor = _along(axis, part, top, positives, gold)
-            loss, gradient = loss + value / len(parts), gradient + pulled / len(parts)
-            factors.append(factor / len(parts))
-        wanted = ctx.needs_input_grad
-        if wanted[0] or wanted[1]:
-            pushed = _pushed(parts, factors, how.axes)
-            pushed[positives] -= gradient
-            ctx.save_for_backward(
-                (pushed @ columns).to(rows.dtype).mul_(how.scale) if wanted[0] else None,
-                (pushed.T @ rows).to(rows.dtype).mul_(how.scale) if wanted[1] else None,
-            )
+        first, second = rows[positives[0]], columns[positives[1]]
+        gold = how.scale * ((first * second).sum(dim=1) - how.margin)
+        parts = _exponentials(rows, columns, relations, how)
+        loss, pulled, factors = gold.new_zeros(()), torch.zeros_like(gold), {}
+        for axis, (part, top) in parts.items():
+            value, pull, factor = _along(axis, part.sum(axis), top, positives, gold)
+            loss, pulled = loss + value / len(parts), pulled + pull / len(parts)
+            factors[axis] = factor.unsqueeze(axis) / len(parts)
+        if any(ctx.needs_input_grad[:2]):
+            pushed = _pushed({axis: part for axis, (part, _) in parts.items()}, factors)
+            gradients = _products(pushed, rows, columns)
+            pulled = pulled.unsqueeze(1)
+            gradients[0].index_add_(0, positives[0], pulled * second, alpha=-1)
+            gradients[1].index_add_(0, positives[1], pulled * first, alpha=-1)
+            ctx.save_for_backward(*(gradient.mul_(how.scale) for gradient in gradients))
         return loss
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return (*(None if one is None else one * gradients[0] for one in ctx.saved_tensors), None, None)
+        return (*(one * gradients[0] for one in ctx.saved_tensors), None, None)
 
 
 def ranking(
@@ -65,8 +64,9 @@ def ranking(
     """Return the mean over the texts of ``-log e^(s (cos - m)) / (e^(s (cos - m)) + sum_n e^(s cos_n))``.
 
     For a text with several positives the mean over them, none of which stands in another's denominator;
-    texts without any do not count. rows (R, dim), columns (C, dim): unit vectors. relations: int8 (R, C):
-    1 positive, 0 left out, -1 negative.
+    texts without any do not count. rows (R, dim), columns (C, dim): unit vectors, whose products are
+    taken in the type of an autocast around the call. relations: int8 (R, C): 1 positive, 0 left out,
+    -1 negative.
     """
     loss: torch.Tensor = _Ranking.apply(rows, columns, relations, how)  # type: ignore[no-untyped-call]
     return loss
@@ -79,26 +79,34 @@ def _positives(relations: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 def _exponentials(
-    scores: torch.Tensor, relations: torch.Tensor, axes: Sequence[int]
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    rows: torch.Tensor, columns: torch.Tensor, relations: torch.Tensor, how: RankingScale
+) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
     """Return for each axis ``e^(score - top)`` of the negatives, 0 elsewhere, and top.
 
-    One matrix serves both axes where the scores are near enough to each other for float32.
+    One matrix serves both axes unless the scale is too large for one reference value.
     """
+    scores = rows.new_empty(len(rows), len(columns))
+    narrow = 2 * how.scale <= _RANGE
+    low_columns = _low(columns).T
+    for block in _blocks(rows):
+        part = (_low(rows[block]) @ low_columns).to(rows.dtype)
+        if narrow:
+            part = part.sub_(1).mul_(how.scale).exp_().mul_(relations[block] == NEGATIVE)
+        scores[block] = part
+    if narrow:
+        top = scores.new_tensor(how.scale)
+        return dict.fromkeys(how.axes, (scores, top))
     negative = relations == NEGATIVE
-    if scores.max() - scores.min() <= _RANGE:
-        top = scores.max()
-        return [(scores.sub_(top).exp_().mul_(negative), top)] * len(axes)
-    scores.masked_fill_(~negative, torch.finfo(scores.dtype).min / 2)
-    tops = [scores.amax(axis, keepdim=True) for axis in axes]
-    return [((scores - top).exp_().mul_(negative), top.flatten()) for top in tops]
+    scores.mul_(how.scale).masked_fill_(~negative, torch.finfo(scores.dtype).min / 2)
+    tops = {axis: scores.amax(axis, keepdim=True) for axis in how.axes}
+    return {axis: ((scores - top).exp_().mul_(negative), top.flatten()) for axis, top in tops.items()}
 
 
 def _along(
-    axis: int, part: torch.Tensor, top: torch.Tensor, positives: tuple[torch.Tensor, ...], gold: torch.Tensor
+    axis: int, total: torch.Tensor, top: torch.Tensor, positives: tuple[torch.Tensor, ...], gold: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the loss along one axis, its gradient by each gold score, and a factor per text."""
-    text, total = positives[1 - axis], part.sum(axis)
+    text = positives[1 - axis]
     count = torch.bincount(text, minlength=len(total))
     share = torch.ones_like(gold) / (count[text] * (count > 0).sum())
     behind = (total.log() + top)[text] - gold
@@ -108,13 +116,35 @@ def _along(
     return (share * torch.logaddexp(behind, torch.zeros_like(behind))).sum(), pulled, factor
 
 
-def _pushed(
-    parts: list[tuple[torch.Tensor, torch.Tensor]], factors: list[torch.Tensor], axes: Sequence[int]
-) -> torch.Tensor:
-    """Return the gradient by the negatives' scores, in place of the exponentials."""
-    spread = [factor.unsqueeze(axis) for axis, factor in zip(axes, factors, strict=True)]
-    if len(parts) == 1:
-        return parts[0][0].mul_(spread[0])
-    if parts[0][0] is parts[1][0]:
-        return parts[0][0].mul_(spread[0] + spread[1])
-    return parts[0][0].mul_(spread[0]).add_(parts[1][0].mul_(spread[1]))
+def _pushed(parts: dict[int, torch.Tensor], factors: dict[int, torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Yield the gradient by the negatives' scores, a block of rows after another."""
+    shared = parts[max(parts)] is parts[min(parts)]
+    for block in _blocks(parts[max(parts)]):
+        here = {axis: factor[block] if axis == 1 else factor for axis, factor in factors.items()}
+        if shared:
+            yield parts[max(parts)][block] * sum(here.values())
+        else:
+            yield torch.stack([part[block] * here[axis] for axis, part in parts.items()]).sum(dim=0)
+
+
+def _products(
+    pushed: Iterator[torch.Tensor], rows: torch.Tensor, columns: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the gradients by rows and columns: ``pushed @ columns`` and ``pushed.T @ rows``."""
+    by_rows, by_columns, low_columns = torch.empty_like(rows), torch.zeros_like(columns), _low(columns)
+    for block, part in zip(_blocks(rows), pushed, strict=True):
+        low = _low(part)
+        by_rows[block] = (low @ low_columns).to(rows.dtype)
+        by_columns += low.T @ _low(rows[block])
+    return by_rows, by_columns
+
+
+def _blocks(rows: torch.Tensor) -> Iterator[slice]:
+    size = len(rows) if rows.is_cuda else _BLOCK
+    return (slice(begin, begin + size) for begin in range(0, len(rows), size))
+
+
+def _low(values: torch.Tensor) -> torch.Tensor:
+    """Return the values in the type that an autocast asks for; without one, as they are."""
+    kind = values.device.type
+    return values.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else values

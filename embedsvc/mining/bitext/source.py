@@ -81,9 +81,10 @@ class Bitext:
         """Yield source and target of every pair; "" for none."""
         source, target = self.side_names
         for number, row in self.rows():
-            yield self._text(row, source, number), self._text(row, target, number)
+            yield self.text(row, source, number), self.text(row, target, number)
 
-    def _text(self, row: Row, name: str, number: int) -> str:
+    def text(self, row: Row, name: str, number: int) -> str:
+        """Return the text of a field, "" for none; raise InvalidInputError naming the row's number."""
         where = f"{self.path} {self.unit} {number}"
         if name not in row:
             there = ", ".join(map(repr, row)) or "none"
