@@ -101,7 +101,7 @@ def prepare(
 
 
 def begin_run(recipe: Recipe, run: Path, ready: ReadyStudent | None) -> None:
-    """Keep recipe, environment and what is known of the student; raise InvalidInputError for another run's."""
+    """Keep recipe, environment and what is known of the student; raise InvalidInputError for another run."""
     run.mkdir(parents=True, exist_ok=True)
     keep_recipe(recipe, run / "recipe.json")
     keep_environment(run / "environment.json")
@@ -240,7 +240,7 @@ def _tokens(
 
 
 def token_share(counts: Sequence[NDArray[np.int64]], vocabulary: int) -> NDArray[np.float64]:
-    """Return (vocabulary,): how often each token occurs, of all; counts of ids up to the largest of a side."""
+    """Return (vocabulary,): how often each token occurs, of all; counts are of ids up to a side's largest."""
     count = np.zeros(vocabulary, np.int64)
     for side in counts:
         count[: len(side)] += side
