@@ -46,6 +46,7 @@ class SamplingConfig(Section):
     positives: Literal["own", "group"] = (
         "own"  # group: the other translations are positives too, not left out
     )
+    negatives: int = Field(default=0, ge=0)  # of those in data.negatives, so many of each pair in a batch
 
     passages: Annotated[int, Field(gt=1)] = 6  # of each query of data.lists, drawn at random
     mixing: Mixing = "passages"  # of languages, see ListShape in training/list_sampling.py
@@ -273,6 +274,12 @@ class Recipe(Section):
             )
         if self.teacher and not self.data.pairs:
             raise ValueError("a teacher has vectors of English sentences: it needs data.pairs")
+        if (self.data.negatives is None) != (self.sampling.negatives == 0):
+            raise ValueError(
+                "give both data.negatives, a file, and sampling.negatives, how many of each pair are drawn"
+            )
+        if self.data.negatives is not None and not any(loss.ranks_negatives for loss in self.objective):
+            raise ValueError("data.negatives is given, but no loss ranks negatives (translation_ranking)")
         if self.teacher and not taught:
             raise ValueError("a teacher is given, but no loss learns from it (distillation, teacher_ranking)")
         return self

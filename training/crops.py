@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from training.data import TokenBags
 from training.draws import Draws
 from training.relations import PairKeys, relation_matrix
-from training.sampling import Batch, bags, drop_tokens, part_rows, taken
+from training.sampling import Batch, part_rows, without_tokens
 
 Shares = tuple[float, float]
 
 
 def cropped(
     texts: TokenBags, rows: NDArray[np.int64], shares: Shares, generator: np.random.Generator
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return the ids of one crop of each text back to back, and the length of each.
+) -> TokenBags:
+    """Return one crop of each text.
 
     A crop's length is a share of its text's, drawn evenly between the two ``shares`` and at least one token;
     its place is any at which it fits.
@@ -29,7 +29,7 @@ def cropped(
     begins = texts.starts[rows] + generator.integers(0, whole - lengths + 1)
     ends = np.cumsum(lengths)
     positions = np.arange(ends[-1]) + np.repeat(begins - (ends - lengths), lengths)
-    return texts.ids[positions], lengths
+    return TokenBags(texts.ids[positions], np.concatenate([[0], ends]))
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class CropSampler:
         """Return batch number ``step``: first crops of all its texts, then second ones."""
         generator = np.random.default_rng((self._seed, step))
         rows = self._draws(self._shape.size, generator)
-        ids, lengths = cropped(self._texts, np.tile(rows, 2), self._shape.shares, generator)
+        texts = cropped(self._texts, np.tile(rows, 2), self._shape.shares, generator)
         if self._shape.token_dropout:
-            ids, lengths = drop_tokens(ids, lengths, self._shape.token_dropout, generator)
+            texts = without_tokens(texts, self._shape.token_dropout, generator)
         own = part_rows(len(rows), self._shape.part)
-        texts = taken(bags(ids, lengths), np.concatenate([own, len(rows) + own]))
+        texts = texts.part(np.concatenate([own, len(rows) + own]))
         keys = PairKeys(*[self._keys[rows[own]]] * 3)
         return Batch(texts, rows[own], keys, relation_matrix(keys, keys))

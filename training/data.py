@@ -33,8 +33,19 @@ class TokenBags:
         begins = self.starts[rows]
         lengths = self.starts[rows + 1] - begins
         ends = np.cumsum(lengths)
-        positions = np.arange(ends[-1]) + np.repeat(begins - (ends - lengths), lengths)
+        positions = np.arange(lengths.sum()) + np.repeat(begins - (ends - lengths), lengths)
         return self.ids[positions], lengths
+
+    def part(self, rows: NDArray[np.int64]) -> TokenBags:
+        """Return the bags of the given texts."""
+        ids, lengths = self.take(rows)
+        return TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def joined(bags: Sequence[TokenBags]) -> TokenBags:
+    """Return the texts of all bags, one after the other."""
+    lengths = np.concatenate([one.lengths for one in bags])
+    return TokenBags(np.concatenate([one.ids for one in bags]), np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def token_bags(rows: Sequence[Sequence[int]]) -> TokenBags:

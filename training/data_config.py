@@ -83,6 +83,7 @@ class DataConfig(Section):
     pairs: list[PairFiles] = Field(default_factory=list)
     texts: list[str] = Field(default_factory=list)  # unlabelled ones
     lists: list[str] = Field(default_factory=list)  # queries with scored passages: training/scored_lists.py
+    negatives: str | None = None  # a file of `embedsvc negatives`, relative as a pattern is
     languages: list[str] | None = None  # only pairs in these languages and English; all when absent
     filters: list[str] = Field(default_factory=list)  # of DATA_FILTERS; "default" is all of mining's
     min_characters: int = Field(default=5, ge=0)  # of the filter "short"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from training.losses.pairs import Candidates, EmbeddedPairs
+from training.losses.pairs import Candidates, EmbeddedPairs, Negatives
 from training.relations import PairKeys, Positives, relation_matrix
 
 
@@ -31,7 +31,20 @@ def gathered(pairs: EmbeddedPairs, keys: PairKeys, *, positives: Positives = "ow
         backward=torch.from_numpy(backward).to(pairs.source.device),
         teacher=None if pairs.teacher is None else _gathered(pairs.teacher),
     )
-    return replace(pairs, others=others)
+    return replace(pairs, others=others, negatives=pairs.negatives and _gathered_negatives(pairs.negatives))
+
+
+def _gathered_negatives(own: Negatives) -> Negatives:
+    """Return the negatives of all processes, of which this one has encoded its share."""
+    target, source = own.forward.shape[1], own.backward.shape[1]
+    return replace(own, target=_all(own.target, target), source=_all(own.source, source))
+
+
+def _all(share: torch.Tensor, rows: int) -> torch.Tensor:
+    size = -(-rows // distributed.get_world_size())
+    filled = torch.cat([share, share.new_zeros(size - len(share), share.shape[1])])
+    gathered: torch.Tensor = _Gather.apply(filled)  # type: ignore[no-untyped-call]
+    return gathered[:rows]
 
 
 class _Gather(torch.autograd.Function):

@@ -15,7 +15,7 @@ from embedsvc.textfiles import atomic_write
 from training.config import Recipe, ScheduleConfig
 from training.gathered import gathered
 from training.losses import EmbeddedPairs
-from training.losses.pairs import MomentumKeys, ScoredPassages
+from training.losses.pairs import MomentumKeys, Negatives, ScoredPassages
 from training.objective import HEAD_RATE, Objective
 from training.processes import average, leads, rank
 from training.sampling import Batch, Batches, ScoredRows, masked
@@ -91,6 +91,7 @@ class Learner:
             torch.from_numpy(batch.relations).to(device),
             step,
             None if batch.teacher is None else torch.from_numpy(batch.teacher).to(device),
+            negatives=_negatives(vectors[2 * size :], batch),
             passages=None if batch.scored is None else _passages(vectors, batch.scored),
         )
         return gathered(pairs, batch.keys, positives=self.recipe.sampling.positives)
@@ -145,6 +146,16 @@ def _passages(vectors: torch.Tensor, scored: ScoredRows) -> ScoredPassages:
     best, others = vectors[size : 2 * size], vectors[2 * size :].view(size, -1, vectors.shape[1])
     scores, entry = (torch.from_numpy(part).to(vectors.device) for part in (scored.scores, scored.entry))
     return ScoredPassages(torch.cat([best.unsqueeze(1), others], dim=1), scores, entry)
+
+
+def _negatives(vectors: torch.Tensor, batch: Batch) -> Negatives | None:
+    drawn = batch.negatives
+    if drawn is None:
+        return None
+    forward, backward = (
+        torch.from_numpy(part).to(vectors.device) for part in (drawn.forward, drawn.backward)
+    )
+    return Negatives(vectors[drawn.targets :], vectors[: drawn.targets], forward, backward)
 
 
 def _save(state: dict[str, Any], path: Path) -> None:

@@ -18,18 +18,16 @@ from training.data import text_keys
 from training.draws import PairDraws
 from training.held_out import HeldOut, held_out_keys
 from training.list_sampling import ListSampler, ListShape, ListSource
-from training.pair_files import matching_files
+from training.pair_files import matching_files, path_facts
 from training.preparation import (
     Prepared,
     begin_run,
-    file_facts,
     token_share,
     tokenization,
     tokenizer_of,
 )
 from training.processes import rank, world
 from training.run_facts import check_files, keep_facts
-from training.sampling import taken
 from training.score_cache import ScoreCache
 from training.scored_lists import ScoredLists, read_lists
 from training.student import ReadyStudent
@@ -42,7 +40,7 @@ def prepare_lists(
     """As `training.preparation.prepare`, for a recipe with ``data.lists``."""
     files = [path for pattern in recipe.data.lists for path in matching_files(pattern, data_folder)]
     begin_run(recipe, run, ready)
-    facts = file_facts(files)
+    facts = path_facts(files)
     check_files(facts, run / "data.json")
     lists = read_lists(files, least=recipe.sampling.passages)
     if recipe.schedule.batch > len(lists.queries):
@@ -107,7 +105,7 @@ def held_out_lists(source: ListSource, recipe: Recipe) -> HeldOut:
     chance = np.where(options >= 0, generator.random(options.shape), -1.0)
     chosen = options[np.arange(len(best)), chance.argmax(axis=1)].astype(np.int64)
     _, first = np.unique(source.text_keys[chosen], return_index=True)  # one query for each passage
-    return HeldOut(taken(source.queries, rows[first]), taken(source.texts, chosen[first]), excluded)
+    return HeldOut(source.queries.part(rows[first]), source.texts.part(chosen[first]), excluded)
 
 
 def _bounds(source: ListSource, rows: NDArray[np.int64]) -> list[tuple[int, int]]:

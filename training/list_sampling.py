@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config import Mixing
-from training.data import TokenBags
+from training.data import TokenBags, joined
 from training.draws import Draws
 from training.relations import PairKeys, relation_matrix
-from training.sampling import Batch, ScoredRows, bags, part_rows
+from training.sampling import Batch, ScoredRows, part_rows
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,10 @@ class ListSampler:
         own = part_rows(self._shape.size, self._part)
         entry, queries, passages, texts = (rows[own] for rows in (entry, queries, passages, texts))
         order = np.concatenate([texts[:, 0], texts[:, 1:].ravel()])
-        ids, lengths = source.queries.take(queries)
-        other_ids, other_lengths = source.texts.take(order)
         group = source.query_keys[queries]
         keys = PairKeys(source=group, target=source.text_keys[texts[:, 0]], group=group)
         return Batch(
-            bags(np.concatenate([ids, other_ids]), np.concatenate([lengths, other_lengths])),
+            joined([source.queries.part(queries), source.texts.part(order)]),
             queries,
             keys,
             relation_matrix(keys, keys),

@@ -33,6 +33,10 @@ class LossSection(Section):
         return False
 
     @property
+    def ranks_negatives(self) -> bool:
+        return False
+
+    @property
     def needs(self) -> Needs:
         """What the student has to give besides one vector for each text."""
         return Needs()
@@ -49,6 +53,10 @@ class TranslationRankingConfig(_Margin):
 
     kind: Literal["translation_ranking"] = "translation_ranking"
     directions: Literal["both", "from_english", "to_english"] = "both"
+
+    @property
+    def ranks_negatives(self) -> bool:
+        return True
 
 
 class TeacherRankingConfig(_Margin):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from embedsvc.compression import PACKED_SUFFIXES
 from embedsvc.errors import InvalidInputError, NotFoundError
 from embedsvc.hub import download_dataset
+from embedsvc.mining.ingest import input_files
 from training.data_config import PairFiles
 
 
@@ -28,6 +30,19 @@ class PairFile:
     def paths(self) -> list[Path]:
         """The one file or the two."""
         return [self.path] if self.target_path is None else [self.path, self.target_path]
+
+
+def file_facts(files: Sequence[PairFile]) -> list[dict[str, Any]]:
+    """Return name, size and sha256 of every file, as JSON has them."""
+    return path_facts([path for file in files for path in file.paths])
+
+
+def path_facts(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return name, size and sha256 of every file, each once, as JSON has them."""
+    return [
+        {"name": file.name, "size_bytes": file.size_bytes, "sha256": file.sha256}
+        for file in input_files([*dict.fromkeys(paths)])
+    ]
 
 
 def pair_files(sections: Sequence[PairFiles], folder: Path) -> list[PairFile]:

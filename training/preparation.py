@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,12 +15,13 @@ from tokenizers import Tokenizer
 
 from embedsvc.encoder import Encoder
 from embedsvc.errors import InvalidInputError, NotFoundError
-from embedsvc.mining.ingest import input_files
 from embedsvc.textfiles import atomic_write, write_json
 from training.config import Recipe
+from training.data import text_keys
+from training.hard_negatives.mined import MinedNegatives, PairIdentity, read_mined
 from training.held_out import HeldOut, split_held_out
 from training.likeness import sentence_likeness
-from training.pair_files import pair_files
+from training.pair_files import file_facts, pair_files
 from training.pair_store import TextPairs, stored_pairs
 from training.processes import rank, world
 from training.run_facts import check_files, keep_environment, keep_facts, keep_recipe
@@ -79,7 +80,8 @@ def prepare(
     if ready is None:
         sampled = partial(_sampled, pairs)
         tokenizer = tokenizer_of(recipe, sampled, weights, run / "tokenizer.json", data_folder)
-    english, other = _tokens(pairs, tokenization(recipe, tokenizer, ready), run / "data", progress)
+    how = tokenization(recipe, tokenizer, ready)
+    english, other = _tokens(pairs, how, run / "data", progress)
     write_json(run / "data.json", _data_report(pairs, english, other))
     teacher = _taught(recipe, encoder, pairs.english, run, dimension, progress)
 
@@ -94,6 +96,10 @@ def prepare(
     )
     held_out = split_held_out(source, groups=recipe.data.held_out_groups, seed=recipe.seed)
     weights[held_out.excluded] = 0.0
+    if recipe.data.negatives is not None:
+        mined = _mined(recipe.data.negatives, pairs, how, run, data_folder)
+        aside = held_out.excluded
+        source = replace(source, mined=mined.without(source.group_key[aside], source.other_key[aside]))
     sampler = BatchSampler(source, weights, _batch_shape(recipe), seed=recipe.seed, part=(rank(), world()))
     counts = [english.counts, other.counts]
     share = None if tokenizer is None else token_share(counts, tokenizer.get_vocab_size())
@@ -114,7 +120,7 @@ def begin_run(recipe: Recipe, run: Path, ready: ReadyStudent | None) -> None:
 
 def _pairs(recipe: Recipe, run: Path, data_folder: Path, progress: bool) -> TextPairs:
     files = pair_files(recipe.data.pairs, data_folder)
-    facts = file_facts([path for file in files for path in file.paths])
+    facts = file_facts(files)
     check_files(facts, run / "data.json")
     pairs = stored_pairs(files, recipe.data, facts, run / "data", progress=progress)
     if recipe.schedule.batch > len(pairs.other):
@@ -132,14 +138,6 @@ def _weights(recipe: Recipe, pairs: TextPairs) -> NDArray[np.float64]:
     return pair_weights(pairs.language, characters, likeness[pairs.group], recipe.sampling)
 
 
-def file_facts(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Return name, size and sha256 of every file, each once."""
-    return [
-        {"name": file.name, "size_bytes": file.size_bytes, "sha256": file.sha256}
-        for file in input_files([*dict.fromkeys(paths)])
-    ]
-
-
 def _batch_shape(recipe: Recipe) -> BatchShape:
     sampling = recipe.sampling
     return BatchShape(
@@ -148,7 +146,23 @@ def _batch_shape(recipe: Recipe) -> BatchShape:
         sampling.batches,
         sampling.translations,
         sampling.positives,
+        sampling.negatives,
     )
+
+
+def _mined(
+    name: str, pairs: TextPairs, tokenization: Tokenization, run: Path, data_folder: Path
+) -> MinedNegatives:
+    identity = PairIdentity(
+        text_keys(pairs.english)[pairs.group],
+        pairs.group_key,
+        pairs.other_key,
+        pairs.language,
+        pairs.languages,
+    )
+    mined = read_mined(data_folder / Path(name).expanduser(), identity, tokenization)
+    keep_facts("file of hard negatives", mined.facts(), run / "negatives.json")
+    return mined
 
 
 def _taught(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.config import SamplingConfig
-from training.data import TokenBags
+from training.data import TokenBags, joined
 from training.draws import Draws, GroupDraws, OneLanguageDraws, PairDraws
+from training.hard_negatives.drawing import DrawnNegatives, draw_negatives
+from training.hard_negatives.mined import MinedNegatives
 from training.relations import PairKeys, Positives, relation_matrix
 
 
@@ -44,8 +46,9 @@ class Batch:
     """Both sides of B pairs: texts 0..B-1 are the English ones, B..2B-1 their translations.
 
     ``pairs`` (B,) are the rows of the source. ``relations`` int8 (B, B), made of ``keys``: see
-    `training.relations`. ``teacher`` (B, teacher's dim) are its vectors of the English texts. With ``scored``
-    the pairs are queries and the best of n passages each; texts 2B.. are the n - 1 others, query by query.
+    `training.relations`. ``teacher`` (B, teacher's dim) are its vectors of the English texts. Mined
+    negatives, where there are any, stand in ``texts`` behind the pairs. With ``scored`` the pairs are
+    queries and the best of n passages each; texts 2B.. are the n - 1 others, query by query.
     """
 
     texts: TokenBags
@@ -53,6 +56,7 @@ class Batch:
     keys: PairKeys
     relations: NDArray[np.int8]
     teacher: NDArray[np.float32] | None = None
+    negatives: DrawnNegatives | None = None
     scored: ScoredRows | None = None
 
 
@@ -81,6 +85,7 @@ class PairSource:
     other_key: NDArray[np.int64]  # (pairs,) equal for the same other text
     language: NDArray[np.int16]  # (pairs,) of the other text
     teacher: NDArray[np.float16] | None = None  # (english, teacher's dim), may be on disk
+    mined: MinedNegatives | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ class BatchShape:
     batches: Literal["mixed", "one_language"] = "mixed"
     translations: int = 1
     positives: Positives = "own"
+    negatives: int = 0
 
 
 class BatchSampler:
@@ -119,26 +125,38 @@ class BatchSampler:
         pairs = self._draw(self._shape.size, generator)
         source = self._source
         english_rows = source.group[pairs].astype(np.int64)
-        english, english_lengths = source.english.take(english_rows)
-        other, other_lengths = source.other.take(pairs)
-        ids = np.concatenate([english, other])
-        lengths = np.concatenate([english_lengths, other_lengths])
-        if self._shape.token_dropout:
-            ids, lengths = drop_tokens(ids, lengths, self._shape.token_dropout, generator)
-        texts = bags(ids, lengths)
+        texts = self._dropped(
+            joined([source.english.part(english_rows), source.other.part(pairs)]), generator
+        )
+        drawn = None if source.mined is None else self._negatives(source.mined, pairs, generator)
         own = part_rows(len(pairs), self._part)
         if len(own) < len(pairs):
-            texts, pairs = taken(texts, np.concatenate([own, len(pairs) + own])), pairs[own]
-            english_rows = english_rows[own]
-        group = source.group_key[pairs]
-        keys = PairKeys(source=group, target=source.other_key[pairs], group=group)
+            texts = texts.part(np.concatenate([own, len(pairs) + own]))
+            drawn = None if drawn is None else drawn.share(own, *self._part)
+            pairs, english_rows = pairs[own], english_rows[own]
+        keys = self._keys(pairs)
         return Batch(
-            texts,
+            texts if drawn is None else joined([texts, drawn.texts]),
             pairs,
             keys,
             relation_matrix(keys, keys, positives=self._shape.positives),
             None if source.teacher is None else source.teacher[english_rows].astype(np.float32),
+            drawn,
         )
+
+    def _keys(self, pairs: NDArray[np.int64]) -> PairKeys:
+        group = self._source.group_key[pairs]
+        return PairKeys(source=group, target=self._source.other_key[pairs], group=group)
+
+    def _negatives(
+        self, mined: MinedNegatives, pairs: NDArray[np.int64], generator: np.random.Generator
+    ) -> DrawnNegatives:
+        drawn = draw_negatives(mined, pairs, self._keys(pairs), self._shape.negatives, generator)
+        return replace(drawn, texts=self._dropped(drawn.texts, generator))
+
+    def _dropped(self, texts: TokenBags, generator: np.random.Generator) -> TokenBags:
+        share = self._shape.token_dropout
+        return without_tokens(texts, share, generator) if share else texts
 
 
 def part_rows(size: int, part: tuple[int, int]) -> NDArray[np.int64]:
@@ -146,16 +164,6 @@ def part_rows(size: int, part: tuple[int, int]) -> NDArray[np.int64]:
     number, parts = part
     share = size // parts
     return np.arange(number * share, (number + 1) * share)
-
-
-def taken(texts: TokenBags, rows: NDArray[np.int64]) -> TokenBags:
-    """Return some of the texts."""
-    return bags(*texts.take(rows))
-
-
-def bags(ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> TokenBags:
-    """Return texts of those lengths, whose ids are back to back."""
-    return TokenBags(ids, np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def _chosen_draws(source: PairSource, weights: NDArray[np.float64], shape: BatchShape) -> Draws:
@@ -166,13 +174,12 @@ def _chosen_draws(source: PairSource, weights: NDArray[np.float64], shape: Batch
     return PairDraws(weights)
 
 
-def drop_tokens(
-    ids: NDArray[np.int32], lengths: NDArray[np.int64], share: float, generator: np.random.Generator
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def without_tokens(texts: TokenBags, share: float, generator: np.random.Generator) -> TokenBags:
     """Leave out a random share of the tokens; a text that would lose all of them keeps its first."""
-    keep = generator.random(len(ids)) >= share
+    lengths = texts.lengths
+    keep = generator.random(len(texts.ids)) >= share
     row = np.repeat(np.arange(len(lengths)), lengths)
-    first = np.cumsum(lengths) - lengths
     emptied = (lengths > 0) & (np.bincount(row[keep], minlength=len(lengths)) == 0)
-    keep[first[emptied]] = True
-    return ids[keep], np.bincount(row[keep], minlength=len(lengths)).astype(np.int64)
+    keep[texts.starts[:-1][emptied]] = True
+    kept = np.bincount(row[keep], minlength=len(lengths))
+    return TokenBags(texts.ids[keep], np.concatenate([[0], np.cumsum(kept)]))

@@ -19,18 +19,17 @@ from training.crops import CropSampler, CropShape, cropped
 from training.data import TokenBags, text_keys
 from training.draws import OneLanguageDraws, PairDraws
 from training.held_out import HeldOut, held_out_keys
-from training.pair_files import matching_files
+from training.pair_files import matching_files, path_facts
 from training.preparation import (
     Prepared,
     begin_run,
-    file_facts,
     token_share,
     tokenization,
     tokenizer_of,
 )
 from training.processes import rank, world
 from training.run_facts import check_files
-from training.sampling import bags, pair_weights
+from training.sampling import pair_weights
 from training.student import ReadyStudent
 from training.token_store import SideTokens, tokenized
 
@@ -54,7 +53,7 @@ def prepare_crops(
     """As `training.preparation.prepare`, for a recipe with ``data.texts``."""
     files = [path for pattern in recipe.data.texts for path in matching_files(pattern, data_folder)]
     begin_run(recipe, run, ready)
-    facts = file_facts(files)
+    facts = path_facts(files)
     check_files(facts, run / "data.json")
     read = read_unlabelled(files)
     if recipe.schedule.batch > len(read.texts):
@@ -109,7 +108,7 @@ def held_out_crops(texts: TokenBags, keys: NDArray[np.int64], recipe: Recipe) ->
     excluded = np.isin(keys, held_out_keys(keys, recipe.data.held_out_groups, generator))
     rows = np.flatnonzero(excluded)
     rows = np.sort(rows[np.unique(keys[rows], return_index=True)[1]])
-    first, second = (bags(*cropped(texts, rows, recipe.sampling.crops, generator)) for _ in range(2))
+    first, second = (cropped(texts, rows, recipe.sampling.crops, generator) for _ in range(2))
     return HeldOut(first, second, excluded)
 
 

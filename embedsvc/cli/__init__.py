@@ -24,6 +24,7 @@ _COMMANDS = {
     "serve": ("embedsvc.cli.serve:serve", "Start the HTTP server."),
     "keys": ("embedsvc.cli.keys:keys", "Make, list and revoke API keys of the server."),
     "train": ("", "Train an encoder from a recipe (needs the [train] extra)."),
+    "negatives": ("", "Find hard negatives in parallel data, for training."),
     "evaluate": ("", "Evaluate models on Tatoeba, xsim and more."),
     "export": ("", "Convert a model folder (ONNX, quantised or plain float32)."),
 }

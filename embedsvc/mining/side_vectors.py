@@ -91,7 +91,7 @@ def encode_side(
     except IndexFileError as error:
         raise StorageError(f"{error}; remove {folder} to encode anew") from error
     report(Step(stage, len(texts.store), len(texts.store)))
-    return SideVectors(shards, _unknown_rows(shards))
+    return SideVectors(shards, unknown_rows(shards))
 
 
 def _keep_first(folder: Path, store: SentenceStore, extra: Mapping[str, Any]) -> None:
@@ -203,7 +203,8 @@ def with_stand_ins(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return vectors
 
 
-def _unknown_rows(shards: VectorShards) -> NDArray[np.int64]:
+def unknown_rows(shards: VectorShards) -> NDArray[np.int64]:
+    """Return the rows (n,) that hold `stand_in`, whose texts the model does not know."""
     expected = stand_in(shards.dimension).astype(shards.dtype).astype(np.float32)
     found = [
         start + np.flatnonzero((shards.read(start, stop) == expected).all(axis=1))

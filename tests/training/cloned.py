@@ -21,16 +21,16 @@ def write_cloned_pairs(
 ) -> None:
     """Write grouped TSV lines: every sentence with its word-by-word image in each cloned language."""
     generator = np.random.default_rng(seed)
-    english = _lexicon(words, "qrstuvwxyz", generator)
-    clones = {code: _lexicon(words, letters, generator) for code, letters in LETTERS.items()}
+    english = lexicon(words, "qrstuvwxyz", generator)
+    clones = {code: lexicon(words, letters, generator) for code, letters in LETTERS.items()}
     lines = []
     for number in range(sentences):
         picks = generator.integers(0, words, size=generator.integers(shortest, longest + 1))
         if unique:
             picks[0] = number
         first = " ".join(english[w] for w in picks)
-        for code, lexicon in clones.items():
-            image = " ".join(lexicon[w] for w in generator.permutation(picks))
+        for code, words_of in clones.items():
+            image = " ".join(words_of[w] for w in generator.permutation(picks))
             lines.append(f"{first}\t{code}\t{image}")
             first = ""
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -45,7 +45,7 @@ def write_mixed_texts(
     words are the same; that they are about the same things does.
     """
     generator = np.random.default_rng(seed)
-    clones = [_lexicon(words, letters, generator) for letters in LETTERS.values()]
+    clones = [lexicon(words, letters, generator) for letters in LETTERS.values()]
     lines = []
     for _ in range(texts):
         picks = generator.choice(words, size=about, replace=False)[generator.integers(0, about, size=length)]
@@ -58,10 +58,10 @@ def write_mixed_texts(
 
 def cloned_lexicons(words: int, generator: np.random.Generator) -> list[list[str]]:
     """Return the words of the made-up English and of every clone, in the same order."""
-    return [_lexicon(words, letters, generator) for letters in ("qrstuvwxyz", *LETTERS.values())]
+    return [lexicon(words, letters, generator) for letters in ("qrstuvwxyz", *LETTERS.values())]
 
 
-def _lexicon(words: int, letters: str, generator: np.random.Generator) -> list[str]:
+def lexicon(words: int, letters: str, generator: np.random.Generator) -> list[str]:
     found: dict[str, None] = {}
     while len(found) < words:
         found["".join(generator.choice(list(letters), size=generator.integers(3, 7)))] = None

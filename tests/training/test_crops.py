@@ -23,7 +23,8 @@ def test_a_crop_is_a_run_of_its_own_text(lengths: list[int], shares: tuple[float
     low, high = sorted(shares)
     rows = np.arange(len(lengths))[::-1].copy()
     texts = bags(lengths)
-    ids, sizes = cropped(texts, rows, (low, high), np.random.default_rng(seed))
+    crops = cropped(texts, rows, (low, high), np.random.default_rng(seed))
+    ids, sizes = crops.ids, crops.lengths
     for row, size, crop in zip(rows, sizes, np.split(ids, np.cumsum(sizes)[:-1]), strict=True):
         whole = lengths[row]
         assert min(1, whole) <= size <= max(1, int(whole * high)) or size == whole == 0
@@ -53,7 +54,8 @@ def test_a_batch_pairs_two_crops_of_each_text_and_knows_equal_texts() -> None:
 
 def test_lengths_and_places_are_drawn_evenly() -> None:
     rows = np.zeros(4000, np.int64)
-    ids, lengths = cropped(bags([100]), rows, (0.1, 0.5), np.random.default_rng(0))
+    crops = cropped(bags([100]), rows, (0.1, 0.5), np.random.default_rng(0))
+    ids, lengths = crops.ids, crops.lengths
     first = ids[np.cumsum(lengths) - lengths]
     assert set(lengths) == set(range(10, 50))
     assert abs(lengths.mean() - 29.5) < 0.6

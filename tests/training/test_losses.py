@@ -17,6 +17,7 @@ from training.loss_config import (  # noqa: E402
     TranslationRankingConfig,
 )
 from training.losses import LOSSES, EmbeddedPairs  # noqa: E402
+from training.losses.pairs import Negatives  # noqa: E402
 from training.objective import Objective  # noqa: E402
 from training.relations import IGNORED, POSITIVE, PairKeys, relation_matrix  # noqa: E402
 
@@ -89,6 +90,30 @@ def test_ranking_equals_a_double_loop_with_several_positives(directions: str) ->
     total, parts = Objective([config.model_copy(update={"weight": 3.0})])(pairs, [8, 4])
     assert parts["translation_ranking"].item() == pytest.approx((expected(8) + expected(4)) / 2, abs=1e-9)
     assert total.item() == pytest.approx(3 * parts["translation_ranking"].item())
+
+
+@pytest.mark.parametrize("directions", ["both", "from_english", "to_english"])
+def test_mined_negatives_stand_in_the_denominator_of_their_direction(directions: str) -> None:
+    generator = np.random.default_rng(5)
+    x, y, sources, targets = (generator.normal(size=(rows, 8)) for rows in (5, 5, 2, 3))
+    relations = related(5, ignored=[(0, 3)]).numpy()
+    forward, backward = (generator.choice([-1, -1, 0], size=(5, n)).astype(np.int8) for n in (3, 2))
+    config = TranslationRankingConfig.model_validate({"scale": 15, "margin": 0.2, "directions": directions})
+
+    def expected(size: int) -> float:
+        there = by_loop(
+            x[:, :size], np.vstack([y, targets])[:, :size], np.hstack([relations, forward]), config
+        )
+        back = by_loop(
+            y[:, :size], np.vstack([x, sources])[:, :size], np.hstack([relations.T, backward]), config
+        )
+        return {"from_english": there, "to_english": back}.get(directions, (there + back) / 2)
+
+    negatives = Negatives(*[torch.from_numpy(array) for array in (sources, targets, forward, backward)])
+    pairs = EmbeddedPairs(*[torch.from_numpy(array) for array in (x, y, relations)], negatives=negatives)
+    for size in (8, 3):
+        assert ranked(pairs.prefix(size), config) == pytest.approx(expected(size), abs=1e-9)
+    assert ranked(replace(pairs, negatives=None), config) < ranked(pairs, config)
 
 
 def by_loop(

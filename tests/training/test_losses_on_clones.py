@@ -47,6 +47,17 @@ def test_ranking_needs_its_negatives() -> None:
     assert retrieval(taught(replace(lesson, change=without_negatives))) < 5
 
 
+@pytest.mark.parametrize("loss", [RANKING, AlignmentConfig(kind="alignment")])
+def test_a_lost_order_of_the_batch_teaches_nothing(loss: LossConfig) -> None:
+    def rolled(pairs: EmbeddedPairs) -> EmbeddedPairs:
+        return replace(pairs, target=pairs.target.roll(1, dims=0))
+
+    losses = [loss, KoLeoConfig(kind="koleo", weight=0.1)]
+    lesson = Lesson(losses, steps=100)
+    assert retrieval(taught(lesson)) >= 95
+    assert retrieval(taught(replace(lesson, change=rolled))) < 5
+
+
 def test_a_margin_on_the_positives_alone_makes_few_negatives_enough() -> None:
     """A margin on every column cancels in the softmax, and is none."""
     lesson = Lesson([RANKING], steps=60, sentences=8)

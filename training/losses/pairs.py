@@ -54,15 +54,33 @@ class ScoredPassages:
 
 
 @dataclass(frozen=True)
+class Negatives:
+    """Mined texts without a translation among the candidates, for rankings to have more to tell apart.
+
+    target: (N, dim), for sources to be ranked against. source: (M, dim), for targets. forward int8 (B, N),
+    backward int8 (B, M): as in `Candidates`; nothing is positive.
+    """
+
+    source: torch.Tensor
+    target: torch.Tensor
+    forward: torch.Tensor
+    backward: torch.Tensor
+
+    def prefix(self, size: int) -> Negatives:
+        """Return the same with the first ``size`` dimensions only."""
+        return replace(self, source=self.source[:, :size], target=self.target[:, :size])
+
+
+@dataclass(frozen=True)
 class EmbeddedPairs:
     """Vectors of B pairs, of any norm; row i of ``source`` translates row i of ``target``.
 
     source, target: (B, dim), differentiable. relations: int8 (B, B), `training.relations`.
     step: the number of the batch, from 0. teacher: (B, teacher's dim), the teacher's vector of each
     English text. into_teacher: (dim, teacher's dim), learnt; None where both have one dimension.
-    others: the candidates of all processes; None where there is only this one. keys, passages, tokens:
-    what only some losses look at. heads: by the kind of the loss that they belong to; they are trained with
-    the student and are no part of it.
+    others: the candidates of all processes; None where there is only this one. negatives: mined ones.
+    keys, passages, tokens: what only some losses look at. heads: by the kind of the loss that they belong
+    to; they are trained with the student and are no part of it.
     """
 
     source: torch.Tensor
@@ -72,6 +90,7 @@ class EmbeddedPairs:
     teacher: torch.Tensor | None = None
     into_teacher: torch.Tensor | None = None
     others: Candidates | None = None
+    negatives: Negatives | None = None
     keys: MomentumKeys | None = None
     passages: ScoredPassages | None = None
     tokens: TokenSides | None = None
@@ -83,6 +102,19 @@ class EmbeddedPairs:
         if self.others is not None:
             return self.others
         return Candidates(self.source, self.target, self.relations, self.relations.T, self.teacher)
+
+    @property
+    def ranked(self) -> Candidates:
+        """The candidates, and behind them the mined negatives: no longer pairs, side by side."""
+        candidates, more = self.candidates, self.negatives
+        if more is None:
+            return candidates
+        return Candidates(
+            source=torch.cat([candidates.source, more.source]),
+            target=torch.cat([candidates.target, more.target]),
+            forward=torch.cat([candidates.forward, more.forward], dim=1),
+            backward=torch.cat([candidates.backward, more.backward], dim=1),
+        )
 
     @property
     def taught(self) -> torch.Tensor:
@@ -150,6 +182,7 @@ class EmbeddedPairs:
             source=self.source[:, :size],
             target=self.target[:, :size],
             others=others,
+            negatives=self.negatives and self.negatives.prefix(size),
             keys=keys,
             passages=passages,
             teacher=teacher,

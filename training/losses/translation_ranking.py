@@ -17,13 +17,14 @@ def translation_ranking(pairs: EmbeddedPairs, config: TranslationRankingConfig) 
 
     ``-log e^(s (cos(x, y) - m)) / (e^(s (cos(x, y) - m)) + sum_n e^(s cos(x, n)))`` over the negatives n
     of x; with several positives y the mean over them, none of which stands in another's denominator.
+    Mined negatives stand among the n.
     """
     axes = _AXES[config.directions]
     margin = warm(config.margin, config.margin_warmup_steps, pairs.step)
     source, target = unit(pairs.source), unit(pairs.target)
-    if pairs.others is None:  # one matrix is both directions
+    if pairs.others is None and pairs.negatives is None:  # one matrix is both directions
         return ranking(source, target, pairs.relations, RankingScale(config.scale, margin, axes))
-    others, how = pairs.others, RankingScale(config.scale, margin)
+    others, how = pairs.ranked, RankingScale(config.scale, margin)
     both = {1: (source, others.target, others.forward), 0: (target, others.source, others.backward)}
     losses = [ranking(both[axis][0], unit(both[axis][1]), both[axis][2], how) for axis in axes]
     return torch.stack(losses).mean()
