@@ -14,8 +14,16 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from embedsvc.errors import InvalidInputError, NotFoundError
 from training.data_config import DataConfig, added_language
 from training.evaluation_config import EvaluationConfig
-from training.loss_config import LOSS_KINDS, LossConfig, TeacherConfig, TranslationRankingConfig
+from training.loss_config import (
+    LOSS_KINDS,
+    LossConfig,
+    ScoreDistillationConfig,
+    TeacherConfig,
+    TranslationRankingConfig,
+)
 from training.section import Positive, Section, Share
+
+Mixing = Literal["passages", "entries", "round_robin"]
 
 
 class SamplingConfig(Section):
@@ -34,6 +42,7 @@ class SamplingConfig(Section):
     code_switching: Share = 0.0  # share of English texts in which words are replaced by a lexicon's
     switched_words: float = Field(default=0.5, gt=0.0, le=1.0)  # of the words of such a text in the lexicon
     transliteration: Share = 0.0  # share of the other texts written in ASCII letters (extra [augment])
+    crops: tuple[float, float] = (0.1, 0.5)  # of unlabelled texts: the least and the greatest share of tokens
     batches: Literal["mixed", "one_language"] = "mixed"
     translations: Positive = (
         1  # of one English sentence, drawn into a batch together (fewer where it has fewer)
@@ -43,11 +52,28 @@ class SamplingConfig(Section):
     )
     negatives: int = Field(default=0, ge=0)  # of those in data.negatives, so many of each pair in a batch
 
+    passages: Annotated[int, Field(gt=1)] = 6  # of each query of data.lists, drawn at random
+    mixing: Mixing = "passages"  # of languages, see ListShape in training/list_sampling.py
+
+    @model_validator(mode="after")
+    def _crops_fit(self) -> SamplingConfig:
+        low, high = self.crops
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"crops = [{low}, {high}]: a smaller share, then a greater one, of at most 1")
+        return self
+
     @model_validator(mode="after")
     def _batches_fit(self) -> SamplingConfig:
         if self.batches == "one_language" and self.translations > 1:
             raise ValueError('translations of one sentence are in several languages: batches = "mixed"')
         return self
+
+
+class RerankerConfig(Section):
+    """The cross-encoder that scores the passages of data.lists: a folder or a hub id."""
+
+    model: str
+    max_text_tokens: Positive | None = None  # longer passages are cut
 
 
 class TokenizerConfig(Section):
@@ -182,6 +208,7 @@ class Recipe(Section):
     loss: LossConfig | None = None  # one loss, or
     losses: list[LossConfig] = Field(default_factory=list)  # several, each with its weight
     teacher: TeacherConfig | None = None
+    reranker: RerankerConfig | None = None
     schedule: ScheduleConfig
     evaluation: EvaluationConfig | None = None
 
@@ -222,6 +249,32 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _needs_fit(self) -> Recipe:
+        needs = {loss.kind: loss.needs for loss in self.objective}
+        tokens = [kind for kind, need in needs.items() if need.tokens]
+        scores = [kind for kind, need in needs.items() if need.scores]
+        if tokens and self.model.is_static:
+            raise ValueError(f"loss {tokens[0]!r} needs token states; a static table has none")
+        if tokens and self.schedule.chunk is not None:
+            raise ValueError(f"loss {tokens[0]!r} sees all tokens of a batch at once: schedule.chunk must go")
+        if len({need.masked for need in needs.values() if need.masked}) > 1:
+            raise ValueError("masked_tokens and cross_unmasking share masked texts: give both one share")
+        if bool(scores) != bool(self.data.lists):
+            raise ValueError("score_distillation learns from data.lists, and data.lists is for nothing else")
+        if self.reranker and not self.data.lists:
+            raise ValueError("a reranker is given, but there are no data.lists for it to score")
+        return self._languages_fit()
+
+    def _languages_fit(self) -> Recipe:
+        for loss in self.objective:
+            weighted = isinstance(loss, ScoreDistillationConfig) and loss.language_weight
+            if weighted and self.sampling.mixing != "round_robin":
+                raise ValueError(
+                    'language_weight compares languages: it needs sampling.mixing = "round_robin"'
+                )
+        return self
+
+    @model_validator(mode="after")
     def _losses_fit(self) -> Recipe:
         if self.loss and self.losses:
             raise ValueError("give one [loss] or several [[losses]], not both")
@@ -233,6 +286,8 @@ class Recipe(Section):
             raise ValueError(
                 f"loss {taught[0]!r} needs a teacher: [teacher] with model = FOLDER, or --teacher"
             )
+        if self.teacher and not self.data.pairs:
+            raise ValueError("a teacher has vectors of English sentences: it needs data.pairs")
         if (self.data.negatives is None) != (self.sampling.negatives == 0):
             raise ValueError(
                 "give both data.negatives, a file, and sampling.negatives, how many of each pair are drawn"

@@ -75,9 +75,14 @@ def added_language(text: str, folder: Path) -> dict[str, Any]:
 
 
 class DataConfig(Section):
-    """Which pairs to read. A pattern is relative to ``--data`` or, without it, to the recipe's folder."""
+    """What to read. A pattern is relative to ``--data`` or, without it, to the recipe's folder.
 
-    pairs: list[PairFiles] = Field(min_length=1)
+    Two crops of an unlabelled text are a pair; a file is in the language that its name begins with.
+    """
+
+    pairs: list[PairFiles] = Field(default_factory=list)
+    texts: list[str] = Field(default_factory=list)  # unlabelled ones
+    lists: list[str] = Field(default_factory=list)  # queries with scored passages: training/scored_lists.py
     negatives: str | None = None  # a file of `embedsvc negatives`, relative as a pattern is
     languages: list[str] | None = None  # only pairs in these languages and English; all when absent
     lexicon: PairFiles | None = None  # for sampling.code_switching; the data's own one-word pairs when absent
@@ -86,6 +91,12 @@ class DataConfig(Section):
     max_characters: Positive = 1000  # of the filter "long"
     max_tokens: Positive = 128  # longer texts are cut, and counted in the data report
     held_out_groups: Positive = 2000  # English sentences kept aside, with all their translations
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> DataConfig:
+        if sum(map(bool, (self.pairs, self.texts, self.lists))) != 1:
+            raise ValueError("give pairs, texts or lists: the patterns of the files to read")
+        return self
 
     @field_validator("pairs", mode="before")
     @classmethod

@@ -31,17 +31,24 @@ class HeldOut:
 def split_held_out(source: PairSource, *, groups: int, seed: int) -> HeldOut:
     """Keep ``groups`` English sentences aside (at most a tenth), each with one random translation."""
     generator = np.random.default_rng((seed, 0x4E1D))
-    keys = np.unique(source.group_key)
-    if len(keys) < _LEAST_GROUPS:
-        raise InvalidInputError(f"{len(keys)} different English sentences; at least {_LEAST_GROUPS} needed")
-    chosen = generator.choice(keys, size=min(groups, len(keys) // 10), replace=False)
-    excluded = np.isin(source.group_key, chosen)
+    excluded = np.isin(source.group_key, held_out_keys(source.group_key, groups, generator))
     rows = generator.permutation(np.flatnonzero(excluded))
     _, first = np.unique(source.group_key[rows], return_index=True)
     rows = rows[np.sort(first)]
     return HeldOut(
         _subset(source.english, source.group[rows].astype(np.int64)), _subset(source.other, rows), excluded
     )
+
+
+def held_out_keys(keys: NDArray[np.int64], groups: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return the different keys of what is kept aside: ``groups`` of them, at most a tenth."""
+    different = np.unique(keys)
+    if len(different) < _LEAST_GROUPS:
+        raise InvalidInputError(f"{len(different)} different texts to learn; at least {_LEAST_GROUPS} needed")
+    chosen: NDArray[np.int64] = generator.choice(
+        different, size=min(groups, len(different) // 10), replace=False
+    )
+    return chosen
 
 
 def _subset(bags: TokenBags, rows: NDArray[np.int64]) -> TokenBags:

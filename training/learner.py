@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from embedsvc.textfiles import atomic_write
 from training.config import Recipe, ScheduleConfig
 from training.gathered import gathered
 from training.losses import EmbeddedPairs
-from training.losses.pairs import Negatives
+from training.losses.pairs import MomentumKeys, Negatives, ScoredPassages
 from training.objective import HEAD_RATE, Objective
 from training.processes import average, leads, rank
-from training.sampling import Batch, BatchSampler
-from training.student import Student
+from training.sampling import Batch, Batches, ScoredRows, masked
+from training.student import BatchInputs, BatchStates, Student
 
 _NAMED_PAIRS = 5
+_MASKS = 0x3A5C  # the stream of random numbers that masks tokens
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,19 @@ class Learner:
     student: Student[Any]
     objective: Objective
 
-    def draw(self, sampler: BatchSampler, step: int) -> tuple[Batch, Any]:
+    def draw(self, batches: Batches, step: int) -> tuple[Batch, BatchInputs]:
         """Return batch number ``step`` and what the student makes of its texts."""
-        batch = sampler.batch(step)
-        return batch, self.student.prepared(batch.texts)
+        batch = batches.batch(step)
+        return batch, BatchInputs(self.student.prepared(batch.texts), self._masked(batch, step))
 
-    def learn(self, batch: Batch, inputs: Any, step: int) -> dict[str, float]:
+    def _masked(self, batch: Batch, step: int) -> Any:
+        share, tokens = self.objective.masked, self.student.tokens
+        if not share or tokens is None or tokens.mask is None:
+            return None
+        generator = np.random.default_rng((self.recipe.seed, step, rank(), _MASKS))
+        return self.student.prepared(masked(batch.texts, share, tokens.mask, generator))
+
+    def learn(self, batch: Batch, inputs: BatchInputs, step: int) -> dict[str, float]:
         """Learn from one batch; return its loss, and each by its kind where there are several.
 
         Torch's random numbers (dropout) depend on the seed of the recipe and the step alone. Raises
@@ -45,14 +53,20 @@ class Learner:
         """
         torch.manual_seed(step_seed(self.recipe.seed, step, rank()))
         parts: dict[str, torch.Tensor] = {}
+        keys = self._momentum_keys(batch, inputs.texts)
 
-        def loss(vectors: torch.Tensor) -> torch.Tensor:
-            value, by_kind = self.objective(self._pairs(vectors, batch, step), self._prefixes(step))
+        def loss(vectors: torch.Tensor, states: BatchStates | None = None) -> torch.Tensor:
+            tokens = None if states is None else states.sides(len(batch.pairs))
+            pairs = replace(self._pairs(vectors, batch, step), keys=keys, tokens=tokens)
+            value, by_kind = self.objective(pairs, self._prefixes(step))
             parts.update(by_kind)
             return value
 
         try:
-            value = self.student.backward(inputs, loss)
+            if self.objective.sees_tokens:
+                value = self.student.backward_tokens(inputs, loss)
+            else:
+                value = self.student.backward(inputs.texts, loss)
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
@@ -77,10 +91,14 @@ class Learner:
             torch.from_numpy(batch.relations).to(device),
             step,
             None if batch.teacher is None else torch.from_numpy(batch.teacher).to(device),
-            self.objective.into_teacher,
             negatives=_negatives(vectors[2 * size :], batch),
+            passages=None if batch.scored is None else _passages(vectors, batch.scored),
         )
         return gathered(pairs, batch.keys, positives=self.recipe.sampling.positives)
+
+    def _momentum_keys(self, batch: Batch, inputs: Any) -> MomentumKeys | None:
+        momentum, positives = self.objective.momentum, self.recipe.sampling.positives
+        return None if momentum is None else momentum.ranked(inputs, batch.keys, positives)
 
     def _prefixes(self, step: int) -> list[int]:
         """The full dimension and one Matryoshka prefix in turn: as Arctic-Embed 2.0, half the cost of all."""
@@ -121,6 +139,14 @@ class Learner:
         self.student.restore(state["model"])
         self.objective.restore(state.get("objective", {}))
         return int(state["step"])
+
+
+def _passages(vectors: torch.Tensor, scored: ScoredRows) -> ScoredPassages:
+    """Put the best passage of each query before its others."""
+    size = len(scored.scores)
+    best, others = vectors[size : 2 * size], vectors[2 * size :].view(size, -1, vectors.shape[1])
+    scores, entry = (torch.from_numpy(part).to(vectors.device) for part in (scored.scores, scored.entry))
+    return ScoredPassages(torch.cat([best.unsqueeze(1), others], dim=1), scores, entry)
 
 
 def _negatives(vectors: torch.Tensor, batch: Batch) -> Negatives | None:

@@ -34,10 +34,14 @@ class PairFile:
 
 def file_facts(files: Sequence[PairFile]) -> list[dict[str, Any]]:
     """Return name, size and sha256 of every file, as JSON has them."""
-    paths = dict.fromkeys(path for file in files for path in file.paths)
+    return path_facts([path for file in files for path in file.paths])
+
+
+def path_facts(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return name, size and sha256 of every file, each once, as JSON has them."""
     return [
         {"name": file.name, "size_bytes": file.size_bytes, "sha256": file.sha256}
-        for file in input_files([*paths])
+        for file in input_files([*dict.fromkeys(paths)])
     ]
 
 
@@ -59,10 +63,10 @@ def pair_files(sections: Sequence[PairFiles], folder: Path) -> list[PairFile]:
 
 def _files(reading: PairFiles, entry: int, folder: Path) -> list[PairFile]:
     base = folder if reading.dataset is None else _dataset(reading, folder)
-    paths = _matches(reading.files, base)
+    paths = matching_files(reading.files, base)
     if reading.target_files is None:
         return [PairFile(path, None, reading, entry) for path in paths]
-    targets = _matches(reading.target_files, base)
+    targets = matching_files(reading.target_files, base)
     if len(paths) != len(targets):
         raise InvalidInputError(
             f"data.pairs: {len(paths)} files match {reading.files!r}, but {len(targets)} match "
@@ -81,8 +85,8 @@ def _dataset(reading: PairFiles, folder: Path) -> Path:
     return download_dataset(reading.dataset, reading.revision, patterns)
 
 
-def _matches(pattern: str, folder: Path) -> list[Path]:
-    """The file of that name, packed or not, or all that match."""
+def matching_files(pattern: str, folder: Path) -> list[Path]:
+    """Return the file of that name, packed or not, or all that match; raise NotFoundError for none."""
     for suffix in ("", *PACKED_SUFFIXES):
         whole = folder / Path(pattern + suffix).expanduser()
         if whole.is_file():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from training.pair_store import TextPairs, stored_pairs
 from training.processes import rank, world
 from training.run_facts import check_files, keep_environment, keep_facts, keep_recipe
 from training.run_tokenizer import run_tokenization, run_tokenizer
-from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
+from training.sampling import Batches, BatchSampler, BatchShape, PairSource, pair_weights
 from training.static_start import static_folder
 from training.student import ReadyStudent
 from training.teacher import Teacher, open_teacher, teach
@@ -36,15 +37,25 @@ from training.token_store import SideTokens, Tokenization, stored_tokens
 class Prepared:
     """``tokenizer`` is the one trained on the data; None where the student brought its own.
 
-    ``token_share`` (vocabulary,) is how often each token occurs in the data, of all tokens.
+    ``token_share`` (vocabulary,) is how often each token occurs in the data, of all tokens. ``pairs`` are
+    there where the data are pairs.
     """
 
     tokenizer: Tokenizer | None
     token_share: NDArray[np.float64] | None
-    pairs: TextPairs
-    sampler: BatchSampler
+    pairs: TextPairs | None
+    sampler: Batches
     held_out: HeldOut
     teacher: Teacher | None
+
+
+class Preparation(Protocol):
+    """How the data of one kind become what a run needs."""
+
+    def __call__(
+        self, recipe: Recipe, run: Path, data_folder: Path, *, ready: ReadyStudent | None, progress: bool
+    ) -> Prepared:
+        """Read and tokenize the data; see `prepare`."""
 
 
 def prepare(
@@ -60,8 +71,7 @@ def prepare(
     """
     dimension = ready.dimension if ready else recipe.model.width
     encoder = None if recipe.teacher is None else open_teacher(recipe.teacher, dimension=dimension)
-    run.mkdir(parents=True, exist_ok=True)
-    _keep(recipe, ready, run)
+    begin_run(recipe, run, ready)
     files = pair_files(recipe.data.pairs, data_folder)
     lexicon = [] if recipe.data.lexicon is None else pair_files([recipe.data.lexicon], data_folder)
     facts = file_facts([*files, *lexicon])
@@ -71,9 +81,10 @@ def prepare(
     weights = _weights(recipe, pairs)
     tokenizer = None
     if ready is None:
-        tokenizer = run_tokenizer(recipe, pairs, weights, run / "tokenizer.json", data_folder)
-    tokenization = run_tokenization(recipe, tokenizer, ready)
-    english, other = _tokens(pairs, tokenization, run / "data", progress)
+        sampled = partial(_sampled, pairs)
+        tokenizer = run_tokenizer(recipe, sampled, weights, run / "tokenizer.json", data_folder)
+    how = run_tokenization(recipe, tokenizer, ready)
+    english, other = _tokens(pairs, how, run / "data", progress)
     write_json(run / "data.json", _data_report(pairs, english, other))
     teacher = _taught(recipe, encoder, pairs.english, run, dimension, progress)
 
@@ -89,7 +100,7 @@ def prepare(
     held_out = split_held_out(source, groups=recipe.data.held_out_groups, seed=recipe.seed)
     weights[held_out.excluded] = 0.0
     if recipe.data.negatives is not None:
-        mined = _mined(recipe.data.negatives, pairs, tokenization, run, data_folder)
+        mined = _mined(recipe.data.negatives, pairs, how, run, data_folder)
         aside = held_out.excluded
         source = replace(source, mined=mined.without(source.group_key[aside], source.other_key[aside]))
     sampler = BatchSampler(
@@ -98,14 +109,16 @@ def prepare(
         _batch_shape(recipe),
         seed=recipe.seed,
         part=(rank(), world()),
-        augmentation=_augmentation(recipe, pairs, tokenization, lexicon, held_out),
+        augmentation=_augmentation(recipe, pairs, how, lexicon, held_out),
     )
-    share = None if tokenizer is None else _token_share(english, other, tokenizer.get_vocab_size())
+    counts = [english.counts, other.counts]
+    share = None if tokenizer is None else token_share(counts, tokenizer.get_vocab_size())
     return Prepared(tokenizer, share, pairs, sampler, held_out, teacher)
 
 
-def _keep(recipe: Recipe, ready: ReadyStudent | None, run: Path) -> None:
-    """Keep recipe, environment, and what the student starts from."""
+def begin_run(recipe: Recipe, run: Path, ready: ReadyStudent | None) -> None:
+    """Keep recipe, environment and what the student starts from; raise InvalidInputError for another run."""
+    run.mkdir(parents=True, exist_ok=True)
     keep_recipe(recipe, run / "recipe.json")
     keep_environment(run / "environment.json")
     if ready is not None:
@@ -197,6 +210,11 @@ def _taught(
     )
 
 
+def _sampled(pairs: TextPairs, rows: NDArray[np.int64]) -> list[str]:
+    """Return the texts of both sides of some pairs."""
+    return [pairs.other[row] for row in rows] + [pairs.english[row] for row in np.unique(pairs.group[rows])]
+
+
 def _tokens(
     pairs: TextPairs, tokenization: Tokenization, folder: Path, progress: bool
 ) -> tuple[SideTokens, SideTokens]:
@@ -207,10 +225,11 @@ def _tokens(
     return english, other
 
 
-def _token_share(english: SideTokens, other: SideTokens, vocabulary: int) -> NDArray[np.float64]:
+def token_share(counts: Sequence[NDArray[np.int64]], vocabulary: int) -> NDArray[np.float64]:
+    """Return (vocabulary,): how often each token occurs, of all; counts are of ids up to a side's largest."""
     count = np.zeros(vocabulary, np.int64)
-    for side in (english, other):
-        count[: len(side.counts)] += side.counts
+    for side in counts:
+        count[: len(side)] += side
     share: NDArray[np.float64] = count / count.sum()
     return share
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,28 +13,33 @@ from tokenizers import Tokenizer
 from embedsvc.textfiles import atomic_write
 from training.config import Recipe
 from training.extended_tokenizer import extended_tokenizer
-from training.pair_store import TextPairs
 from training.static_start import start_tokenizer
 from training.student import ReadyStudent
 from training.token_store import Tokenization
 from training.tokenizer import read_tokenizer, train_tokenizer
 
+Sampled = Callable[[NDArray[np.int64]], list[str]]
+"""From rows of the data to their texts."""
+
 
 def run_tokenizer(
-    recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64], path: Path, data_folder: Path
+    recipe: Recipe, sampled: Sampled, weights: NDArray[np.float64], path: Path, data_folder: Path
 ) -> Tokenizer:
-    """Open the tokenizer of an earlier call, or make it as the recipe says."""
+    """Open the tokenizer of an earlier call, or make it as the recipe says.
+
+    weights: how often each row of the data is drawn into the sample that a tokenizer is trained on.
+    """
     if not path.exists():
         config = recipe.tokenizer
         if recipe.model.start is not None:
             made = start_tokenizer(recipe.model.start)
             if config.extend:
-                made = extended_tokenizer(made, _sample(recipe, pairs, weights), pieces=config.extend)
+                made = extended_tokenizer(made, _sample(recipe, sampled, weights), pieces=config.extend)
         elif config.file is not None:
             made = read_tokenizer(data_folder / Path(config.file).expanduser())
         else:
             made = train_tokenizer(
-                _sample(recipe, pairs, weights), vocabulary=config.vocabulary, alphabet=config.alphabet
+                _sample(recipe, sampled, weights), vocabulary=config.vocabulary, alphabet=config.alphabet
             )
         made.no_truncation()
         made.no_padding()
@@ -43,14 +48,12 @@ def run_tokenizer(
     return Tokenizer.from_file(str(path))
 
 
-def _sample(recipe: Recipe, pairs: TextPairs, weights: NDArray[np.float64]) -> list[str]:
-    """The texts of a weighted sample of the pairs, each once."""
+def _sample(recipe: Recipe, sampled: Sampled, weights: NDArray[np.float64]) -> list[str]:
+    """The texts of a weighted sample of the rows, each once."""
     generator = np.random.default_rng(recipe.seed)
     cumulative = np.cumsum(weights)
     draws = np.searchsorted(cumulative, generator.random(recipe.tokenizer.sample) * cumulative[-1])
-    rows = np.unique(np.minimum(draws, len(cumulative) - 1))
-    english = np.unique(pairs.group[rows])
-    return [pairs.other[row] for row in rows] + [pairs.english[row] for row in english]
+    return sampled(np.unique(np.minimum(draws, len(cumulative) - 1)))
 
 
 def run_tokenization(recipe: Recipe, trained: Tokenizer | None, ready: ReadyStudent | None) -> Tokenization:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,12 +37,21 @@ def pair_weights(
 
 
 @dataclass(frozen=True)
+class ScoredRows:
+    """The teacher's ``scores`` (B, n), and ``entry`` (B,): see `training.losses.pairs.ScoredPassages`."""
+
+    scores: NDArray[np.float32]
+    entry: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Batch:
     """Both sides of B pairs: texts 0..B-1 are the English ones, B..2B-1 their translations.
 
     ``pairs`` (B,) are the rows of the source. ``relations`` int8 (B, B), made of ``keys``: see
     `training.relations`. ``teacher`` (B, teacher's dim) are its vectors of the English texts. Mined
-    negatives, where there are any, stand in ``texts`` behind the pairs.
+    negatives, where there are any, stand in ``texts`` behind the pairs. With ``scored`` the pairs are
+    queries and the best of n passages each; texts 2B.. are the n - 1 others, query by query.
     """
 
     texts: TokenBags
@@ -51,6 +60,21 @@ class Batch:
     relations: NDArray[np.int8]
     teacher: NDArray[np.float32] | None = None
     negatives: DrawnNegatives | None = None
+    scored: ScoredRows | None = None
+
+
+def masked(texts: TokenBags, share: float, mask_token: int, generator: np.random.Generator) -> TokenBags:
+    """Return the texts with each token replaced by the mask token with the chance ``share``."""
+    chosen = generator.random(len(texts.ids)) < share
+    return TokenBags(np.where(chosen, mask_token, texts.ids).astype(np.int32), texts.starts)
+
+
+class Batches(Protocol):
+    """Batch number t of a run, the same whenever it is asked for."""
+
+    def batch(self, step: int) -> Batch:
+        """Return batch number ``step``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -111,7 +135,7 @@ class BatchSampler:
             texts = self._augmentation.applied(texts, pairs, step)
         texts = self._dropped(texts, generator)
         drawn = None if source.mined is None else self._negatives(source.mined, pairs, generator)
-        own = self._own(len(pairs))
+        own = part_rows(len(pairs), self._part)
         if len(own) < len(pairs):
             texts = texts.part(np.concatenate([own, len(pairs) + own]))
             drawn = None if drawn is None else drawn.share(own, *self._part)
@@ -138,13 +162,14 @@ class BatchSampler:
 
     def _dropped(self, texts: TokenBags, generator: np.random.Generator) -> TokenBags:
         share = self._shape.token_dropout
-        return _without_tokens(texts, share, generator) if share else texts
+        return without_tokens(texts, share, generator) if share else texts
 
-    def _own(self, size: int) -> NDArray[np.int64]:
-        """The pairs of this process; where they cannot be shared out evenly, the last few are nobody's."""
-        number, processes = self._part
-        share = size // processes
-        return np.arange(number * share, (number + 1) * share)
+
+def part_rows(size: int, part: tuple[int, int]) -> NDArray[np.int64]:
+    """Return the rows of part p of n; where they cannot be shared out evenly, the last few are nobody's."""
+    number, parts = part
+    share = size // parts
+    return np.arange(number * share, (number + 1) * share)
 
 
 def _chosen_draws(source: PairSource, weights: NDArray[np.float64], shape: BatchShape) -> Draws:
@@ -155,7 +180,7 @@ def _chosen_draws(source: PairSource, weights: NDArray[np.float64], shape: Batch
     return PairDraws(weights)
 
 
-def _without_tokens(texts: TokenBags, share: float, generator: np.random.Generator) -> TokenBags:
+def without_tokens(texts: TokenBags, share: float, generator: np.random.Generator) -> TokenBags:
     """Leave out a random share of the tokens; a text that would lose all of them keeps its first."""
     lengths = texts.lengths
     keep = generator.random(len(texts.ids)) >= share

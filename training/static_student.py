@@ -9,15 +9,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from torch.nn import functional
 
 from embedsvc.encoders.static_table import mean_rows
+from embedsvc.errors import InvalidInputError
 from embedsvc.postprocess import finish_vectors
 from training.config import Recipe
 from training.data import TokenBags
 from training.processes import average_rows, world
 from training.static_export import write_static_folder
 from training.static_model import StaticTable
-from training.student import VectorLoss
+from training.student import BatchInputs, TokenLoss, VectorLoss
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,15 @@ class StaticStudent:
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
 
+    @property
+    def tokens(self) -> None:
+        """A table has no token states: recipes whose losses need them are refused."""
+        return None
+
+    def backward_tokens(self, inputs: BatchInputs, loss: TokenLoss) -> torch.Tensor:  # noqa: ARG002
+        """See `tokens`."""
+        raise InvalidInputError("a static table has no token states")
+
     def average(self) -> None:
         """Learn from every process's rows; with one process nothing is copied."""
         if world() > 1:
@@ -83,6 +94,10 @@ class StaticStudent:
         """Take over a saved state."""
         self.table.restore(state)
 
+    def slow_copy(self) -> SlowTable:
+        """Return a copy that follows the table."""
+        return SlowTable(self.table)
+
     def write(self, folder: Path) -> None:
         """Write the table with the token weights multiplied in."""
         write_static_folder(
@@ -92,3 +107,32 @@ class StaticStudent:
             matryoshka_dimensions=[*self._recipe.model.matryoshka, self.dimension],
             dtype=self._recipe.model.dtype or "int8",
         )
+
+
+class SlowTable:
+    """Follows a `StaticTable` (`training.momentum.SlowCopy`)."""
+
+    def __init__(self, table: StaticTable) -> None:
+        self._table = table
+        self._vector, self._log_weight = table.vector.clone(), table.log_weight.clone()
+
+    def follow(self, momentum: float) -> None:
+        """Let each weight be ``momentum`` of itself and the rest the table's."""
+        self._vector.lerp_(self._table.vector, 1 - momentum)
+        self._log_weight.lerp_(self._table.log_weight, 1 - momentum)
+
+    def vectors(self, inputs: DistinctTokens) -> torch.Tensor:
+        """Return (texts, dim) without gradients."""
+        used = torch.from_numpy(inputs.tokens)
+        rows = self._vector[used] * self._log_weight[used].exp().unsqueeze(1)
+        positions, offsets = torch.from_numpy(inputs.positions), torch.from_numpy(inputs.offsets)
+        return functional.embedding_bag(positions, rows, offsets, mode="mean")
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the copy's weights."""
+        return {"vector": self._vector, "log_weight": self._log_weight}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over a saved state."""
+        self._vector.copy_(state["vector"])
+        self._log_weight.copy_(state["log_weight"])

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from training.data import TokenBags
+from training.losses.tokens import TokenSides, TokenStates
 
 Inputs = TypeVar("Inputs")
 VectorLoss = Callable[[torch.Tensor], torch.Tensor]
 """From the vectors of a batch's texts (texts, dim), of any norm, to a scalar."""
+TokenLoss = Callable[[torch.Tensor, "BatchStates"], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,57 @@ class ReadyStudent:
     dimension: int
     max_tokens: int | None
     fingerprint: str
+
+
+@dataclass(frozen=True)
+class TokenShape:
+    """Of a student with token states: their width, how many ids there are, and the id that masks a token."""
+
+    hidden: int
+    vocabulary: int
+    mask: int | None
+
+
+@dataclass(frozen=True)
+class BatchStates:
+    """The token states of a batch's texts, those of the masked ones, and the student's token vectors.
+
+    vocabulary: (ids, hidden), differentiable.
+    """
+
+    texts: TokenStates
+    masked: TokenStates | None
+    vocabulary: torch.Tensor
+
+    def sides(self, size: int) -> TokenSides:
+        """Return the first ``size`` texts as sources, as many next ones as targets."""
+        source, target = slice(size), slice(size, 2 * size)
+        masked = (None, None) if self.masked is None else (self.masked[source], self.masked[target])
+        return TokenSides(self.texts[source], self.texts[target], self.vocabulary, *masked)
+
+
+@dataclass(frozen=True)
+class BatchInputs:
+    """What a student has prepared of a batch's texts and, where losses need them, of the masked texts."""
+
+    texts: Any
+    masked: Any = None
+
+
+class SlowCopy(Protocol):
+    """A copy of a student, which follows it slowly and learns nothing by itself."""
+
+    def follow(self, momentum: float) -> None:
+        """Let each weight be ``momentum`` of itself and the rest the student's."""
+
+    def vectors(self, inputs: Any) -> torch.Tensor:
+        """Return (texts, dim) without gradients, of what the student prepared."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the copy's weights."""
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over a saved state."""
 
 
 class Student(Protocol[Inputs]):
@@ -48,6 +101,13 @@ class Student(Protocol[Inputs]):
         Returns its value, detached. The rows that ``loss`` gets are in the order of the texts.
         """
 
+    @property
+    def tokens(self) -> TokenShape | None:
+        """What its token states are like; None where it has none."""
+
+    def backward_tokens(self, inputs: BatchInputs, loss: TokenLoss) -> torch.Tensor:
+        """As `backward`, of a loss that sees the states of every token, too."""
+
     def average(self) -> None:
         """Put the mean over all processes in the place of the last batch's gradients."""
 
@@ -65,6 +125,9 @@ class Student(Protocol[Inputs]):
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Take over a saved state."""
+
+    def slow_copy(self) -> SlowCopy:
+        """Return a copy that follows the student."""
 
     def write(self, folder: Path) -> None:
         """Write a model folder that is served as it is; nothing can be taught any more."""

@@ -57,6 +57,20 @@ def stored_tokens(
     return SideTokens(bags, np.load(_file(path, "counts.npy")), manifest["cut"])
 
 
+def tokenized(texts: Sequence[str], tokenization: Tokenization, *, label: str, progress: bool) -> SideTokens:
+    """Return the token ids of texts that are in memory; as `stored_tokens`, but kept there."""
+    parts, cut = [], 0
+    with tqdm(total=len(texts), desc=f"tokenize {label}", unit="text", disable=not progress) as bar:
+        for begin in range(0, len(texts), _TOKENIZE_TEXTS):
+            rows = tokenization.ids_of(texts[begin : begin + _TOKENIZE_TEXTS])
+            cut += sum(len(row) > tokenization.max_tokens for row in rows)
+            parts.append(token_bags([row[: tokenization.max_tokens] for row in rows]))
+            bar.update(len(rows))
+    ids = np.concatenate([part.ids for part in parts])
+    starts = np.concatenate([[0], np.cumsum(np.concatenate([part.lengths for part in parts]))])
+    return SideTokens(TokenBags(ids, starts), np.bincount(ids), cut)
+
+
 def _file(path: Path, suffix: str) -> Path:
     return path.with_name(f"{path.name}.{suffix}")
 

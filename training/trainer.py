@@ -9,6 +9,7 @@ A run folder is the model folder plus ``run/``:
     run/data/           pairs and tokens (`training.pair_store`, `training.token_store`); may be removed
     run/teacher.npy     the teacher's vectors of the English sentences, where a loss needs them;
                         teacher.json says whose they are
+    run/reranker.json   whose scores of passages are learnt, where the data have none
     run/tokenizer.json
     run/metrics.jsonl   one line per log and evaluation; metrics.html shows them, as of the last checkpoint
     run/best/           the best model so far, run/evaluation/ the reports of the end, where the recipe asks
@@ -31,15 +32,17 @@ import torch
 
 from embedsvc.encoder import locate_model
 from embedsvc.errors import EmbedsvcError, InvalidInputError
+from training.aids import needed_aids, write_heads
 from training.config import Recipe
 from training.evaluation.during_training import RunEvaluation, check_test_sets
 from training.learner import Learner, learning_rate
-from training.objective import Objective
+from training.list_preparation import prepare_lists
+from training.objective import Aids, Objective
 from training.prefetch import prefetched
-from training.preparation import Prepared, prepare
+from training.preparation import Preparation, Prepared, prepare
 from training.processes import any_process, first_alone, leads, process_group, world
 from training.run_page import write_run_page
-from training.sampling import BatchSampler
+from training.sampling import Batches
 from training.static_model import StaticTable
 from training.static_start import start_from
 from training.static_student import StaticStudent
@@ -47,6 +50,7 @@ from training.stop_request import StopRequest
 from training.student import Student
 from training.teacher import Teacher
 from training.training_bar import TrainingBar
+from training.unlabelled import prepare_crops
 
 if TYPE_CHECKING:
     from training.transformer_chain import Chain
@@ -89,14 +93,22 @@ def _train(recipe: Recipe, out: Path, run: Path, data_folder: Path, progress: bo
     with first_alone():
         chain = _ready_chain(recipe)
         ready = None if chain is None else chain.ready
-        data = prepare(recipe, run, data_folder, ready=ready, progress=progress)
+        data = _preparation(recipe)(recipe, run, data_folder, ready=ready, progress=progress)
         student = _student(recipe, chain, data, run)
-    learner = Learner(recipe, student, _objective(recipe, student, data.teacher))
+    aids = needed_aids(recipe, student)
+    learner = Learner(recipe, student, _objective(recipe, student, data.teacher, aids))
     evaluation = RunEvaluation(recipe.evaluation, data.held_out, data_folder, run)
     _loop(learner, data.sampler, evaluation, run, progress)
     if leads():
         student.write(out)
+        write_heads(aids, out)
     return out
+
+
+def _preparation(recipe: Recipe) -> Preparation:
+    if recipe.data.lists:
+        return prepare_lists
+    return prepare_crops if recipe.data.texts else prepare
 
 
 def _ready_chain(recipe: Recipe) -> Chain | None:
@@ -144,9 +156,7 @@ def _fresh_folder(recipe: Recipe, data: Prepared, run: Path) -> Path:
     return folder
 
 
-def _loop(
-    learner: Learner, sampler: BatchSampler, evaluation: RunEvaluation, run: Path, progress: bool
-) -> None:
+def _loop(learner: Learner, sampler: Batches, evaluation: RunEvaluation, run: Path, progress: bool) -> None:
     schedule = learner.recipe.schedule
     first = learner.restore(run / "checkpoint.pt")
     log = _MetricsLog(run / "metrics.jsonl")
@@ -177,10 +187,16 @@ def _loop(
     bar.close()
 
 
-def _objective(recipe: Recipe, student: Student[Any], teacher: Teacher | None) -> Objective:
+def _objective(recipe: Recipe, student: Student[Any], teacher: Teacher | None, aids: Aids) -> Objective:
     learnt = teacher is not None and teacher.learnt_projection
     projection = (student.dimension, teacher.dimension) if teacher is not None and learnt else None
-    return Objective(recipe.objective, projection=projection, seed=recipe.seed, device=student.device)
+    return Objective(
+        recipe.objective,
+        projection=projection,
+        aids=aids,
+        seed=recipe.seed,
+        device=student.device,
+    )
 
 
 @dataclass

@@ -40,7 +40,7 @@ class Chain:
     @cached_property
     def modules(self) -> list[Any]:
         """The modules without the Normalize at the end: losses take vectors of any norm."""
-        return [module for module in self.model.children() if not isinstance(module, Normalize)]
+        return modules_of(self.model)
 
     @property
     def transformer(self) -> Any:
@@ -51,6 +51,12 @@ class Chain:
     def dimension(self) -> int:
         """The length of the vectors."""
         return int(self.model.get_embedding_dimension())
+
+    @property
+    def mask(self) -> int | None:
+        """The id of the token that hides another; None where the tokenizer has none."""
+        token = self.model.tokenizer.mask_token_id
+        return None if token is None else int(token)
 
     def save(self, folder: Path, adapters: Path) -> None:
         """Write the model; adapters are written by themselves first, and then merged for good."""
@@ -95,6 +101,11 @@ class Chain:
         return self.inputs.tokenize([self.prompt + text for text in texts])
 
 
+def modules_of(model: SentenceTransformer) -> list[torch.nn.Module]:
+    """Return the modules without Normalize."""
+    return [module for module in model.children() if not isinstance(module, Normalize)]
+
+
 def open_chain(path: Path, config: ModelConfig, *, seed: int) -> Chain:
     """Open a sentence-transformers folder, or a plain transformer, which gets mean pooling.
 
@@ -129,7 +140,7 @@ def open_chain(path: Path, config: ModelConfig, *, seed: int) -> Chain:
 
 def _completed(model: SentenceTransformer, config: ModelConfig, head: Any) -> SentenceTransformer:
     """Set the pooling that the recipe asks for, add the linear layer to its dimension, and Normalize."""
-    modules = [module for module in model.children() if not isinstance(module, Normalize)]
+    modules = modules_of(model)
     if config.pooling is not None:
         modules = [_repooled(module, config.pooling) for module in modules]
     modules += [head] if head is not None else []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from sentence_transformers import SentenceTransformer
+from torch.nn import functional
 
 from embedsvc.errors import StorageError
 from embedsvc.model_folder import read_json
@@ -21,11 +24,12 @@ from embedsvc.textfiles import write_json
 from training.cached_gradients import cached_gradients
 from training.config import Recipe, ScheduleConfig
 from training.data import TokenBags
+from training.losses.tokens import NOT_MASKED, TokenStates
 from training.objective import HEAD_RATE
 from training.padding import Template, length_parts, padded
 from training.processes import average
-from training.student import VectorLoss
-from training.transformer_chain import Chain
+from training.student import BatchInputs, BatchStates, TokenLoss, TokenShape, VectorLoss
+from training.transformer_chain import Chain, modules_of
 
 _PART_TOKENS = {"cpu": 4096, "cuda": 65_536}  # padded tokens of what is encoded at once
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -85,20 +89,20 @@ class TransformerStudent:
         both = torch.from_numpy(ids), torch.from_numpy(mask)
         return Part(*(tensor.pin_memory() for tensor in both)) if self.device.type == "cuda" else Part(*both)
 
-    def states(self, part: Part) -> torch.Tensor:
-        """Return (rows, tokens, hidden), the transformer's last states."""
-        with self._autocast():
-            states: torch.Tensor = self._modules[0](self._features(part))["token_embeddings"]
-        return states.float()
-
     def encode(self, part: Part) -> torch.Tensor:
         """Return (rows, dim): the vectors of the part's texts, of any norm."""
+        return self._through(self._modules, part)
+
+    def _through(self, modules: Sequence[torch.nn.Module], part: Part) -> torch.Tensor:
+        vectors: torch.Tensor = self._forward(modules, part)["sentence_embedding"]
+        return vectors.float()
+
+    def _forward(self, modules: Sequence[torch.nn.Module], part: Part) -> dict[str, Any]:
         features = self._features(part)
         with self._autocast():
-            for module in self._modules:
+            for module in modules:
                 features = module(features)
-        vectors: torch.Tensor = features["sentence_embedding"]
-        return vectors.float()
+        return features
 
     def _features(self, part: Part) -> dict[str, Any]:
         return {
@@ -113,12 +117,52 @@ class TransformerStudent:
 
     def backward(self, inputs: Parts, loss: VectorLoss) -> torch.Tensor:
         """Make the gradients of every weight; with ``schedule.chunk`` one part's activations at a time."""
-        place = inputs.place.to(self.device)
         if self._schedule.chunk is not None:
+            place = inputs.place.to(self.device)
             return cached_gradients(self.encode, inputs.parts, lambda rows: loss(rows[place]))
-        value = loss(torch.cat([self.encode(part) for part in inputs.parts])[place])
+        value = loss(self._joined(self._modules, inputs))
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
+
+    @property
+    def tokens(self) -> TokenShape:
+        """What the transformer's last states are like."""
+        ids, hidden = self._vocabulary.shape
+        return TokenShape(hidden, ids, self._chain.mask)
+
+    @property
+    def _vocabulary(self) -> torch.Tensor:
+        weight: torch.Tensor = self._chain.transformer.get_input_embeddings().weight
+        return weight
+
+    def backward_tokens(self, inputs: BatchInputs, loss: TokenLoss) -> torch.Tensor:
+        """Make the gradients of every weight, of a loss that sees the states of every token, too."""
+        vectors, texts = self._with_states(inputs.texts)
+        masked = None
+        if inputs.masked is not None:
+            _, masked = self._with_states(inputs.masked)
+            assert self._chain.mask is not None, "masked texts are made with the mask token"
+            shown = masked.ids.ne(self._chain.mask)
+            masked = replace(masked, labels=texts.ids.masked_fill(shown, NOT_MASKED))
+        value = loss(vectors, BatchStates(texts, masked, self._vocabulary))
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach()
+
+    def _with_states(self, inputs: Parts) -> tuple[torch.Tensor, TokenStates]:
+        """Return vectors (texts, dim) and token states, in the order of the texts."""
+        longest = max(part.ids.shape[1] for part in inputs.parts)
+        vectors, rows = [], []
+        for part in inputs.parts:
+            features = self._forward(self._modules, part)
+            vectors.append(features["sentence_embedding"].float())
+            room = longest - part.ids.shape[1]
+            ids = functional.pad(part.ids, (0, room), value=self._template.pad)
+            text = functional.pad(_text(part.mask, self._template), (0, room))
+            states = functional.pad(features["token_embeddings"].float(), (0, 0, 0, room))
+            rows.append((ids.to(self.device), text.to(self.device), states))
+        place = inputs.place.to(self.device)
+        joined = (torch.cat(parts)[place] for parts in zip(*rows, strict=True))
+        return torch.cat(vectors)[place], TokenStates(*joined)
 
     def gradients(self) -> list[torch.Tensor]:
         """Return the gradients of the last batch."""
@@ -170,6 +214,15 @@ class TransformerStudent:
             if moments:
                 self._adam.state[weight] = {m: t.clone().to(weight.device) for m, t in moments.items()}
 
+    def slow_copy(self) -> SlowChain:
+        """Return a copy that follows every weight that is taught."""
+        return SlowChain(copy.deepcopy(self._chain.model), self.weights, self._joined)
+
+    def _joined(self, modules: Sequence[torch.nn.Module], inputs: Parts) -> torch.Tensor:
+        """Return (texts, dim) of a batch, in the order of its texts."""
+        rows = torch.cat([self._through(modules, part) for part in inputs.parts])
+        return rows[inputs.place.to(self.device)]
+
     def write(self, folder: Path) -> None:
         """Write a sentence-transformers folder, each file replaced whole, once all are there; teaching ends.
 
@@ -184,6 +237,50 @@ class TransformerStudent:
                 _move(Path(work), folder)
         except (OSError, SafetensorError) as error:
             raise StorageError(f"the model cannot be written to {folder}: {error}") from error
+
+
+class SlowChain:
+    """Follows the weights of a chain (`training.student.SlowCopy`); nothing is dropped out of its texts."""
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        student: Mapping[str, torch.Tensor],
+        encode: Callable[[Sequence[torch.nn.Module], Parts], torch.Tensor],
+    ) -> None:
+        model.eval().requires_grad_(False)
+        self._modules = modules_of(model)
+        self._student = student
+        self._weights = {name: weight for name, weight in model.named_parameters() if name in student}
+        self._encode = encode
+
+    @torch.no_grad()
+    def follow(self, momentum: float) -> None:
+        """Let each weight be ``momentum`` of itself and the rest the student's."""
+        for name, weight in self._weights.items():
+            weight.lerp_(self._student[name], 1 - momentum)
+
+    @torch.no_grad()
+    def vectors(self, inputs: Parts) -> torch.Tensor:
+        """Return (texts, dim) without gradients."""
+        return self._encode(self._modules, inputs)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the copy's weights."""
+        return self._weights
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Take over a saved state."""
+        for name, weight in self._weights.items():
+            weight.copy_(state[name])
+
+
+def _text(mask: torch.Tensor, template: Template) -> torch.Tensor:
+    """Return (rows, tokens) bool: what is neither padding nor one of the special tokens around a text."""
+    place = torch.arange(mask.shape[1])
+    end = mask.sum(dim=1, keepdim=True) - len(template.suffix)
+    return (place >= len(template.prefix)) & (place < end)
 
 
 def _enable_checkpointing(transformer: Any) -> None:

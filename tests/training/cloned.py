@@ -36,6 +36,31 @@ def write_cloned_pairs(
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def write_mixed_texts(
+    folder: Path, *, texts: int = 1500, words: int = 200, about: int = 5, length: int = 60, seed: int = 0
+) -> None:
+    """Write texts about a few words each, every one said in either cloned language, and translated sentences.
+
+    ``mixed.txt`` has the texts, ``pairs.tsv`` sentences in one language and the other. No text says which
+    words are the same; that they are about the same things does.
+    """
+    generator = np.random.default_rng(seed)
+    clones = [lexicon(words, letters, generator) for letters in LETTERS.values()]
+    lines = []
+    for _ in range(texts):
+        picks = generator.choice(words, size=about, replace=False)[generator.integers(0, about, size=length)]
+        lines.append(" ".join(clones[generator.integers(0, 2)][word] for word in picks))
+    (folder / "mixed.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    sentences = [generator.choice(words, size=5, replace=False) for _ in range(200)]
+    pairs = [[" ".join(clone[word] for word in one) for clone in clones] for one in sentences]
+    (folder / "pairs.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in pairs), encoding="utf-8")
+
+
+def cloned_lexicons(words: int, generator: np.random.Generator) -> list[list[str]]:
+    """Return the words of the made-up English and of every clone, in the same order."""
+    return [lexicon(words, letters, generator) for letters in ("qrstuvwxyz", *LETTERS.values())]
+
+
 def lexicon(words: int, letters: str, generator: np.random.Generator) -> list[str]:
     found: dict[str, None] = {}
     while len(found) < words:

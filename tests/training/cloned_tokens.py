@@ -5,8 +5,8 @@ A mean of token vectors is all the student there is, so that a loss is tested an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -15,12 +15,15 @@ from torch.nn import functional
 
 from training.loss_config import LossConfig
 from training.losses import EmbeddedPairs
-from training.objective import Objective
+from training.losses.heads import places
+from training.losses.tokens import NOT_MASKED, TokenStates
+from training.objective import Aids, Objective
 from training.relations import PairKeys, Positives, relation_matrix
 
 WORDS, DIMENSION = 120, 32
 Sentences = list[NDArray[np.int64]]
 Change = Callable[[EmbeddedPairs], EmbeddedPairs]
+TokensOf = Callable[[EmbeddedPairs, torch.Tensor, Sentences], EmbeddedPairs]
 
 
 def unchanged(pairs: EmbeddedPairs) -> EmbeddedPairs:
@@ -33,6 +36,8 @@ class Lesson:
 
     losses: Sequence[LossConfig]
     steps: int = 100
+    rate: float = 0.05
+    head_rate: float = 0.0025
     sentences: int = 64
     languages: Sequence[tuple[int, int]] = ((0, 1),)
     positives: Positives = "own"
@@ -41,23 +46,28 @@ class Lesson:
     teacher: Callable[[Sentences], torch.Tensor] | None = None
     learnt_projection: int | None = None
     change: Change = unchanged
+    heads: Mapping[str, torch.nn.Module] = field(default_factory=dict)
+    tokens: TokensOf | None = None  # what the pairs get besides vectors
 
 
 def taught(lesson: Lesson) -> torch.Tensor:
     """Return the table (ids, DIMENSION) after the lesson."""
     generator = torch.Generator().manual_seed(1)
-    ids = WORDS * (1 + max(max(pair) for pair in lesson.languages))
+    ids = WORDS * (1 + max(max(pair) for pair in lesson.languages)) + 2  # padding and mask at the end
     table = (torch.randn(ids, DIMENSION, generator=generator) / DIMENSION**0.5).requires_grad_()
     projection = (DIMENSION, lesson.learnt_projection) if lesson.learnt_projection else None
-    objective, adam = Objective(lesson.losses, projection=projection), torch.optim.Adam([table], lr=0.05)
+    objective = Objective(lesson.losses, projection=projection, aids=Aids(lesson.heads))
+    adam = torch.optim.Adam([table], lr=lesson.rate)
     draws = np.random.default_rng(2)
     for step in range(lesson.steps):
-        pairs = _pairs(lesson, table, sentences(lesson.sentences, draws))
-        pairs = replace(pairs, step=step, into_teacher=objective.into_teacher)
+        drawn = sentences(lesson.sentences, draws)
+        pairs = replace(_pairs(lesson, table, drawn), step=step)
+        if lesson.tokens is not None:
+            pairs = lesson.tokens(pairs, table, drawn)
         adam.zero_grad()
         objective(lesson.change(pairs), lesson.prefixes)[0].backward()
         adam.step()
-        objective.update(0.0025)
+        objective.update(lesson.head_rate)
     return table.detach()
 
 
@@ -97,3 +107,15 @@ def english_teacher(dimension: int) -> Callable[[Sentences], torch.Tensor]:
     """A teacher that knows the words of language 0: the mean of fixed random vectors, made unit."""
     words = torch.randn(WORDS, dimension, generator=torch.Generator().manual_seed(7))
     return lambda drawn: functional.normalize(torch.stack([words[one].mean(0) for one in drawn]), dim=1)
+
+
+def token_states(table: torch.Tensor, drawn: Sentences, language: int, *, hidden: float = 0.0) -> TokenStates:
+    """Return padded texts whose states are the table's rows and their places; a share of them is masked."""
+    padding, mask = len(table) - 2, len(table) - 1
+    texts = [torch.from_numpy(one) + language * WORDS for one in drawn]
+    ids = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=padding)
+    text = ids != padding
+    chosen = text & (torch.rand(ids.shape) < hidden)
+    shown = ids.masked_fill(chosen, mask)
+    labels = ids.masked_fill(~chosen, NOT_MASKED) if hidden else None
+    return TokenStates(shown, text, table[shown] + places(ids.shape[1], table.shape[1]), labels)

@@ -25,7 +25,7 @@ def test_chunks_give_the_gradients_of_the_whole_batch() -> None:
 
     def loss(vectors: "torch.Tensor") -> "torch.Tensor":
         source, target = vectors[:12], vectors[12:]
-        pairs = EmbeddedPairs(source, target, relations, teacher=teacher, into_teacher=objective.into_teacher)
+        pairs = EmbeddedPairs(source, target, relations, teacher=teacher)
         return objective(pairs, [8, 4])[0]
 
     def gradients() -> list["torch.Tensor"]:

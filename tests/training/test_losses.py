@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch", reason="training tests need the [train] extra")
 
 from training.loss_config import (  # noqa: E402
+    AlignmentConfig,
     DistillationConfig,
     KoLeoConfig,
     TeacherRankingConfig,
@@ -163,6 +164,21 @@ def test_the_squared_distance_of_unit_vectors_does_not_shrink_with_their_dimensi
             replace(opposite, target=axes.flip(0)), DistillationConfig(kind="distillation")
         )
         assert both.item() == pytest.approx(0.5)  # cosine: one side at right angles, the other there
+
+
+def test_the_sides_of_distillation_have_their_shares() -> None:
+    """The English side is at 60 degrees from the teacher (LASER3's self), the other at 180 (distil)."""
+    pairs = EmbeddedPairs(unit(60), unit(180), related(1), teacher=unit(0))
+    for share in (0.0, 0.25, 0.5, 1.0):
+        config = DistillationConfig(kind="distillation", english_share=share)
+        assert LOSSES["distillation"](pairs, config).item() == pytest.approx(0.5 * share + 2 * (1 - share))
+
+
+def test_alignment_is_one_minus_the_cosine_or_the_squared_distance() -> None:
+    pairs = EmbeddedPairs(2 * unit(0, 0), unit(90, 60), related(2))
+    assert LOSSES["alignment"](pairs, AlignmentConfig(kind="alignment")).item() == pytest.approx(0.75)
+    mse = AlignmentConfig(kind="alignment", distance="mse")
+    assert LOSSES["alignment"](pairs, mse).item() == pytest.approx((5 + 3) / 2)
 
 
 def test_koleo_is_the_log_distance_to_the_nearest_other_meaning() -> None:

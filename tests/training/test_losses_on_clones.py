@@ -10,21 +10,30 @@ torch = pytest.importorskip("torch", reason="training tests need the [train] ext
 from tests.training.cloned_tokens import (  # noqa: E402
     DIMENSION,
     Lesson,
+    Sentences,
     english_teacher,
     retrieval,
     sentences,
     taught,
+    token_states,
     vectors,
 )
 from training.loss_config import (  # noqa: E402
     AlignmentConfig,
+    CrossUnmaskingConfig,
     DistillationConfig,
     KoLeoConfig,
     LossConfig,
+    RepresentationTranslationConfig,
+    ScoreDistillationConfig,
+    SelfDistillationConfig,
     TeacherRankingConfig,
     TranslationRankingConfig,
 )
 from training.losses import EmbeddedPairs  # noqa: E402
+from training.losses.heads import HeadShape, MultiFunctionHead, TranslationHead, UnmaskingHead  # noqa: E402
+from training.losses.pairs import ScoredPassages  # noqa: E402
+from training.losses.tokens import TokenSides, TokenStates  # noqa: E402
 
 RANKING = TranslationRankingConfig(scale=100, margin=0.3)
 
@@ -106,3 +115,105 @@ def test_koleo_keeps_alignment_from_drawing_all_texts_together() -> None:
     spread = taught(Lesson([alignment, KoLeoConfig(kind="koleo", weight=0.1)]))
     assert retrieval(spread) >= 95
     assert mean_cosine(spread) < 0.02 < 0.1 < mean_cosine(alone)
+
+
+def scored(pairs: EmbeddedPairs, drawn: Sentences, *, turned: int = 0) -> EmbeddedPairs:
+    """Every query's passages are the batch's targets from its own on; the teacher's words score them."""
+    words = english_teacher(DIMENSION)(drawn)
+    rows = (torch.arange(len(drawn))[:, None] + torch.arange(16)) % len(drawn)
+    scores = 20 * torch.einsum("bd,bnd->bn", words, words[rows])
+    entry = torch.arange(len(drawn))
+    return replace(pairs, passages=ScoredPassages(pairs.target[rows], scores.roll(turned, dims=1), entry))
+
+
+def test_a_cross_encoders_scores_are_enough_and_have_to_be_those_of_the_passages() -> None:
+    loss = ScoreDistillationConfig(kind="score_distillation")
+    lesson = Lesson([loss], steps=80, tokens=lambda pairs, _, drawn: scored(pairs, drawn))
+    assert retrieval(taught(lesson)) >= 95
+    other = replace(lesson, tokens=lambda pairs, _, drawn: scored(pairs, drawn, turned=1))
+    assert retrieval(taught(other)) < 5
+
+
+def with_tokens(pairs: EmbeddedPairs, table: torch.Tensor, drawn: Sentences, hidden: float) -> EmbeddedPairs:
+    clean = (token_states(table, drawn, language) for language in (0, 1))
+    masked = (token_states(table, drawn, language, hidden=hidden) for language in (0, 1)) if hidden else ()
+    return replace(pairs, tokens=TokenSides(*clean, table, *masked))
+
+
+def test_self_distillation_needs_its_negatives() -> None:
+    def lesson() -> Lesson:
+        torch.manual_seed(0)
+        heads = {"self_distillation": MultiFunctionHead(DIMENSION, DIMENSION)}
+        loss = SelfDistillationConfig(kind="self_distillation")
+        tokens = lambda pairs, table, drawn: with_tokens(pairs, table, drawn, 0.0)  # noqa: E731
+        return Lesson([loss], steps=90, sentences=32, heads=heads, tokens=tokens)
+
+    def without_negatives(pairs: EmbeddedPairs) -> EmbeddedPairs:
+        return replace(pairs, relations=pairs.relations.clamp(min=0))
+
+    assert retrieval(taught(lesson())) >= 95
+    assert retrieval(taught(replace(lesson(), change=without_negatives))) < 5
+
+
+SHAPE = HeadShape(DIMENSION, DIMENSION, 2 * 120 + 2, layers=1, heads=4)
+
+
+def guessed(head: torch.nn.Module, pairs: EmbeddedPairs) -> float:
+    """Return the percentage of tokens that the head tells right."""
+    sides = pairs.token_sides
+    if isinstance(head, UnmaskingHead):
+        side = sides.masked[1]
+        states, true, where = head(side.states, side.text, pairs.source), side.answers, side.masked
+    else:
+        assert isinstance(head, TranslationHead)
+        states, true, where = (
+            head(sides.target.states, sides.target.text, sides.source.text),
+            sides.source.ids[sides.source.text],
+            sides.source.text,
+        )
+    right = head.guess(states[where], sides.vocabulary).argmax(dim=1) == true
+    return 100 * right.double().mean().item()
+
+
+def turned(side: TokenStates) -> TokenStates:
+    """Give every text the place of the next."""
+    labels = None if side.labels is None else side.labels.roll(1, 0)
+    return TokenStates(side.ids.roll(1, 0), side.text.roll(1, 0), side.states.roll(1, 0), labels)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("loss", "made", "right"),
+    [
+        (CrossUnmaskingConfig(kind="cross_unmasking"), UnmaskingHead, 25),  # and still rising
+        (RepresentationTranslationConfig(kind="representation_translation"), TranslationHead, 80),
+    ],
+)
+def test_tokens_are_told_from_the_translation_and_from_no_other_text(
+    loss: LossConfig, made: type[torch.nn.Module], right: float
+) -> None:
+    """Guessed are tokens of new sentences; broken, each text goes with the translation of another."""
+
+    def tokens(pairs: EmbeddedPairs, table: torch.Tensor, drawn: Sentences) -> EmbeddedPairs:
+        return with_tokens(pairs, table, drawn, loss.needs.masked)
+
+    def exchanged(pairs: EmbeddedPairs) -> EmbeddedPairs:
+        sides = pairs.token_sides
+        sides = replace(sides, target=turned(sides.target))
+        if loss.needs.masked:
+            source, target = sides.masked
+            sides = replace(sides, masked_source=turned(source), masked_target=turned(target))
+        return replace(pairs, tokens=sides)
+
+    accuracy = []
+    for change in (lambda pairs: pairs, exchanged):
+        torch.manual_seed(0)
+        head = made(SHAPE)
+        lesson = Lesson([loss], steps=500, rate=0.02, head_rate=0.005, heads={loss.kind: head})
+        lesson = replace(lesson, tokens=tokens, change=change)
+        table = taught(lesson)
+        new = sentences(200, np.random.default_rng(9))
+        bare = EmbeddedPairs(vectors(table, new, 0), vectors(table, new, 1), torch.eye(200, dtype=torch.int8))
+        accuracy.append(guessed(head, tokens(bare, table, new)))
+    assert accuracy[0] >= right
+    assert accuracy[1] < 5

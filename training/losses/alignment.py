@@ -9,6 +9,11 @@ from training.loss_config import AlignmentConfig
 from training.losses.pairs import EmbeddedPairs
 
 
-def alignment(pairs: EmbeddedPairs, config: AlignmentConfig) -> torch.Tensor:  # noqa: ARG001
-    """Return the mean of 1 - cos over the pairs. Without a loss that spreads the texts, all become one."""
+def alignment(pairs: EmbeddedPairs, config: AlignmentConfig) -> torch.Tensor:
+    """Return the mean distance of the pairs. Without a loss that spreads the texts, all become one.
+
+    "cosine" is 1 - cos, "mse" the squared distance, summed over dimensions.
+    """
+    if config.distance == "mse":
+        return (pairs.source - pairs.target).square().sum(dim=1).mean()
     return (1 - functional.cosine_similarity(pairs.source, pairs.target, dim=1)).mean()

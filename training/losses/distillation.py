@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from training.loss_config import DistillationConfig
+from training.loss_config import Distance, DistillationConfig
 from training.losses.pairs import EmbeddedPairs
 
 
@@ -15,8 +15,14 @@ def distillation(pairs: EmbeddedPairs, config: DistillationConfig) -> torch.Tens
     "cosine" is 1 - cos. "mse" is the squared distance, summed over dimensions: their mean, as usually
     taken, is smaller by the dimension and all but vanishes for unit vectors. It teaches the norm, too.
     """
-    both = pairs.in_teacher_space(torch.cat([pairs.source, pairs.target]))
-    taught = torch.cat([pairs.taught, pairs.taught])
-    if config.distance == "mse":
-        return (both - taught).square().sum(dim=1).mean()
-    return (1 - functional.cosine_similarity(both, taught, dim=1)).mean()
+    english, other = (
+        _distance(pairs.in_teacher_space(side), pairs.taught, config.distance)
+        for side in (pairs.source, pairs.target)
+    )
+    return config.english_share * english + (1 - config.english_share) * other
+
+
+def _distance(vectors: torch.Tensor, taught: torch.Tensor, distance: Distance) -> torch.Tensor:
+    if distance == "mse":
+        return (vectors - taught).square().sum(dim=1).mean()
+    return (1 - functional.cosine_similarity(vectors, taught, dim=1)).mean()

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
+
+from training.losses.tokens import TokenSides
+
+Head = TypeVar("Head", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,31 @@ class Candidates:
     forward: torch.Tensor
     backward: torch.Tensor
     teacher: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class MomentumKeys:
+    """Vectors that a slow copy of the student made, without gradients.
+
+    vectors: (B + K, dim), first those of the batch's targets, then the queue of earlier ones.
+    relations: int8 (B, B + K), of each source to each of them.
+    """
+
+    vectors: torch.Tensor
+    relations: torch.Tensor
+
+
+@dataclass(frozen=True)
+class ScoredPassages:
+    """n passages of each query, and how well the teacher says they answer it; the queries are the sources.
+
+    vectors: (B, n, dim), differentiable. scores: (B, n), any scale. entry: (B,), equal for one query with
+    the same passages in the same order, be it in other languages.
+    """
+
+    vectors: torch.Tensor
+    scores: torch.Tensor
+    entry: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -48,6 +79,8 @@ class EmbeddedPairs:
     step: the number of the batch, from 0. teacher: (B, teacher's dim), the teacher's vector of each
     English text. into_teacher: (dim, teacher's dim), learnt; None where both have one dimension.
     others: the candidates of all processes; None where there is only this one. negatives: mined ones.
+    keys, passages, tokens: what only some losses look at. heads: by the kind of the loss that they belong
+    to; they are trained with the student and are no part of it.
     """
 
     source: torch.Tensor
@@ -58,6 +91,10 @@ class EmbeddedPairs:
     into_teacher: torch.Tensor | None = None
     others: Candidates | None = None
     negatives: Negatives | None = None
+    keys: MomentumKeys | None = None
+    passages: ScoredPassages | None = None
+    tokens: TokenSides | None = None
+    heads: Mapping[str, torch.nn.Module] = field(default_factory=dict)
 
     @property
     def candidates(self) -> Candidates:
@@ -86,6 +123,34 @@ class EmbeddedPairs:
             raise ValueError("this loss needs a teacher")
         return self.teacher
 
+    @property
+    def momentum_keys(self) -> MomentumKeys:
+        """The vectors of the slow copy."""
+        if self.keys is None:
+            raise ValueError("this loss needs a momentum queue")
+        return self.keys
+
+    @property
+    def scored(self) -> ScoredPassages:
+        """The passages with the teacher's scores."""
+        if self.passages is None:
+            raise ValueError("this loss needs passages with scores")
+        return self.passages
+
+    @property
+    def token_sides(self) -> TokenSides:
+        """The states of every token."""
+        if self.tokens is None:
+            raise ValueError("this loss needs token states")
+        return self.tokens
+
+    def head(self, kind: str, made: type[Head]) -> Head:
+        """The head of a loss."""
+        found = self.heads.get(kind)
+        if not isinstance(found, made):
+            raise ValueError(f"loss {kind!r} needs its head")
+        return found
+
     def in_teacher_space(self, vectors: torch.Tensor) -> torch.Tensor:
         """Return (B, teacher's dim): the student's vectors, to be compared with `taught`."""
         return vectors if self.into_teacher is None else vectors @ self.into_teacher
@@ -107,12 +172,19 @@ class EmbeddedPairs:
             into = into[:size]
         elif teacher is not None:
             teacher = teacher[:, :size]
+        keys, passages = self.keys, self.passages
+        if keys is not None:
+            keys = replace(keys, vectors=keys.vectors[:, :size])
+        if passages is not None:
+            passages = replace(passages, vectors=passages.vectors[:, :, :size])
         return replace(
             self,
             source=self.source[:, :size],
             target=self.target[:, :size],
             others=others,
             negatives=self.negatives and self.negatives.prefix(size),
+            keys=keys,
+            passages=passages,
             teacher=teacher,
             into_teacher=into,
         )
