@@ -145,9 +145,9 @@ def wait_until_healthy(root: Root, health: Command, service: subprocess.Popen[by
 
 
 def use(port: int) -> None:
-    """Encode a text with the bundled model (256 numbers of length 1), then store one in the volume."""
+    """Encode a text with the bundled model (384 numbers of length 1), then store one in the volume."""
     vector = ask(port, "POST", "/v1/embeddings", {"input": TEXT})["data"][0]["embedding"]
-    if len(vector) != 256 or not math.isclose(math.hypot(*vector), 1.0, abs_tol=1e-4):
+    if len(vector) != 384 or not math.isclose(math.hypot(*vector), 1.0, abs_tol=1e-4):
         raise click.ClickException(f"{len(vector)} numbers of length {math.hypot(*vector):.4f}")
     ask(port, "PUT", "/v1/collections/replay/documents", {"documents": [{"id": "a", "text": TEXT}]})
 

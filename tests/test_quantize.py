@@ -67,7 +67,7 @@ def test_int8_codes_keep_cosines_and_ranking(passages, dimensions):
     ).astype(np.float32)
     lengths = np.linalg.norm(codes, axis=1)
     cosines = (codes * floats).sum(axis=1) / lengths
-    assert cosines.min() > 0.9998
+    assert cosines.min() > 0.999  # one step for all dimensions, and the first ones are the largest
     steps = 127 * np.sqrt(floats.shape[1]) / calibration.limit
     inner, exact = codes @ codes.T / steps**2, floats @ floats.T  # no normalisation of the codes
     assert np.abs(inner - exact).max() < 0.01

@@ -22,6 +22,7 @@ from embedsvc.mining.sides import MiningInputs
 
 OPTIONS = MiningOptions(filters=("none",))
 SHARED, ALONE, KNOWN = 500, 700, 80
+DIMENSION = 384  # of the bundled model
 UNKNOWN = 100_000  # of texts from this number on the model knows no token
 
 
@@ -33,16 +34,16 @@ class _Space(Encoder):
         super().__init__(inner.folder, inner.runtime)
 
     def encode_with_usage(self, texts: Any, *_: Any, **__: Any) -> Encoding:
-        vectors = np.stack([_vector(text) for text in texts]) if len(texts) else np.empty((0, 256))
+        vectors = np.stack([_vector(text) for text in texts]) if len(texts) else np.empty((0, DIMENSION))
         return Encoding(vectors.astype(np.float32), [1] * len(texts), [False] * len(texts))
 
 
 def _vector(text: str) -> NDArray[np.float64]:
     side, number = re.fullmatch(r"([ab]) (\d+)", text).groups()  # type: ignore[union-attr]
     if int(number) >= UNKNOWN:
-        return np.zeros(256)
-    meaning = np.random.default_rng(int(number)).standard_normal(256)
-    noise = np.random.default_rng([ord(side), int(number)]).standard_normal(256)
+        return np.zeros(DIMENSION)
+    meaning = np.random.default_rng(int(number)).standard_normal(DIMENSION)
+    noise = np.random.default_rng([ord(side), int(number)]).standard_normal(DIMENSION)
     vector: NDArray[np.float64] = meaning + 1.5 * noise
     return vector / np.linalg.norm(vector)
 

@@ -157,7 +157,7 @@ def test_nothing_is_scored_as_nothing(encoder: Encoder) -> None:
         (
             ["a", "b"],
             {"source_vectors": unit_rows(2, 1), "source_pool": ["c"]},
-            "have 8 dimensions, the pool's 256",
+            "have 8 dimensions, the pool's 384",
         ),
     ],
 )

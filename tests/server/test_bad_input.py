@@ -83,7 +83,7 @@ def listed(*items: object) -> bytes:
         (listed(*["a"] * 10_000), "input has 10000 texts; max_batch_texts = 2048"),
         (b'{"input": "a", "dimension": 3}', "unknown field 'dimension'; did you mean 'dimensions'?"),
         (b'{"input": "a", "dimensions": 1e400}', "dimensions is a number, not a whole number"),
-        (b'{"input": "a", "dimensions": -1}', "dimensions = -1; model 'embedsvc-default' has 1 to 256"),
+        (b'{"input": "a", "dimensions": -1}', "dimensions = -1; model 'embedsvc-default' has 1 to 384"),
         (
             b'{"input": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
             "the body is not valid JSON in UTF-8, or it",
