@@ -81,10 +81,10 @@ def test_the_threshold_leaves_out_what_scores_less_or_not_at_all(
     table: Path, tmp_path: Path, run: Run
 ) -> None:
     out = tmp_path / "scored.tsv.gz"
-    code, shown = run(table, "--out", out, "--threshold", "1.5")
-    assert (code, shown) == (0, f"wrote {out}: 3 of 5 pairs with ratio >= 1.5; {BLANK}\n")
+    code, shown = run(table, "--out", out, "--threshold", "2.2")
+    assert (code, shown) == (0, f"wrote {out}: 3 of 5 pairs with ratio >= 2.2; {BLANK}\n")
     run(table, "--out", tmp_path / "all.jsonl")
-    run(table, "--out", tmp_path / "good.jsonl", "--threshold", "1.5")
+    run(table, "--out", tmp_path / "good.jsonl", "--threshold", "2.2")
     everything = list(read_pairs(tmp_path / "all.jsonl"))
     assert list(read_pairs(tmp_path / "good.jsonl")) == everything[:3]
     assert [pair.source.id for pair in everything] == ["0", "1", "2", "3", "4"]
@@ -162,7 +162,7 @@ def test_parquet_keeps_its_columns_and_their_types(tmp_path: Path, run: Run) -> 
     columns = {"when": pa.array(range(5), pa.timestamp("ms")), "src": source, "tgt": target, "score": [9] * 5}
     parquet.write_table(pa.table(columns), tmp_path / "in.parquet")
     out = tmp_path / "out.parquet"
-    assert run(tmp_path / "in.parquet", "--out", out, "--threshold", "1.5", "--filters", "copy")[0] == 0
+    assert run(tmp_path / "in.parquet", "--out", out, "--threshold", "2.2", "--filters", "copy")[0] == 0
     found = parquet.read_table(out)
     assert {field.name: str(field.type) for field in found.schema} == {
         "when": "timestamp[ms]", "src": "string", "tgt": "string", "score": "double", "cosine": "double",
