@@ -85,7 +85,7 @@ def test_an_english_teacher_is_not_given_texts_of_other_languages(tmp_path: Path
     taught = recipe(
         schedule={"steps": 1, "batch": 2},
         losses=[{"kind": "distillation"}],
-        teacher={"model": str(BUNDLED)},
+        teacher={"model": str(BUNDLED), "projection": "learned"},
     )
     with pytest.raises(InvalidInputError, match=r"no English one: de-fr 1; set teacher\.multilingual = true"):
         prepare(taught, tmp_path / "run", tmp_path, progress=False)
