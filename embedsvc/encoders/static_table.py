@@ -19,7 +19,7 @@ WEIGHT_NAMES = ("embedding.weight", "embeddings")  # sentence-transformers; mode
 SCALE_NAME = "embedding.scale"  # ours: one float per row of an int8 or 4-bit table
 LEVELS_NAME = "embedding.levels"  # ours: the 16 values of a 4-bit table, two of which stand in each uint8
 _STORED_WITH = {"int8": (SCALE_NAME,), "uint8": (LEVELS_NAME, SCALE_NAME)}
-_GATHER_TOKENS = 32_768  # tokens looked up at once: the rows stay in the processor's cache
+_GATHER_TOKENS = 1024  # tokens looked up at once: their rows stay in the cache of one core
 
 
 class StaticTableRuntime:
