@@ -70,9 +70,9 @@ def test_int8_codes_keep_cosines_and_ranking(passages, dimensions):
     assert cosines.min() > 0.999  # one step for all dimensions, and the first ones are the largest
     steps = 127 * np.sqrt(floats.shape[1]) / calibration.limit
     inner, exact = codes @ codes.T / steps**2, floats @ floats.T  # no normalisation of the codes
-    assert np.abs(inner - exact).max() < 0.01
+    assert np.abs(inner - exact).max() < 0.02
     np.fill_diagonal(inner, -1), np.fill_diagonal(exact, -1)
-    assert (inner.argmax(axis=1) == exact.argmax(axis=1)).mean() >= 0.98
+    assert (inner.argmax(axis=1) == exact.argmax(axis=1)).mean() >= 0.97
 
 
 def test_a_calibration_is_the_high_quantile_whatever_the_number_of_dimensions():

@@ -41,13 +41,13 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_a_job_from_its_upload_to_its_result(server):
-    answer = server.upload(pause_s=0.1)
+    answer = server.upload(pause_s=0.5)  # long enough for a listener to come in time
     card = answer.json()
     job_id = card["id"]
     assert (answer.status_code, answer.headers["location"]) == (202, f"/v1/jobs/{job_id}")
     assert (card["state"], card["kind"], card["options"]["pause_s"]) in (
-        ("queued", "toy", 0.1),
-        ("running", "toy", 0.1),
+        ("queued", "toy", 0.5),
+        ("running", "toy", 0.5),
     )
     events = server.events(job_id)
     told = [event["data"].get("state") or event["data"]["stage"] for event in events if "id" in event]
