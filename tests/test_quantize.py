@@ -58,8 +58,14 @@ def test_bits_are_padded_with_zeros_to_whole_bytes():
     ]
 
 
-@pytest.mark.parametrize("dimensions", [None, 64])
-def test_int8_codes_keep_cosines_and_ranking(passages, dimensions):
+@pytest.mark.parametrize(
+    ("dimensions", "least_cosine", "most_error", "same_first"),
+    [
+        (None, 0.9995, 0.015, 0.98),
+        (64, 0.9998, 0.0115, 0.975),
+    ],  # the model's first dimensions are the largest
+)
+def test_int8_codes_keep_cosines_and_ranking(passages, dimensions, least_cosine, most_error, same_first):
     floats = finish_vectors(passages, dimensions=dimensions, normalize=True)
     calibration = learn_calibration(passages)
     codes = finish_vectors(
@@ -67,12 +73,12 @@ def test_int8_codes_keep_cosines_and_ranking(passages, dimensions):
     ).astype(np.float32)
     lengths = np.linalg.norm(codes, axis=1)
     cosines = (codes * floats).sum(axis=1) / lengths
-    assert cosines.min() > 0.999  # one step for all dimensions, and the first ones are the largest
+    assert cosines.min() > least_cosine
     steps = 127 * np.sqrt(floats.shape[1]) / calibration.limit
     inner, exact = codes @ codes.T / steps**2, floats @ floats.T  # no normalisation of the codes
-    assert np.abs(inner - exact).max() < 0.02
+    assert np.abs(inner - exact).max() < most_error
     np.fill_diagonal(inner, -1), np.fill_diagonal(exact, -1)
-    assert (inner.argmax(axis=1) == exact.argmax(axis=1)).mean() >= 0.97
+    assert (inner.argmax(axis=1) == exact.argmax(axis=1)).mean() >= same_first
 
 
 def test_a_calibration_is_the_high_quantile_whatever_the_number_of_dimensions():
