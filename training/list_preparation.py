@@ -18,6 +18,7 @@ from training.data import text_keys
 from training.draws import PairDraws
 from training.held_out import HeldOut, held_out_keys
 from training.list_sampling import ListSampler, ListShape, ListSource
+from training.loss_config import LossConfig, ScoreDistillationConfig
 from training.pair_files import matching_files, path_facts
 from training.preparation import (
     Prepared,
@@ -46,6 +47,7 @@ def prepare_lists(
         raise InvalidInputError(
             f"schedule.batch = {recipe.schedule.batch} is more than the {len(lists.queries)} queries"
         )
+    _check_parts(recipe, len(lists.languages))
     lists = lists.with_scores(_scores(recipe, lists, run, progress))
     tokenizer = None
     if ready is None:
@@ -73,6 +75,24 @@ def prepare_lists(
     )
     write_json(run / "data.json", {"files": facts, **_report(lists, [queries, texts])})
     return Prepared(tokenizer, share, None, sampler, held_out, None)
+
+
+def _check_parts(recipe: Recipe, languages: int) -> None:
+    """Languages are compared within a process: it has to have a query in all of them."""
+    batch, processes = recipe.schedule.batch, world()
+    if processes == 1 or not any(map(_compares_languages, recipe.objective)):
+        return
+    if (batch // processes) % languages:
+        least = processes * languages
+        raise InvalidInputError(
+            f"schedule.batch = {batch}: each of {processes} processes gets {batch // processes}, no whole "
+            f"number of queries in {languages} languages each; take a multiple of {least}, as "
+            f"{max(batch // least, 1) * least}"
+        )
+
+
+def _compares_languages(loss: LossConfig) -> bool:
+    return isinstance(loss, ScoreDistillationConfig) and loss.language_weight > 0
 
 
 def _scores(recipe: Recipe, lists: ScoredLists, run: Path, progress: bool) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from torch import distributed
 
 from training.loss_config import MomentumRankingConfig
 from training.losses.pairs import MomentumKeys
+from training.processes import rank
 from training.relations import IGNORED, PairKeys, Positives, relation_matrix
 from training.student import SlowCopy
 
@@ -29,18 +30,20 @@ class MomentumQueue:
         self._new: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def ranked(self, inputs: Any, keys: PairKeys, positives: Positives) -> MomentumKeys:
-        """Let the copy follow, and return its vectors of the batch's targets, then the queue's.
+        """Let the copy follow, and return its vectors of all processes' targets, then the queue's.
 
         inputs: the 2B texts that the student prepared, sources first. A text of the queue that means the
         same as a source is no negative of it.
         """
         self._copy.follow(self._momentum)
         size = len(keys.source)
-        targets = self._copy.vectors(inputs)[size : 2 * size]
+        targets = _of_everyone(self._copy.vectors(inputs)[size : 2 * size])
         own = torch.from_numpy(np.stack([keys.source, keys.target, keys.group]))
-        self._new = targets, own
-        columns = torch.cat([own, self._keys], dim=1)
-        relations = relation_matrix(keys, PairKeys(*columns.numpy()), positives=positives)
+        everyone = _of_everyone(own.T.to(targets.device)).T.cpu()
+        self._new = targets, everyone
+        columns = torch.cat([everyone, self._keys], dim=1)
+        others = PairKeys(*columns.numpy())
+        relations = relation_matrix(keys, others, positives=positives, offset=rank() * size)
         relations[:, columns[0].numpy() == _EMPTY] = IGNORED
         return MomentumKeys(
             torch.cat([targets, self._vectors]), torch.from_numpy(relations).to(targets.device)
@@ -49,12 +52,11 @@ class MomentumQueue:
     def update(self) -> None:
         """Put the vectors of the last batch, of all processes, into the queue."""
         assert self._new is not None, "update() follows ranked()"
-        places, device = len(self._vectors), self._vectors.device
-        vectors = _of_everyone(self._new[0])[-places:]
-        keys = _of_everyone(self._new[1].T.to(device))[-places:]
+        places = len(self._vectors)
+        vectors, keys = self._new[0][-places:], self._new[1][:, -places:]
         taken = (self._place + torch.arange(len(vectors))) % places
-        self._vectors[taken.to(device)] = vectors
-        self._keys[:, taken] = keys.T.cpu()
+        self._vectors[taken.to(self._vectors.device)] = vectors
+        self._keys[:, taken] = keys
         self._place = (self._place + len(vectors)) % places
         self._new = None
 

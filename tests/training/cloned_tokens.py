@@ -21,6 +21,7 @@ from training.objective import Aids, Objective
 from training.relations import PairKeys, Positives, relation_matrix
 
 WORDS, DIMENSION = 120, 32
+_PLACE = 0.1  # how much of a token's state is where it stands
 Sentences = list[NDArray[np.int64]]
 Change = Callable[[EmbeddedPairs], EmbeddedPairs]
 TokensOf = Callable[[EmbeddedPairs, torch.Tensor, Sentences], EmbeddedPairs]
@@ -109,13 +110,31 @@ def english_teacher(dimension: int) -> Callable[[Sentences], torch.Tensor]:
     return lambda drawn: functional.normalize(torch.stack([words[one].mean(0) for one in drawn]), dim=1)
 
 
-def token_states(table: torch.Tensor, drawn: Sentences, language: int, *, hidden: float = 0.0) -> TokenStates:
-    """Return padded texts whose states are the table's rows and their places; a share of them is masked."""
+def token_states(
+    table: torch.Tensor, drawn: Sentences, languages: Sequence[int], *, hidden: float = 0.0
+) -> TokenStates:
+    """Return the sentences in each language; states are rows of the table and places; a share is masked."""
     padding, mask = len(table) - 2, len(table) - 1
-    texts = [torch.from_numpy(one) + language * WORDS for one in drawn]
+    texts = [torch.from_numpy(one) + language * WORDS for language in languages for one in drawn]
     ids = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=padding)
     text = ids != padding
     chosen = text & (torch.rand(ids.shape) < hidden)
     shown = ids.masked_fill(chosen, mask)
     labels = ids.masked_fill(~chosen, NOT_MASKED) if hidden else None
-    return TokenStates(shown, text, table[shown] + places(ids.shape[1], table.shape[1]), labels)
+    states = table[shown] + _PLACE * places(ids.shape[1], table.shape[1])
+    return TokenStates(shown, text, states, labels)
+
+
+def mixed_states(table: torch.Tensor, draws: np.random.Generator, *, hidden: float) -> TokenStates:
+    """Return 64 texts about four things each, every word in either of two languages; a share is masked.
+
+    The state of a token is its row of the table and the mean of those that its text shows.
+    """
+    texts = [draws.choice(WORDS, 4, replace=False)[draws.integers(0, 4, size=12)] for _ in range(64)]
+    ids = torch.from_numpy(np.stack(texts) + WORDS * draws.integers(0, 2, size=(64, 12)))
+    chosen = torch.rand(ids.shape) < hidden
+    shown = ids.masked_fill(chosen, len(table) - 1)
+    rows, seen = table[shown], (~chosen).float().unsqueeze(2)
+    context = (rows * seen).sum(1, keepdim=True) / seen.sum(1, keepdim=True).clamp(min=1)
+    labels = ids.masked_fill(~chosen, NOT_MASKED)
+    return TokenStates(shown, torch.ones_like(chosen), rows + context, labels)

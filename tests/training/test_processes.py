@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch", reason="training tests need the [train] extra")
 
 from embedsvc import load_encoder  # noqa: E402
-from tests.training.cloned import RECIPE, write_cloned_pairs  # noqa: E402
+from tests.training import test_list_training, test_unlabelled  # noqa: E402
+from tests.training.cloned import RECIPE, write_cloned_pairs, write_mixed_texts  # noqa: E402
 from training.config import read_recipe  # noqa: E402
 from training.processes import average_rows  # noqa: E402
 from training.trainer import train  # noqa: E402
@@ -46,27 +48,63 @@ def share_tokenizer(one: Path, other: Path) -> None:
     shutil.copy(one / "run" / "tokenizer.json", other / "run")
 
 
-def vectors(out: Path, data: Path) -> NDArray[np.float32]:
+def vectors(out: Path, texts: Sequence[str]) -> NDArray[np.float32]:
     """Adam makes a step of any gradient, be it rounding: weights that change no vector may differ."""
-    lines = (data / "pairs.tsv").read_text(encoding="utf-8").splitlines()[:200]
-    return load_encoder(out).encode([line.split("\t")[2] for line in lines])
+    return load_encoder(out).encode(list(texts))
+
+
+def started(path: Path, out: Path) -> "subprocess.CompletedProcess[str]":
+    """Train in two processes."""
+    command = [*TORCHRUN, str(path), "--out", str(out), "--no-progress"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+
+
+def assert_two_learn_what_one_learns(folder: Path, recipe: str, texts: Sequence[str]) -> None:
+    """Compare two processes with one that has the whole batch, and with one that has half of it."""
+    path, half = folder / "recipe.toml", folder / "half.toml"
+    assert "batch = 64" in recipe
+    path.write_text(recipe)
+    half.write_text(recipe.replace("batch = 64", "batch = 32"))
+    train(read_recipe(path), folder / "one", folder, progress=False)
+    share_tokenizer(folder / "one", folder / "two")
+    done = started(path, folder / "two")
+    assert (done.stdout + done.stderr).count("wrote ") == 1, "one process speaks for both"
+    share_tokenizer(folder / "one", folder / "half")
+    train(read_recipe(half), folder / "half", folder, progress=False)
+    one, two, other = (vectors(folder / name, texts) for name in ("one", "two", "half"))
+    assert np.abs(one - two).max() < 1e-3
+    assert np.abs(one - other).max() > 1e-2, "the comparison can fail"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "learning_rate"), [(STATIC, 0.02), (FRESH, 0.002)])
 def test_two_processes_learn_what_one_learns(data: Path, model: str, learning_rate: float) -> None:
-    path = write_recipe(data, model=model, steps=4, learning_rate=learning_rate)
-    train(read_recipe(path), data / "one", data, progress=False)
-    share_tokenizer(data / "one", data / "two")
-    command = [*TORCHRUN, str(path), "--out", str(data / "two"), "--no-progress"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=True)
-    assert (done.stdout + done.stderr).count("wrote ") == 1, "one process speaks for both"
-    share_tokenizer(data / "one", data / "half")
-    half = write_recipe(data, model=model, steps=4, learning_rate=learning_rate, batch=32)
-    train(read_recipe(half), data / "half", data, progress=False)
-    one, two, other = (vectors(data / name, data) for name in ("one", "two", "half"))
-    assert np.abs(one - two).max() < 1e-3
-    assert np.abs(one - other).max() > 1e-2, "the comparison can fail"
+    recipe = write_recipe(data, model=model, steps=4, learning_rate=learning_rate).read_text()
+    lines = (data / "pairs.tsv").read_text(encoding="utf-8").splitlines()[:200]
+    assert_two_learn_what_one_learns(data, recipe, [line.split("\t")[2] for line in lines])
+
+
+@pytest.mark.slow
+def test_a_momentum_queue_is_that_of_both_processes(tmp_path: Path) -> None:
+    """Four batches fill the queue once and a half: what a source is ranked against is the same throughout."""
+    write_mixed_texts(tmp_path, words=80, about=4, length=20)
+    recipe = test_unlabelled.RECIPE.format(model=test_unlabelled.STATIC, steps=4, rate=0.05)
+    recipe = recipe.replace("queue = 512", "queue = 170")
+    lines = (tmp_path / "mixed.txt").read_text(encoding="utf-8").splitlines()
+    assert_two_learn_what_one_learns(tmp_path, recipe, lines[:200])
+
+
+@pytest.mark.slow
+def test_scored_lists_are_shared_out_by_whole_queries(tmp_path: Path) -> None:
+    test_list_training.write_lists(tmp_path / "lists.jsonl")
+    recipe = test_list_training.RECIPE.format(steps=4)
+    lines = (tmp_path / "lists.jsonl").read_text(encoding="utf-8").splitlines()
+    assert_two_learn_what_one_learns(tmp_path, recipe, [json.loads(line)["query"] for line in lines[:200]])
+    odd = tmp_path / "odd.toml"
+    odd.write_text(recipe.replace("batch = 64", "batch = 66"))
+    done = started(odd, tmp_path / "odd")
+    assert done.returncode != 0
+    assert "each of 2 processes gets 33, no whole number of queries in 2 languages each" in done.stderr
 
 
 @pytest.mark.slow

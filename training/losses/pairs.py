@@ -32,8 +32,8 @@ class Candidates:
 class MomentumKeys:
     """Vectors that a slow copy of the student made, without gradients.
 
-    vectors: (B + K, dim), first those of the batch's targets, then the queue of earlier ones.
-    relations: int8 (B, B + K), of each source to each of them.
+    vectors: (C + K, dim), first those of the batch's targets, of all processes, then the queue of earlier
+    ones. relations: int8 (B, C + K), of each own source to each of them.
     """
 
     vectors: torch.Tensor
