@@ -293,7 +293,9 @@ class Recipe(Section):
                 "give both data.negatives, a file, and sampling.negatives, how many of each pair are drawn"
             )
         if self.data.negatives is not None and not any(loss.ranks_negatives for loss in self.objective):
-            raise ValueError("data.negatives is given, but no loss ranks negatives (translation_ranking)")
+            raise ValueError(
+                "data.negatives is given, but no loss ranks negatives: only translation_ranking does"
+            )
         if self.teacher and not taught:
             raise ValueError("a teacher is given, but no loss learns from it (distillation, teacher_ranking)")
         return self

@@ -60,7 +60,11 @@ class TranslationRankingConfig(_Margin):
 
 
 class TeacherRankingConfig(_Margin):
-    """The same against the teacher's vectors of the English side; both sides of a pair are ranked."""
+    """The same against the teacher's vectors of the English side; both sides of a pair are ranked.
+
+    Mined negatives are not among them: most are in other languages, of which the teacher has no vectors.
+    They are for a translation_ranking beside it.
+    """
 
     kind: Literal["teacher_ranking"]
 

@@ -229,6 +229,30 @@ def test_languages_meet_where_both_unmask_the_same_third_one(
     assert least <= retrieval(table, 1, 2) <= most
 
 
+def lost_order(pairs: EmbeddedPairs) -> EmbeddedPairs:
+    return replace(pairs, target=pairs.target.roll(1, 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("change", "least", "most"), [(unchanged, 95, 100), (lost_order, 0, 5)])
+def test_mexmas_three_losses_go_together(change: Change, least: float, most: float) -> None:
+    """The weights are for vectors about one long: MEXMA's mean over dimensions is for those of XLM-R.
+
+    Telling tokens by the rows of the same table keeps two languages' apart, against which alignment pulls.
+    """
+    torch.manual_seed(0)
+    unmasking = CrossUnmaskingConfig(kind="cross_unmasking")
+    alignment = AlignmentConfig(kind="alignment", distance="mse")
+    losses = [unmasking, alignment, KoLeoConfig(kind="koleo", weight=0.1)]
+    heads = {unmasking.kind: UnmaskingHead(replace(SHAPE, vocabulary=2 * WORDS + 2))}
+
+    def tokens(pairs: EmbeddedPairs, table: torch.Tensor, drawn: Sentences) -> EmbeddedPairs:
+        return with_tokens(pairs, table, drawn, unmasking.masked)
+
+    lesson = Lesson(losses, steps=200, rate=0.02, head_rate=0.005, heads=heads, tokens=tokens, change=change)
+    assert least <= retrieval(taught(lesson)) <= most
+
+
 def own_tokens(pairs: EmbeddedPairs) -> EmbeddedPairs:
     return replace(pairs, tokens=replace(pairs.token_sides, target=pairs.token_sides.source))
 

@@ -106,6 +106,10 @@ def test_a_stopped_run_with_negatives_goes_on_to_the_same_bytes(small: Path) -> 
         ((NEGATIVES, ""), "give both data.negatives, a file, and sampling.negatives"),
         (("negatives = 1", ""), "give both data.negatives, a file, and sampling.negatives"),
         (('kind = "translation_ranking"', 'kind = "alignment"'), "no loss ranks negatives"),
+        (
+            ('kind = "translation_ranking"', 'kind = "teacher_ranking"\n[teacher]\nmodel = "some"'),
+            "only translation_ranking does",
+        ),
     ],
 )
 def test_a_recipe_that_does_not_use_its_negatives_is_refused(
