@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
+_ROWS = 512  # of a table, updated at once
 
 
 class _Product(torch.autograd.Function):
@@ -133,13 +134,15 @@ class StaticTable:
         for name, table in self.tables().items():
             gradient = self._leaves[name].grad
             assert gradient is not None, "update() follows backward()"
-            used, (first, second) = self._used[name], self._moments[name]
-            m = first.index_select(0, used).lerp_(gradient, 1 - _BETA1)
-            v = second.index_select(0, used).mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
-            first.index_copy_(0, used, m)
-            second.index_copy_(0, used, v)
-            v.div_(correction2).sqrt_().add_(_EPSILON)
-            table.index_add_(0, used, m.div_(v), alpha=-learning_rate / correction1)
+            first, second = self._moments[name]
+            # Some rows at a time: what is computed in between stays in the processor's cache.
+            for rows, part in zip(self._used[name].split(_ROWS), gradient.split(_ROWS), strict=True):
+                m = first.index_select(0, rows).lerp_(part, 1 - _BETA1)
+                v = second.index_select(0, rows).mul_(_BETA2).addcmul_(part, part, value=1 - _BETA2)
+                first.index_copy_(0, rows, m)
+                second.index_copy_(0, rows, v)
+                v.div_(correction2).sqrt_().add_(_EPSILON)
+                table.index_add_(0, rows, m.div_(v), alpha=-learning_rate / correction1)
 
     @torch.no_grad()
     def folded(self) -> NDArray[np.float32]:
