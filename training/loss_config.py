@@ -168,7 +168,10 @@ class RepresentationTranslationConfig(LossSection):
 
 
 class SelfDistillationConfig(LossSection):
-    """Dense, sparse and multi-vector scores each rank translations and learn from their weighted sum."""
+    """Dense, sparse and multi-vector scores each rank translations and learn from their weighted sum.
+
+    Of several processes each ranks its own part of the batch: token states are not sent around.
+    """
 
     kind: Literal["self_distillation"]
     scale: float = Field(default=50.0, gt=0.0)  # of all scores; BGE-M3 50 (a temperature of 0.02)
