@@ -30,6 +30,7 @@ PRECISION_ALIASES = {"fp32": "float32"}
 
 BUNDLED = Path(__file__).parent / "models" / "default"
 SAMPLE_FILE = Path(__file__).parent / "models" / "sample" / "documents.jsonl"
+_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 # What may lie beside the model without changing its float32 vectors.
 _NOT_MODEL = {"run", "evaluation", "calibration.json"}
 # int8: our own, transformers.js and optimum, sentence-transformers (one for each kind of processor).
@@ -51,13 +52,17 @@ class Module:
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """An opened model folder; nothing but its small JSON files has been read."""
+    """An opened model folder; nothing but its small JSON files has been read.
+
+    ``precision`` is that of the ONNX file that is run, where one is.
+    """
 
     path: Path
     modules: tuple[Module, ...]
     prompts: dict[str, str]
     default_prompt_name: str | None
     matryoshka_dimensions: tuple[int, ...]
+    precision: Precision = "float32"
 
     @property
     def name(self) -> str:
@@ -109,7 +114,31 @@ class ModelFolder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over every file that decides the vectors; an index records it."""
+        """16 hex digits over all that decides the vectors; an index records it.
+
+        They are those of the files, but for an int8 graph beside full weights: the files alone would not
+        tell its vectors from the others.
+        """
+        if self.precision == "float32" or not self._has_full_weights:
+            return self.files_fingerprint
+        graph = self.onnx_files[self.precision].relative_to(self.path)
+        return hashlib.sha256(f"{self.files_fingerprint} {graph.as_posix()}".encode()).hexdigest()[:16]
+
+    def fits(self, fingerprint: str) -> bool:
+        """True for vectors of that fingerprint that its own may be compared with.
+
+        They are its own, and for an int8 graph those of the full weights, which it rounds.
+        """
+        return fingerprint in (self.fingerprint, self.files_fingerprint)
+
+    @property
+    def _has_full_weights(self) -> bool:
+        first = self.modules[0].folder
+        return self.onnx_file is not None or any(any(first.glob(name)) for name in _WEIGHTS)
+
+    @cached_property
+    def files_fingerprint(self) -> str:
+        """16 hex digits over every file that decides the vectors, whichever of its graphs is run."""
         digest = hashlib.sha256()
         for path in sorted(self.path.rglob("*")):
             relative = path.relative_to(self.path)
