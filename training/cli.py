@@ -199,6 +199,11 @@ def evaluate(tasks: tuple[str, ...], models: tuple[str, ...], data: Path, out: P
 @click.option(
     "--average", multiple=True, metavar="MODEL", help="Take the mean of the weights with this model too."
 )
+@click.option(
+    "--checkpoints",
+    is_flag=True,
+    help="Of a run: take the mean of the checkpoints that it kept (schedule.keep_checkpoints).",
+)
 @click.option("--dimensions", type=click.IntRange(min=1), help="Cut a Matryoshka model to this size.")
 @click.option("--force-dimensions", is_flag=True, help="Cut a model that was not trained for it too.")
 @click.option(
@@ -247,6 +252,7 @@ def export(
     torch: bool,
     base: str | None,
     average: tuple[str, ...],
+    checkpoints: bool,
     dimensions: int | None,
     force_dimensions: bool,
     trim_vocabulary: Path | None,
@@ -283,6 +289,7 @@ def export(
         torch=torch,
         base=base,
         average=average,
+        checkpoints=checkpoints,
         trim=None if trim_vocabulary is None else Trim(trim_vocabulary, keep),
         steps=wanted_steps(texts, wanted),
         dimensions=None if pca or whiten else dimensions,

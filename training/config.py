@@ -183,6 +183,7 @@ class ScheduleConfig(Section):
     learning_rate: float = Field(default=0.01, gt=0.0)  # a transformer has to be given one
     warmup_steps: int = Field(default=500, ge=0)
     checkpoint_every: Positive = 1000
+    keep_checkpoints: Positive = 1  # the last so many, of which `embedsvc export --checkpoints` is the mean
     evaluate_every: Positive = 1000
     log_every: Positive = 50
     threads: Positive | None = None  # torch's own choice when absent
