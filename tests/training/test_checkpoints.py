@@ -81,11 +81,11 @@ def test_a_run_that_was_stopped_between_two_keeps_the_same_in_the_end(
     data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = same_tokenizer(whole, tmp_path / "model")
-    answers = iter([False] * 4 + [True])
+    answers = iter([False] * 6 + [True])
     monkeypatch.setattr(trainer, "any_process", lambda *_: next(answers, False))
-    with pytest.raises(EmbedsvcError, match="stopped at step 5 of 9"):
+    with pytest.raises(EmbedsvcError, match="stopped at step 7 of 9"):
         train(static(), out, data, progress=False)
-    assert list(Checkpoints(out / "run", static().schedule).kept()) == [2, 4, 5]
+    assert list(Checkpoints(out / "run", static().schedule).kept()) == [2, 4, 6, 7]
     go_on(whole, out, data)
 
 
