@@ -16,7 +16,7 @@ import torch
 
 from embedsvc.errors import StorageError
 from embedsvc.textfiles import atomic_write
-from training.config import ScheduleConfig
+from training.schedule_config import ScheduleConfig
 
 _log = logging.getLogger(__name__)
 _UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError)

@@ -12,13 +12,14 @@ import torch
 
 from embedsvc.errors import EmbedsvcError
 from training.checkpoints import State, write_state
-from training.config import Recipe, ScheduleConfig
+from training.config import Recipe
 from training.gathered import gathered
 from training.losses import EmbeddedPairs
 from training.losses.pairs import MomentumKeys, Negatives, ScoredPassages
 from training.objective import HEAD_RATE, Objective
 from training.processes import average, leads, rank
 from training.sampling import Batch, Batches, ScoredRows, masked
+from training.schedule_config import ScheduleConfig
 from training.student import BatchInputs, BatchStates, Student
 
 _NAMED_PAIRS = 5

@@ -13,8 +13,8 @@ from embedsvc.cache import cache_folder
 from embedsvc.encoder import Encoder, load_encoder
 from embedsvc.errors import InvalidInputError, StorageError
 from training.arrays import ArrayWriter
-from training.loss_config import TeacherConfig
 from training.teacher_cache import CachedVectors, TeacherCache
+from training.teacher_config import TeacherConfig
 
 _FIT_TEXTS = 100_000  # enough for directions in a space of a thousand dimensions
 _BLOCK_TEXTS = 65_536  # in memory at once

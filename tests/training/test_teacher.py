@@ -18,12 +18,12 @@ from tests.training.cloned import RECIPE, write_cloned_pairs  # noqa: E402
 from tests.training.room import room_for  # noqa: E402
 from training import teacher, teacher_cache  # noqa: E402
 from training.config import read_recipe  # noqa: E402
-from training.loss_config import TeacherConfig  # noqa: E402
 from training.losses import LOSSES, EmbeddedPairs  # noqa: E402
 from training.static_export import write_static_folder  # noqa: E402
 from training.static_model import StaticTable  # noqa: E402
 from training.teacher import check_dimension, principal, teach, write_vectors  # noqa: E402
 from training.teacher_cache import CachedVectors, TeacherCache  # noqa: E402
+from training.teacher_config import TeacherConfig  # noqa: E402
 from training.tokenizer import train_tokenizer  # noqa: E402
 from training.trainer import train  # noqa: E402
 
