@@ -1,7 +1,7 @@
 """What a servable model folder holds: the sentence-transformers layout, read without torch.
 
     modules.json                       the chain of modules, in order
-    config_sentence_transformers.json  prompts, default prompt, Matryoshka dimensions
+    config_sentence_transformers.json  prompts, default prompt, Matryoshka dimensions, mapped_to
     tokenizer.json                     a `tokenizers` tokenizer
     model.safetensors | onnx/model.onnx | onnx/model_int8.onnx | model.onnx
 
@@ -54,7 +54,8 @@ class Module:
 class ModelFolder:
     """An opened model folder; nothing but its small JSON files has been read.
 
-    ``precision`` is that of the ONNX file that is run, where one is.
+    ``precision`` is that of the ONNX file that is run, where one is; ``mapped_to`` the fingerprint of the
+    model into whose space an export has mapped the vectors, where one has.
     """
 
     path: Path
@@ -63,6 +64,7 @@ class ModelFolder:
     default_prompt_name: str | None
     matryoshka_dimensions: tuple[int, ...]
     precision: Precision = "float32"
+    mapped_to: str | None = None
 
     @property
     def name(self) -> str:
@@ -127,9 +129,10 @@ class ModelFolder:
     def fits(self, fingerprint: str) -> bool:
         """True for vectors of that fingerprint that its own may be compared with.
 
-        They are its own, and for an int8 graph those of the full weights, which it rounds.
+        They are its own, for an int8 graph those of the full weights, which it rounds, and those of the model
+        into whose space they are mapped.
         """
-        return fingerprint in (self.fingerprint, self.files_fingerprint)
+        return fingerprint in (self.fingerprint, self.files_fingerprint, self.mapped_to)
 
     @property
     def _has_full_weights(self) -> bool:
@@ -170,7 +173,11 @@ def open_model_folder(path: Path) -> ModelFolder:
             f"{path}: default_prompt_name {default!r} is not among its prompts {sorted(prompts)}"
         )
     sizes = general.get("matryoshka_dimensions") or transformer.get("matryoshka_dimensions") or ()
-    folder = ModelFolder(path, modules, prompts, default, tuple(sorted(int(size) for size in sizes)))
+    mapped_to = general.get("mapped_to")
+    if mapped_to is not None and not isinstance(mapped_to, str):
+        raise ModelError(f"{path / 'config_sentence_transformers.json'}: mapped_to must be a fingerprint")
+    dimensions = tuple(sorted(int(size) for size in sizes))
+    folder = ModelFolder(path, modules, prompts, default, dimensions, mapped_to=mapped_to)
     _require(folder.tokenizer_file)
     return folder
 

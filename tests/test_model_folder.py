@@ -158,6 +158,14 @@ def test_an_int8_graph_that_is_all_there_is_has_the_fingerprint_of_the_files(tmp
     assert opened(path, "int8").fingerprint == open_model_folder(path).files_fingerprint
 
 
+def test_a_mapped_model_fits_the_vectors_of_the_model_whose_space_it_is_in(tmp_path: Path) -> None:
+    mapped = open_model_folder(folder(tmp_path / "m", "StaticEmbedding", mapped_to="0123456789abcdef"))
+    assert [mapped.fits("0123456789abcdef"), mapped.fits(mapped.fingerprint)] == [True, True]
+    assert not mapped.fits("fedcba9876543210")
+    with pytest.raises(ModelError, match="mapped_to must be a fingerprint"):
+        open_model_folder(folder(tmp_path / "bad", "StaticEmbedding", mapped_to=7))
+
+
 def test_the_same_files_elsewhere_have_the_same_fingerprint(tmp_path: Path) -> None:
     first = open_model_folder(folder(tmp_path / "a", "StaticEmbedding"))
     second = open_model_folder(folder(tmp_path / "b", "StaticEmbedding"))

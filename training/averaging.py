@@ -98,6 +98,7 @@ def _require_alike(first: ModelFolder, other: ModelFolder) -> None:
         ("settings of modules", lambda source: [module.config for module in source.modules]),
         ("a config.json", _configuration),
         ("prompts", lambda source: (source.prompts, source.default_prompt_name)),
+        ("a space that its vectors are mapped into", lambda source: source.mapped_to),
     ]
     for what, look in looks:
         if look(first) != look(other):
