@@ -14,6 +14,7 @@ from embedsvc.errors import InvalidInputError
 from embedsvc.model_folder import ModelFolder, open_model_folder, read_json
 from training.checkpoints import Checkpoints, read_state
 from training.config import Recipe, read_recipe
+from training.piece_ngrams import piece_ngrams
 from training.static_model import StaticTable
 from training.static_student import StaticStudent
 from training.student import Student
@@ -51,8 +52,9 @@ def _restored(recipe: Recipe, run: Path, state: _Tensors) -> Student[Any]:
 def _table(recipe: Recipe, run: Path, state: _Tensors) -> Student[Any]:
     rows, width = state["vector"].shape
     exact = recipe.model.model_copy(update={"dtype": "float32"})
-    table = StaticTable(rows, width, seed=recipe.seed, token_share=np.ones(rows))
-    tokenizer = Tokenizer.from_file(str(run / "tokenizer.json"))
+    tokenizer, least = Tokenizer.from_file(str(run / "tokenizer.json")), recipe.model.ngrams
+    ngrams = piece_ngrams(tokenizer, least) if least else None
+    table = StaticTable(rows, width, seed=recipe.seed, token_share=np.ones(rows), ngrams=ngrams)
     return StaticStudent(table, tokenizer, recipe.model_copy(update={"model": exact}))
 
 

@@ -54,7 +54,7 @@ class ModelConfig(Section):
     this one behind its pooling. ``pooling`` is the folder's own when absent, mean where it has none.
     ``prompt`` is put before every text, in training and by default in the model that comes of it; when
     absent, the folder's own default prompt is. ``frozen_layers`` first layers, and the embeddings, keep
-    their weights (0: the embeddings alone); all learn when absent.
+    their weights (0: the embeddings alone); all learn when absent. ``ngrams``: see `training.piece_ngrams`.
     """
 
     transformer: str | None = None
@@ -67,6 +67,7 @@ class ModelConfig(Section):
     dimension: Positive | None = None
     matryoshka: list[Positive] = Field(default_factory=list)  # besides the full dimension
     matryoshka_every: Positive = 1  # batches; each such batch learns one of the sizes, in turn
+    ngrams: int = Field(default=0, ge=0)  # n-grams that so many pieces have are learnt, too; 0: none
     dtype: Literal["int4", "int8", "float32"] | None = None  # of the static table that is written; int8
 
     @property
@@ -99,6 +100,8 @@ class ModelConfig(Section):
         for key in ("dtype", "start"):
             if getattr(self, key) is not None and not self.is_static:
                 raise ValueError(f"{key} is for static tables; the student is a transformer")
+        if self.ngrams and not self.is_static:
+            raise ValueError("ngrams is for static tables; the student is a transformer")
         if self.transformer is None:
             check_prefixes(self.matryoshka, self.width)
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,6 +68,20 @@ def _lloyd_levels(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _borders(levels: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     return (levels[1:] + levels[:-1]) / 2
+
+
+def turned_within(table: NDArray[np.float32], sizes: Sequence[int], *, seed: int) -> NDArray[np.float32]:
+    """Return (rows, dim) with its columns turned at random from each of ``sizes`` to the next.
+
+    sizes: ascending. Scalar products stay, also those of the first ``sizes[i]`` columns; afterwards the
+    columns of a block are about equally large (Gong et al. 2013, https://doi.org/10.1109/TPAMI.2012.193).
+    """
+    generator = np.random.default_rng(seed)
+    turned = np.empty_like(table)
+    for begin, end in pairwise([0, *sizes]):
+        turn, _ = np.linalg.qr(generator.standard_normal((end - begin, end - begin)))
+        turned[:, begin:end] = table[:, begin:end] @ turn.astype(np.float32)
+    return turned
 
 
 def write_static_folder(

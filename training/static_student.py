@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from torch.nn import functional
 
 from embedsvc.encoders.static_table import mean_rows
 from embedsvc.errors import InvalidInputError
@@ -17,8 +16,8 @@ from embedsvc.postprocess import finish_vectors
 from training.config import Recipe
 from training.data import TokenBags
 from training.processes import average_rows, world
-from training.static_export import write_static_folder
-from training.static_model import StaticTable
+from training.static_export import turned_within, write_static_folder
+from training.static_model import RowGradients, StaticTable
 from training.student import BatchInputs, TokenLoss, VectorLoss
 
 
@@ -70,7 +69,8 @@ class StaticStudent:
     def average(self) -> None:
         """Learn from every process's rows; with one process nothing is copied."""
         if world() > 1:
-            self.table.take_gradients(*average_rows(*self.table.gradients()))
+            averaged = [average_rows(group.rows, group.tables) for group in self.table.gradients()]
+            self.table.take_gradients([RowGradients(*group) for group in averaged])
 
     def finite(self) -> bool:
         """Return whether the gradients of the last batch are all numbers."""
@@ -99,12 +99,20 @@ class StaticStudent:
         return SlowTable(self.table)
 
     def write(self, folder: Path) -> None:
-        """Write the table with the token weights multiplied in."""
+        """Write the table with n-grams and token weights in its rows.
+
+        The directions of a "pca" teacher are ordered by size, which codes of few bits do not bear well:
+        they are turned at random within each Matryoshka block. No similarity changes, of prefixes neither.
+        """
+        sizes = sorted([*self._recipe.model.matryoshka, self.dimension])
+        table, teacher = self.table.folded(), self._recipe.teacher
+        if teacher is not None and teacher.projection == "pca":
+            table = turned_within(table, sizes, seed=self._recipe.seed)
         write_static_folder(
             folder,
-            self.table.folded(),
+            table,
             self._tokenizer.to_str(),
-            matryoshka_dimensions=[*self._recipe.model.matryoshka, self.dimension],
+            matryoshka_dimensions=sizes,
             dtype=self._recipe.model.dtype or "int8",
         )
 
@@ -114,25 +122,23 @@ class SlowTable:
 
     def __init__(self, table: StaticTable) -> None:
         self._table = table
-        self._vector, self._log_weight = table.vector.clone(), table.log_weight.clone()
+        self._slow = table.untaught_copy()
 
     def follow(self, momentum: float) -> None:
         """Let each weight be ``momentum`` of itself and the rest the table's."""
-        self._vector.lerp_(self._table.vector, 1 - momentum)
-        self._log_weight.lerp_(self._table.log_weight, 1 - momentum)
+        for name, slow in self._slow.tables().items():
+            slow.lerp_(self._table.tables()[name], 1 - momentum)
 
+    @torch.no_grad()
     def vectors(self, inputs: DistinctTokens) -> torch.Tensor:
         """Return (texts, dim) without gradients."""
-        used = torch.from_numpy(inputs.tokens)
-        rows = self._vector[used] * self._log_weight[used].exp().unsqueeze(1)
-        positions, offsets = torch.from_numpy(inputs.positions), torch.from_numpy(inputs.offsets)
-        return functional.embedding_bag(positions, rows, offsets, mode="mean")
+        return self._slow.embed(inputs.tokens, inputs.positions, inputs.offsets)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the copy's weights."""
-        return {"vector": self._vector, "log_weight": self._log_weight}
+        return self._slow.tables()
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         """Take over a saved state."""
-        self._vector.copy_(state["vector"])
-        self._log_weight.copy_(state["log_weight"])
+        for name, slow in self._slow.tables().items():
+            slow.copy_(state[name])

@@ -40,6 +40,7 @@ from training.evaluation.during_training import RunEvaluation, check_test_sets
 from training.learner import Learner, learning_rate
 from training.list_preparation import prepare_lists
 from training.objective import Aids, Objective
+from training.piece_ngrams import piece_ngrams
 from training.prefetch import prefetched
 from training.preparation import Preparation, Prepared, prepare
 from training.processes import any_process, first_alone, leads, process_group, world
@@ -126,8 +127,13 @@ def _student(recipe: Recipe, chain: Chain | None, data: Prepared, run: Path) -> 
     if recipe.model.is_static:
         assert data.tokenizer is not None
         assert data.token_share is not None
+        ngrams = recipe.model.ngrams
         table = StaticTable(
-            len(data.token_share), recipe.model.width, seed=recipe.seed, token_share=data.token_share
+            len(data.token_share),
+            recipe.model.width,
+            seed=recipe.seed,
+            token_share=data.token_share,
+            ngrams=piece_ngrams(data.tokenizer, ngrams) if ngrams else None,
         )
         if recipe.model.start is not None:
             start_from(table, recipe.model.start)

@@ -14,7 +14,7 @@ from embedsvc.errors import InvalidInputError, MissingExtraError, ModelError, No
 from embedsvc.self_check import probe_texts
 from training import export
 from training.export import ExportOptions, export_model
-from training.static_export import pack_rows, quantise_rows, write_static_folder
+from training.static_export import pack_rows, quantise_rows, turned_within, write_static_folder
 
 WORDS = ["[UNK]", "the", "Hello", *(f"w{number}" for number in range(60))]
 TABLE = np.random.default_rng(9).normal(size=(len(WORDS), 32)).astype(np.float32)
@@ -209,3 +209,16 @@ def test_without_the_train_extra_onnx_export_names_it(
 def test_the_long_probe_is_longer_than_the_limit(source: Path) -> None:
     encoder = load_encoder(source)
     assert len(encoder.runtime.tokenize([probe_texts(encoder)[-1]])[0]) > 600
+
+
+def test_turning_columns_within_blocks_keeps_products_and_evens_them_out() -> None:
+    sizes = [32, 64, 128]
+    table = np.random.default_rng(4).normal(size=(50, 128)) * np.geomspace(2.0, 0.01, 128)
+    turned = turned_within(table.astype(np.float32), sizes, seed=1)
+    for size in sizes:
+        first, expected = turned[:, :size], table[:, :size]
+        np.testing.assert_allclose(first @ first.T, expected @ expected.T, atol=1e-3)
+    before, after = (np.sqrt((rows**2).mean(axis=0)) for rows in (table, turned))
+    for block in (slice(32), slice(32, 64), slice(64, 128)):
+        assert np.ptp(after[block]) < np.ptp(before[block]) / 2
+    assert not np.allclose(turned, turned_within(table.astype(np.float32), sizes, seed=2), atol=0.1)

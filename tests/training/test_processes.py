@@ -21,7 +21,7 @@ from training.processes import average_rows  # noqa: E402
 from training.trainer import train  # noqa: E402
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "training"]
-STATIC = "dimension = 32\nmatryoshka = [8]"
+STATIC = "dimension = 32\nmatryoshka = [8]\nngrams = 2"
 FRESH = "fresh = {layers = 1, hidden = 32, heads = 2, dropout = 0.0}\nmatryoshka = [8]"
 
 
