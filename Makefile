@@ -23,8 +23,9 @@ types: $(TEST)/.ready  ## mypy --strict
 
 # A worker for each processor: more threads in each would only wait for one another.
 # A file stays with one worker: what its tests share (servers, models, indexes) is made once.
+# Folders of long files come first (tests/conftest.py), so that no worker ends long before the other.
 fast: $(TEST)/.ready  ## The fast test suite
-	OMP_NUM_THREADS=1 $(TEST)/bin/pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(TEST)/bin/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 slow: $(TEST)/.ready  ## The slow tests
 	$(TEST)/bin/pytest -m slow

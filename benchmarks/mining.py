@@ -29,13 +29,13 @@ from embedsvc.mining.curves import CalibrationOptions
 from embedsvc.mining.duplicates import distinct_rows
 from embedsvc.mining.extract import RETRIEVALS, mined_pairs
 from embedsvc.mining.margin import MARGINS, CandidatePairs
+from embedsvc.mining.mine import DEFAULT_THRESHOLDS
 from embedsvc.mining.plants import PlantedNeighbours, nearest_of, plan_plants
 from embedsvc.mining.unlabelled import SPARE_NEIGHBOURS, calibrate_unlabelled
 from embedsvc.textfiles import read_texts
 from indexing import BothWays, nearest_both_ways
 
 K = 4
-FIXED = {"ratio": 1.08, "distance": 0.03, "absolute": 0.4}
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def print_quality(encoder: Encoder, data: Path, languages: list[str], options: a
             best = oracle(found.pairs, gold)
             known = quality(found.pairs, gold, found.known.threshold.value)
             without = quality(found.pairs, gold, found.unlabelled.threshold.value)
-            fixed = quality(found.pairs, gold, FIXED[options.margin])
+            fixed = quality(found.pairs, gold, DEFAULT_THRESHOLDS[options.margin])
             gaps.append((best.f1 - known.f1, best.f1 - without.f1))
             lines = f"{len(mining_set.source):,} / {len(mining_set.target):,}"
             print(

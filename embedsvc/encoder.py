@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -375,11 +375,13 @@ def find_folder(
 ) -> ModelFolder:
     """Return the folder that is run: the model's own, or for runtime onnx its export in the cache."""
     folder = open_model_folder(locate_model(model, revision))
-    if choose_runtime(folder, options) != "onnx" or options.precision in folder.onnx_files:
+    if choose_runtime(folder, options) != "onnx":
         return folder
-    from embedsvc.onnx_cache import exported_folder
+    if options.precision not in folder.onnx_files:
+        from embedsvc.onnx_cache import exported_folder
 
-    return exported_folder(folder, options.precision)
+        folder = exported_folder(folder, options.precision)
+    return replace(folder, precision=options.precision)
 
 
 def locate_model(model: str | Path | None, revision: str | None = None) -> Path:

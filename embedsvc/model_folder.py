@@ -1,7 +1,7 @@
 """What a servable model folder holds: the sentence-transformers layout, read without torch.
 
     modules.json                       the chain of modules, in order
-    config_sentence_transformers.json  prompts, default prompt, Matryoshka dimensions
+    config_sentence_transformers.json  prompts, default prompt, Matryoshka dimensions, mapped_to
     tokenizer.json                     a `tokenizers` tokenizer
     model.safetensors | onnx/model.onnx | onnx/model_int8.onnx | model.onnx
 
@@ -30,6 +30,7 @@ PRECISION_ALIASES = {"fp32": "float32"}
 
 BUNDLED = Path(__file__).parent / "models" / "default"
 SAMPLE_FILE = Path(__file__).parent / "models" / "sample" / "documents.jsonl"
+_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 # What may lie beside the model without changing its float32 vectors.
 _NOT_MODEL = {"run", "evaluation", "calibration.json"}
 # int8: our own, transformers.js and optimum, sentence-transformers (one for each kind of processor).
@@ -51,13 +52,19 @@ class Module:
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """An opened model folder; nothing but its small JSON files has been read."""
+    """An opened model folder; nothing but its small JSON files has been read.
+
+    ``precision`` is that of the ONNX file that is run, where one is; ``mapped_to`` the fingerprint of the
+    model into whose space an export has mapped the vectors, where one has.
+    """
 
     path: Path
     modules: tuple[Module, ...]
     prompts: dict[str, str]
     default_prompt_name: str | None
     matryoshka_dimensions: tuple[int, ...]
+    precision: Precision = "float32"
+    mapped_to: str | None = None
 
     @property
     def name(self) -> str:
@@ -109,7 +116,32 @@ class ModelFolder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over every file that decides the vectors; an index records it."""
+        """16 hex digits over all that decides the vectors; an index records it.
+
+        They are those of the files, but for an int8 graph beside full weights: the files alone would not
+        tell its vectors from the others.
+        """
+        if self.precision == "float32" or not self._has_full_weights:
+            return self.files_fingerprint
+        graph = self.onnx_files[self.precision].relative_to(self.path)
+        return hashlib.sha256(f"{self.files_fingerprint} {graph.as_posix()}".encode()).hexdigest()[:16]
+
+    def fits(self, fingerprint: str) -> bool:
+        """True for vectors of that fingerprint that its own may be compared with.
+
+        They are its own, for an int8 graph those of the full weights, which it rounds, and those of the model
+        into whose space they are mapped.
+        """
+        return fingerprint in (self.fingerprint, self.files_fingerprint, self.mapped_to)
+
+    @property
+    def _has_full_weights(self) -> bool:
+        first = self.modules[0].folder
+        return self.onnx_file is not None or any(any(first.glob(name)) for name in _WEIGHTS)
+
+    @cached_property
+    def files_fingerprint(self) -> str:
+        """16 hex digits over every file that decides the vectors, whichever of its graphs is run."""
         digest = hashlib.sha256()
         for path in sorted(self.path.rglob("*")):
             relative = path.relative_to(self.path)
@@ -141,7 +173,11 @@ def open_model_folder(path: Path) -> ModelFolder:
             f"{path}: default_prompt_name {default!r} is not among its prompts {sorted(prompts)}"
         )
     sizes = general.get("matryoshka_dimensions") or transformer.get("matryoshka_dimensions") or ()
-    folder = ModelFolder(path, modules, prompts, default, tuple(sorted(int(size) for size in sizes)))
+    mapped_to = general.get("mapped_to")
+    if mapped_to is not None and not isinstance(mapped_to, str):
+        raise ModelError(f"{path / 'config_sentence_transformers.json'}: mapped_to must be a fingerprint")
+    dimensions = tuple(sorted(int(size) for size in sizes))
+    folder = ModelFolder(path, modules, prompts, default, dimensions, mapped_to=mapped_to)
     _require(folder.tokenizer_file)
     return folder
 

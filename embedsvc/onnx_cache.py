@@ -21,7 +21,7 @@ def exported_folder(folder: ModelFolder, precision: Precision) -> ModelFolder:
     Raises MissingExtraError without the train extra, and ModelError with the reason of a failed export.
     """
     name = folder.name.replace("/", "--")
-    cached = cache_folder("onnx") / f"{folder.fingerprint}-{precision}" / name
+    cached = cache_folder("onnx") / f"{folder.files_fingerprint}-{precision}" / name
     if not cached.is_dir():
         if any(find_spec(package) is None for package in _NEEDED):
             raise MissingExtraError(f"{folder.path} has no {precision} ONNX file; exporting one", "train")

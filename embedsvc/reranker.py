@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +69,7 @@ class Reranker:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over every file that decides the scores."""
+        """16 hex digits over all that decides the scores."""
         return self.folder.model.fingerprint
 
     @property
@@ -150,10 +150,16 @@ def load_reranker(
     """
     folder = open_reranker_folder(locate_model(model, revision))
     options = RuntimeOptions(runtime, device, precision)
-    return Reranker(folder, open_pair_runtime(folder, options))
+    return opened_reranker(folder, options)
 
 
-def open_pair_runtime(folder: RerankerFolder, options: RuntimeOptions) -> PairRuntime:
+def opened_reranker(folder: RerankerFolder, options: RuntimeOptions) -> Reranker:
+    """Open what runs an opened folder's model; raise ModelError or MissingExtraError saying what to do."""
+    runtime = _open_runtime(folder, options)
+    return Reranker(replace(folder, model=replace(folder.model, precision=options.precision)), runtime)
+
+
+def _open_runtime(folder: RerankerFolder, options: RuntimeOptions) -> PairRuntime:
     """Open what runs the folder's model; raise ModelError or MissingExtraError naming what to install."""
     if _choose(folder, options) == "onnx":
         if options.device not in _PROCESSOR:

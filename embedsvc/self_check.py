@@ -2,7 +2,7 @@
 
 The reference is what sentence-transformers computes with torch. An exported folder brings it as
 ``reference.safetensors``; otherwise, where the folder has torch weights and torch is installed, it is
-computed once, in a process of its own, and cached by fingerprint.
+computed once, in a process of its own, and cached by the fingerprint of the files.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _reference(folder: ModelFolder) -> NDArray[np.float32] | None:
         return _read_vectors(shipped)
     if not (torch_installed() and any(folder.modules[0].folder.glob("model*.safetensors"))):
         return None
-    cached = cache_folder("references") / f"{folder.fingerprint}.safetensors"
+    cached = cache_folder("references") / f"{folder.files_fingerprint}.safetensors"
     if not cached.is_file():
         _log.info("computing reference vectors of %s with torch, once", folder.name)
         command = [sys.executable, "-m", "embedsvc.self_check", str(folder.path), str(cached)]

@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from embedsvc.errors import InvalidInputError
+from embedsvc.model_folder import PRECISION_ALIASES, Precision
 
 PREFIX = "EMBEDSVC_"
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s]+")
@@ -50,9 +51,9 @@ class Settings(BaseSettings):
     )
     revision: str | None = Field(None, description="Revision of models that come from the hub.")
     runtime: Literal["auto", "static", "onnx", "torch"] = Field("auto", description="What runs the model.")
-    precision: Literal["float32", "int8"] = Field(
+    precision: Precision = Field(
         "float32",
-        description="Which ONNX file of the model is run: float32, or int8 where the folder has it.",
+        description="Which ONNX file of the model is run: float32 (fp32), or int8 where the folder has it.",
     )
     device: str | None = Field(None, description="Device for torch models: cpu, cuda, cuda:1 …")
     workers: int | None = Field(
@@ -196,6 +197,11 @@ class Settings(BaseSettings):
         config = init_settings().get("config") or env_settings().get("config")
         values = read_config(Path(config).expanduser()) if config else {}
         return init_settings, env_settings, InitSettingsSource(settings_cls, values)
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _by_its_own_name(cls, given: object) -> object:
+        return PRECISION_ALIASES.get(given, given) if isinstance(given, str) else given
 
     @field_validator("model", "cors_origins", mode="before")
     @classmethod

@@ -37,7 +37,7 @@ def iterate_lines(
     Raises InvalidInputError at the first bad byte, a NUL byte, or a line of more than max_line_bytes bytes.
     """
     check_file(path)
-    for number, raw in enumerate(_raw_lines(path, max_line_bytes), 1):
+    for number, raw in _raw_lines(path, max_line_bytes):
         if number == 1:
             raw = _without_byte_order_mark(raw, path)
         if b"\0" in raw:
@@ -53,7 +53,7 @@ def iterate_lines(
         yield number, line.rstrip("\r\n")
 
 
-def _raw_lines(path: Path, max_line_bytes: int) -> Iterator[bytes]:
+def _raw_lines(path: Path, max_line_bytes: int) -> Iterator[tuple[int, bytes]]:
     number = 0
     with open_unpacked(path) as file, damage_named(path, lambda: f"line {number}"):
         while line := file.readline(max_line_bytes + 1):
@@ -62,7 +62,7 @@ def _raw_lines(path: Path, max_line_bytes: int) -> Iterator[bytes]:
                 raise InvalidInputError(
                     f"{path} line {number} has more than {max_line_bytes:,} bytes, the limit of a line"
                 )
-            yield line
+            yield number, line
 
 
 def _without_byte_order_mark(line: bytes, path: Path) -> bytes:

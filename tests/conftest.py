@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "true"
 
 
 _MEMORY_FOLDER = Path("/dev/shm")
+_LONG_FILES_FIRST = ("encoders", "server", "cli", "training", "scheduling", "mining")
+_KEPT_TOGETHER = "tests/encoders/"
 _ROOM_BYTES = 4 * 2**30  # a run needs about a tenth
 
 
@@ -22,6 +25,25 @@ def pytest_configure(config: pytest.Config) -> None:
     """Let temporary folders lie in memory where there is plenty: thousands of fsyncs then cost nothing."""
     if config.option.basetemp is None and "PYTEST_DEBUG_TEMPROOT" not in os.environ and _has_room():
         os.environ["PYTEST_DEBUG_TEMPROOT"] = str(_MEMORY_FOLDER)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let folders with long files come first: a long file at the end leaves the other workers idle."""
+    places = {name: place for place, name in enumerate(_LONG_FILES_FIRST)}
+    items.sort(key=lambda item: places.get(item.nodeid.split("/")[1], len(places)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of encoders with one worker, as a file is: they share ONNX exports."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class KeptTogether(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _KEPT_TOGETHER if nodeid.startswith(_KEPT_TOGETHER) else super()._split_scope(nodeid)
+
+    return KeptTogether(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def _has_room() -> bool:
@@ -55,6 +77,26 @@ def _the_bundled_tokenizer_is_parsed_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tokens, "Tokenizer", SimpleNamespace(from_file=from_file))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _the_bundled_table_is_unpacked_once() -> Iterator[None]:
+    """The other half of the time to open the bundled model; nobody writes into a table."""
+    from embedsvc.encoders import static_table
+    from embedsvc.model_folder import BUNDLED
+
+    read, unpacked = static_table.read_table, []
+
+    def read_table(folder: Path) -> object:
+        if folder != BUNDLED:
+            return read(folder)
+        if not unpacked:
+            unpacked.append(read(folder))
+        return unpacked[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(static_table, "read_table", read_table)
         yield
 
 

@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,12 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))}
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imported(path: Path, *, at_start_only: bool) -> set[str]:
     """Dotted names that a file imports: anywhere in it, or only when it is itself imported."""
     found: set[str] = set()
@@ -40,7 +47,7 @@ def imported(path: Path, *, at_start_only: bool) -> set[str]:
                 found.update([child.module, *(f"{child.module}.{alias.name}" for alias in child.names)])
             visit(child)
 
-    visit(ast.parse(path.read_text(encoding="utf-8")))
+    visit(tree(path))
     return found
 
 
@@ -111,8 +118,8 @@ def test_serving_loads_no_torch() -> None:
 
 def test_help_costs_less_than_half_a_second_of_processor_time() -> None:
     """Processor time, least of three: the machine may be busy, the command may not."""
-    costs = []
-    for _ in range(3):
+    costs: list[float] = []
+    while len(costs) < 3 and not (costs and costs[-1] < 0.5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, "-c", "from embedsvc.cli import main; main()", "--help"]
         answer = subprocess.run(command, capture_output=True, text=True, check=True)

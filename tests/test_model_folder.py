@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from embedsvc.errors import ModelError, NotFoundError
-from embedsvc.model_folder import BUNDLED, open_model_folder, read_json
+from embedsvc.model_folder import BUNDLED, ModelFolder, Precision, open_model_folder, read_json
 
 PREFIX = "sentence_transformers.models."
 
@@ -128,6 +130,40 @@ def test_the_fingerprint_follows_every_file_that_decides_the_vectors(tmp_path: P
     assert len(seen) == 6
     write(path / "README.md", "text")
     assert open_model_folder(path).fingerprint in seen
+
+
+def opened(path: Path, precision: Precision) -> ModelFolder:
+    return replace(open_model_folder(path), precision=precision)
+
+
+@pytest.mark.parametrize("full", ["onnx/model.onnx", "model.safetensors", "pytorch_model.bin"])
+def test_an_int8_graph_beside_full_weights_has_a_fingerprint_of_its_own(tmp_path: Path, full: str) -> None:
+    path = folder(tmp_path / "m", "Transformer", "Pooling")
+    write(path / full, "full")
+    write(path / "onnx" / "model_int8.onnx", "rounded")
+    full_weights, rounded = opened(path, "float32"), opened(path, "int8")
+    files = full_weights.files_fingerprint
+    assert full_weights.fingerprint == rounded.files_fingerprint == files
+    assert rounded.fingerprint == hashlib.sha256(f"{files} onnx/model_int8.onnx".encode()).hexdigest()[:16]
+    assert [rounded.fits(files), rounded.fits(rounded.fingerprint)] == [True, True]
+    assert [full_weights.fits(files), full_weights.fits(rounded.fingerprint)] == [True, False]
+    write(path / "onnx" / "model_int8.onnx", "rounded otherwise")
+    assert opened(path, "int8").fingerprint != rounded.fingerprint
+
+
+def test_an_int8_graph_that_is_all_there_is_has_the_fingerprint_of_the_files(tmp_path: Path) -> None:
+    path = folder(tmp_path / "m", "Transformer", "Pooling")
+    write(path / "onnx" / "model_quantized.onnx", "rounded")
+    write(path / "1_Pooling" / "model.safetensors", "no weights of the transformer")
+    assert opened(path, "int8").fingerprint == open_model_folder(path).files_fingerprint
+
+
+def test_a_mapped_model_fits_the_vectors_of_the_model_whose_space_it_is_in(tmp_path: Path) -> None:
+    mapped = open_model_folder(folder(tmp_path / "m", "StaticEmbedding", mapped_to="0123456789abcdef"))
+    assert [mapped.fits("0123456789abcdef"), mapped.fits(mapped.fingerprint)] == [True, True]
+    assert not mapped.fits("fedcba9876543210")
+    with pytest.raises(ModelError, match="mapped_to must be a fingerprint"):
+        open_model_folder(folder(tmp_path / "bad", "StaticEmbedding", mapped_to=7))
 
 
 def test_the_same_files_elsewhere_have_the_same_fingerprint(tmp_path: Path) -> None:

@@ -289,6 +289,9 @@ def test_int8_is_its_own_file(copy: Path) -> None:
     (copy / "onnx" / "model.onnx").unlink()
     score = load_reranker(copy, precision="int8").scores("w1", ["w2"])[0]
     assert score == pytest.approx(sigmoid(counted_logit(["w1"], ["w2"])), rel=1e-5)
+    shutil.copy(copy / "onnx" / "model_quantized.onnx", copy / "onnx" / "model.onnx")
+    full, rounded = (load_reranker(copy, precision=precision) for precision in ("float32", "int8"))
+    assert full.fingerprint != rounded.fingerprint
 
 
 @pytest.mark.parametrize(

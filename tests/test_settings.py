@@ -158,3 +158,12 @@ def test_the_milvus_backend_needs_its_address(monkeypatch):
     monkeypatch.setenv("EMBEDSVC_BACKEND", "qdrant")
     with pytest.raises(InvalidInputError, match="EMBEDSVC_BACKEND is 'qdrant'"):
         load_settings()
+
+
+def test_a_precision_may_go_by_the_name_that_export_takes_too(monkeypatch):
+    monkeypatch.setenv("EMBEDSVC_PRECISION", "fp32")
+    assert load_settings().precision == "float32"
+    assert load_settings(precision="int8").precision == "int8"
+    monkeypatch.setenv("EMBEDSVC_PRECISION", "int4")
+    with pytest.raises(InvalidInputError, match=r"PRECISION.*'float32' or 'int8'"):
+        load_settings()

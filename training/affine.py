@@ -102,9 +102,17 @@ def _write_dense(folder: Path, affine: Affine) -> None:
 
 
 def _declare(folder: Path, matryoshka: Sequence[int]) -> None:
-    """Say to which dimensions the vectors may be cut: both files may."""
+    """Say to which dimensions the vectors may be cut, which both files may; a space of before is left."""
     general = folder / "config_sentence_transformers.json"
-    write_json(general, read_json(general, required=False) | {"matryoshka_dimensions": sorted(matryoshka)})
+    said = read_json(general, required=False) | {"matryoshka_dimensions": sorted(matryoshka)}
+    said.pop("mapped_to", None)
+    write_json(general, said)
     config = read_json(folder / "config.json", required=False)
     if config.pop("matryoshka_dimensions", None) is not None:
         write_json(folder / "config.json", config)
+
+
+def declare_space(folder: Path, fingerprint: str) -> None:
+    """Say that the vectors are in the space of the model with the fingerprint (`ModelFolder.fits`)."""
+    general = folder / "config_sentence_transformers.json"
+    write_json(general, read_json(general) | {"mapped_to": fingerprint})

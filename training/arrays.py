@@ -13,23 +13,25 @@ from numpy.typing import DTypeLike, NDArray
 
 
 class ArrayWriter(contextlib.ExitStack):
-    """Appends rows to a one-dimensional .npy file; left without `finish` it is one without rows."""
+    """Appends rows, numbers or of ``width`` numbers, to a .npy file; left without `finish` it has no rows."""
 
-    def __init__(self, path: Path, dtype: DTypeLike) -> None:
+    def __init__(self, path: Path, dtype: DTypeLike, *, width: int | None = None) -> None:
         super().__init__()
         self._file = self.enter_context(path.open("wb"))
         self._dtype = np.dtype(dtype)
+        self._width = () if width is None else (width,)
         self._write_header(0)
         self._begin = self._file.tell()
         self.rows = 0
 
     def _write_header(self, rows: int) -> None:
         # numpy leaves room in the header for the length to grow.
-        described = {"descr": npy.dtype_to_descr(self._dtype), "fortran_order": False, "shape": (rows,)}
-        npy.write_array_header_1_0(self._file, described)
+        described = {"descr": npy.dtype_to_descr(self._dtype), "fortran_order": False}
+        npy.write_array_header_1_0(self._file, {**described, "shape": (rows, *self._width)})
 
     def append(self, values: NDArray[Any]) -> None:
-        """Write values ``(n,)`` behind those there are."""
+        """Write values ``(n,)`` or ``(n, width)`` behind those there are."""
+        assert values.shape[1:] == self._width, f"rows of {values.shape[1:]} among rows of {self._width}"
         self._file.write(np.ascontiguousarray(values, self._dtype).tobytes())
         self.rows += len(values)
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsvc.errors import MissingExtraError
-from training.config import SamplingConfig
 from training.data import TokenBags, token_bags
 from training.lexicon import Lexicon
 from training.pair_store import TextPairs
+from training.sampling_config import SamplingConfig
 from training.token_store import Tokenization
 
 _DRAWS = 0xC0DE  # apart from what else a batch draws at random

@@ -26,8 +26,8 @@ _WEIGHTS = "model.safetensors"
 Tensors = dict[str, NDArray[Any]]
 
 
-def average_models(sources: Sequence[ModelFolder], out: Path) -> str:
-    """Write the mean of the models' weights to ``out``; say so.
+def average_models(sources: Sequence[ModelFolder], out: Path) -> None:
+    """Write the mean of the models' weights to ``out``.
 
     Raises InvalidInputError for fewer than two models, and naming the first that is of another shape or
     has another tokenizer, other modules or other prompts than the first one.
@@ -46,7 +46,6 @@ def average_models(sources: Sequence[ModelFolder], out: Path) -> str:
         for module in [module for module in first.modules[1:] if (module.folder / _WEIGHTS).is_file()]:
             place = _inside(first, module.folder)
             _write(_means(sources, partial(_module_tensors, place=place)), out / place)
-    return f"the mean of {len(sources)} models: {', '.join(str(source.path) for source in sources)}"
 
 
 def _module_tensors(source: ModelFolder, place: Path) -> Tensors:
@@ -99,6 +98,7 @@ def _require_alike(first: ModelFolder, other: ModelFolder) -> None:
         ("settings of modules", lambda source: [module.config for module in source.modules]),
         ("a config.json", _configuration),
         ("prompts", lambda source: (source.prompts, source.default_prompt_name)),
+        ("a space that its vectors are mapped into", lambda source: source.mapped_to),
     ]
     for what, look in looks:
         if look(first) != look(other):

@@ -15,6 +15,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 from langcodes import Language
+from langcodes.tag_parser import LanguageTagError
 from yaml import YAMLError
 
 from embedsvc.errors import ModelError
@@ -125,8 +126,15 @@ def _base(source: ModelFolder, run: Mapping[str, Any]) -> str | None:
 
 def _codes(languages: Sequence[str] | Mapping[str, Any]) -> list[str]:
     """Return language codes as the hub knows them: two letters where there are, without the script."""
-    found = [Language.get(code.replace("_", "-"), normalize=True).language or "" for code in languages]
-    return sorted({code for code in found if _CODE.fullmatch(code)})
+    return sorted({code for code in map(_code, languages) if _CODE.fullmatch(code)})
+
+
+def _code(language: str) -> str:
+    """Return a language's code; "" for a name that is none, as a recipe's languages may have."""
+    try:
+        return Language.get(language.replace("_", "-"), normalize=True).language or ""
+    except LanguageTagError:
+        return ""
 
 
 def _export(source: ModelFolder, made: Made) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +59,10 @@ def text_keys(texts: Iterable[str]) -> NDArray[np.int64]:
     """Return a 63-bit key per text, equal for texts that differ only in case, spaces and punctuation."""
     texts = [*texts]
     digests = b"".join(
-        hashlib.blake2b((folded or text).encode(), digest_size=8).digest()
-        for folded, text in zip(folded_texts(texts), texts, strict=True)
+        [
+            blake2b((folded or text).encode(), digest_size=8).digest()
+            for folded, text in zip(folded_texts(texts), texts, strict=True)
+        ]
     )
     keys: NDArray[np.int64] = (np.frombuffer(digests, "<u8") >> np.uint64(1)).astype(np.int64)
     return keys
@@ -68,7 +70,9 @@ def text_keys(texts: Iterable[str]) -> NDArray[np.int64]:
 
 def folded_texts(texts: Iterable[str]) -> list[str]:
     """Return the letters and digits of each text, without case."""
-    whole = [unicodedata.normalize("NFKC", text).casefold() for text in texts]
+    whole = [
+        text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold() for text in texts
+    ]
     # All characters at once: one after the other they would be the slowest part of reading data.
     characters = np.frombuffer("".join(whole).encode("utf-32-le", "surrogatepass"), "<u4")
     kept = _letters_and_digits()[characters]

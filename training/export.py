@@ -43,7 +43,8 @@ class ExportOptions:
     dtype: of a static model's table. onnx: the graphs of a transformer, "float32" (default), "int8";
     pooled: they give ``sentence_embedding`` too. torch: the transformer's torch weights, to train on.
     base: of a model that is an adapter, in place of the one that it names. average: more models, whose
-    weights count as much as the first one's. trim: a smaller vocabulary. steps: maps that are fitted on
+    weights count as much as the first one's. checkpoints: each of them is a run, and stands for the last
+    checkpoints that it kept (`checkpoint_models`). trim: a smaller vocabulary. steps: maps that are fitted on
     texts, in this order (see `fitted_steps`). dimensions: fewer, of a Matryoshka model; force_dimensions:
     of any. card: what it says. overwrite: replace a model folder.
     """
@@ -54,6 +55,7 @@ class ExportOptions:
     torch: bool = False
     base: str | Path | None = None
     average: Sequence[str | Path] = ()
+    checkpoints: bool = False
     trim: Trim | None = None
     steps: Sequence[Stage] = ()
     dimensions: int | None = None
@@ -99,9 +101,10 @@ def export_model(model: str | Path | None, out: Path, options: ExportOptions | N
         notes: list[str] = []
         sources = [_opened(path, folder.parent / f"model{i}", options, notes) for i, path in enumerate(paths)]
         prepared = source = sources[0]
-        if options.average:
-            notes.append(average_models(sources, _empty(folder.parent / "mean" / source.path.name)))
-            prepared = open_model_folder(folder.parent / "mean" / source.path.name)
+        if options.average or options.checkpoints:
+            place = _empty(folder.parent / "mean" / source.path.name)
+            notes.append(_average(sources, place, options))
+            prepared = open_model_folder(place)
         for number, stage in enumerate(_stages(options)):
             place = _empty(folder.parent / str(number) / source.path.name)
             notes.append(stage(prepared, place))
@@ -124,6 +127,24 @@ def _opened(path: Path, work: Path, options: ExportOptions, notes: list[str]) ->
     source = open_model_folder(path)
     _check(source, options)
     return source
+
+
+def _average(sources: Sequence[ModelFolder], out: Path, options: ExportOptions) -> str:
+    """Write the mean of the models, or of the checkpoints of the runs that they are; say of what."""
+    if not options.checkpoints:
+        average_models(sources, out)
+        return f"the mean of {len(sources)} models: {', '.join(str(source.path) for source in sources)}"
+    _require_packages("torch")
+    from training.checkpoint_models import checkpoint_models
+
+    parts: list[ModelFolder] = []
+    told: list[str] = []
+    for number, source in enumerate(sources):
+        by_step = checkpoint_models(source.path, out.parent / f"checkpoints{number}")
+        parts += by_step.values()
+        told.append(f"{source.path} after {', '.join(map(str, by_step))} steps")
+    average_models(parts, out)
+    return f"the mean of {len(parts)} checkpoints: {'; '.join(told)}"
 
 
 def _empty(folder: Path) -> Path:

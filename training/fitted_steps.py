@@ -14,7 +14,7 @@ from embedsvc.encoder import Encoder, load_encoder, locate_model
 from embedsvc.errors import InvalidInputError
 from embedsvc.languages import detect_language
 from embedsvc.model_folder import ModelFolder
-from training.affine import Affine, append_affine
+from training.affine import Affine, append_affine, declare_space
 from training.corpus_texts import read_corpus
 from training.language_means import LanguageMeans, common_subspace
 from training.linear_map import MapKind, agreement, fit_map
@@ -93,7 +93,9 @@ class MapTo:
         order = np.random.default_rng(0).permutation(len(texts))
         held, fitted = np.split(order, [min(len(texts) // 10, _MOST_HELD_OUT)])
         affine = fit_map(a[fitted], b[fitted], self.kind, ridge=self.ridge)
-        append_affine(source, out, affine, unit=True, matryoshka=target.folder.matryoshka_dimensions)
+        sizes = target.folder.matryoshka_dimensions
+        append_affine(source, out, affine, unit=True, matryoshka=sizes)
+        declare_space(out, target.fingerprint)
         mapped = affine(a[held])
         mapped /= np.maximum(np.linalg.norm(mapped, axis=1, keepdims=True), np.finfo(np.float32).tiny)
         return (

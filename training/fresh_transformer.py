@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, processors
 
 from embedsvc.textfiles import write_json
-from training.config import FreshConfig
+from training.model_config import FreshConfig
 
 _SPECIAL = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
 

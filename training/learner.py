@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from embedsvc.errors import EmbedsvcError, StorageError
-from embedsvc.textfiles import atomic_write
-from training.config import Recipe, ScheduleConfig
+from embedsvc.errors import EmbedsvcError
+from training.checkpoints import State, write_state
+from training.config import Recipe
 from training.gathered import gathered
 from training.losses import EmbeddedPairs
 from training.losses.pairs import MomentumKeys, Negatives, ScoredPassages
 from training.objective import HEAD_RATE, Objective
 from training.processes import average, leads, rank
 from training.sampling import Batch, Batches, ScoredRows, masked
+from training.schedule_config import ScheduleConfig
 from training.student import BatchInputs, BatchStates, Student
 
 _NAMED_PAIRS = 5
@@ -129,13 +130,12 @@ class Learner:
                         f"it is in {path.parent}; a lower learning_rate usually helps"
                     )
         if leads():
-            _save({"step": done, **state}, path)
+            write_state({"step": done, **state}, path)
 
-    def restore(self, path: Path) -> int:
-        """Load the checkpoint, if there is one; return the first step still to do."""
-        if not path.exists():
+    def restore(self, state: State | None) -> int:
+        """Take over a checkpoint, if there is one; return the first step still to do."""
+        if state is None:
             return 0
-        state = torch.load(path, weights_only=True, map_location="cpu")
         self.student.restore(state["model"])
         self.objective.restore(state.get("objective", {}))
         return int(state["step"])
@@ -157,17 +157,6 @@ def _negatives(vectors: torch.Tensor, batch: Batch) -> Negatives | None:
         torch.from_numpy(part).to(vectors.device) for part in (drawn.forward, drawn.backward)
     )
     return Negatives(vectors[drawn.targets :], vectors[: drawn.targets], forward, backward)
-
-
-def _save(state: dict[str, Any], path: Path) -> None:
-    try:
-        with atomic_write(path) as file:
-            torch.save(state, file)
-    except (OSError, RuntimeError) as error:  # torch raises its own error on top of the file's
-        reason = error.__context__ if isinstance(error.__context__, OSError) else error
-        raise StorageError(
-            f"{path} cannot be written: {reason}; an earlier checkpoint is kept, the same command goes on"
-        ) from error
 
 
 def _averaged(value: torch.Tensor, parts: dict[str, torch.Tensor]) -> dict[str, float]:

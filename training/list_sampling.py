@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config import Mixing
 from training.data import TokenBags, joined
 from training.draws import Draws
 from training.relations import PairKeys, relation_matrix
 from training.sampling import Batch, ScoredRows, part_rows
+from training.sampling_config import Mixing
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from embedsvc.errors import InvalidInputError, MissingExtraError
-from training.config import LoraConfig
+from training.model_config import LoraConfig
 
 _LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks)\.(\d+)\.")
 

@@ -200,18 +200,3 @@ AnyLoss = (
 )
 LossConfig = Annotated[AnyLoss, Field(discriminator="kind")]
 LOSS_KINDS = [get_args(loss.model_fields["kind"].annotation)[0] for loss in get_args(AnyLoss)]
-
-
-class TeacherConfig(Section):
-    """The model whose vectors are learnt: a folder or a hub id; ``embedsvc train --teacher`` names another.
-
-    ``projection`` says what to do when its vectors are longer than the student's: "pca" cuts them to
-    their first principal directions, which also orders them for Matryoshka prefixes; "learned" trains
-    a matrix from the student's space into the teacher's, which is not part of the exported model.
-    """
-
-    model: str
-    multilingual: bool = False  # it reads the first texts of pairs without English too
-    projection: Literal["none", "pca", "learned"] = "none"
-    max_tokens: Annotated[int, Field(gt=2)] | None = None  # the teacher's own limit when absent
-    precision: Literal["float32", "int8"] = "float32"  # int8: its int8 ONNX graph, about three times as fast

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,5 +146,7 @@ def write_static_copy(
         card=card.read_text(encoding="utf-8") if card.is_file() else None,
     )
     path = folder / "config_sentence_transformers.json"
-    prompts = {"prompts": source.prompts, "default_prompt_name": source.default_prompt_name}
-    write_json(path, read_json(path) | prompts)
+    kept: dict[str, Any] = {"prompts": source.prompts, "default_prompt_name": source.default_prompt_name}
+    if source.mapped_to is not None:
+        kept["mapped_to"] = source.mapped_to
+    write_json(path, read_json(path) | kept)

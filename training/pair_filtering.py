@@ -141,7 +141,7 @@ def _in_language(options: IngestOptions, language: str) -> IngestOptions:
 
 
 def _is_blank(pair: TextPair) -> bool:
-    return not (pair.source.strip() and pair.target.strip())
+    return not pair.source or not pair.target or pair.source.isspace() or pair.target.isspace()
 
 
 def _refuse_blank(place: str, pairs: Sequence[TextPair]) -> None:

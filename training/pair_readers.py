@@ -17,7 +17,7 @@ from embedsvc.mining.outputs import output_kind
 from embedsvc.mining.tmx import tmx_units
 from embedsvc.mining.translation_units import TranslationUnit, base_language
 from embedsvc.mining.xliff import xliff_units
-from embedsvc.rows import Rows, table_rows
+from embedsvc.rows import Rows
 from embedsvc.textfiles import iterate_lines
 from embedsvc.tokens import check_unicode
 from training.pair_files import PairFile
@@ -89,10 +89,14 @@ def _is_grouped(file: PairFile, cells: list[str]) -> bool:
 
 
 def _grouped_pairs(file: PairFile) -> Iterator[TextPair]:
-    lines = table_rows(file.path, iterate_lines(file.path), _GROUPED)
     previous, english = "", file.reading.source_language or ENGLISH
-    for number, row in lines:
-        source, language, target = row.values()
+    for number, line in iterate_lines(file.path):  # without `table_rows`: an object for each takes a sixth
+        cells = line.split("\t")
+        if len(cells) != len(_GROUPED):
+            raise InvalidInputError(
+                f"{file.path} line {number}: {len(cells)} columns; expected are {len(_GROUPED)}"
+            )
+        source, language, target = cells
         previous = source or previous
         if not language:
             raise InvalidInputError(f"{file.path} line {number}: the language is empty")

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -146,18 +147,19 @@ def _read_file(
 
 def _wanted(file: PairFile, config: DataConfig, skipped: Counter[str]) -> Iterator[list[TextPair]]:
     """Yield the pairs in the languages wanted, some thousand at a time; count the others."""
-    wanted = None if config.languages is None else set(config.languages)
-    batch: list[TextPair] = []
-    for pair in read_pairs(file, skipped=skipped):
-        if wanted is not None and not _in_languages(pair, wanted):
-            skipped["language not in data.languages"] += 1
-            continue
-        batch.append(pair)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
+    pairs = read_pairs(file, skipped=skipped)
+    if config.languages is not None:
+        pairs = _of_languages(pairs, set(config.languages), skipped)
+    while batch := [*islice(pairs, _BATCH)]:
         yield batch
+
+
+def _of_languages(pairs: Iterator[TextPair], wanted: set[str], skipped: Counter[str]) -> Iterator[TextPair]:
+    for pair in pairs:
+        if _in_languages(pair, wanted):
+            yield pair
+        else:
+            skipped["language not in data.languages"] += 1
 
 
 def _in_languages(pair: TextPair, wanted: set[str]) -> bool:
@@ -212,13 +214,18 @@ class _PairWriter(contextlib.ExitStack):
         values = {
             "other.keys": text_keys(targets),
             "group": self._english_rows(pairs),
-            "languages": np.array([self._code(pair[3:5]) for pair in pairs]),
+            "languages": self._codes_of(pairs),
             "named_groups": np.array(
                 [0 if pair.group is None else _named(pair.group) for pair in pairs], np.int64
             ),
         }
         for name, array in values.items():
             self._arrays[name].append(array)
+
+    def _codes_of(self, pairs: Sequence[TextPair]) -> NDArray[np.int64]:
+        languages = [pair[3:5] for pair in pairs]
+        codes = {both: self._code(both) for both in dict.fromkeys(languages)}
+        return np.array([codes[both] for both in languages], np.int64)
 
     def _code(self, languages: tuple[str, str]) -> int:
         known = self._numbers.get(languages)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,14 @@ def environment() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if cuda else None,
-        "packages": dict(sorted((d.name.lower(), d.version) for d in metadata.distributions())),
+        "packages": dict(sorted(_packages())),
     }
+
+
+def _packages() -> Iterator[tuple[str, str]]:
+    for distribution in metadata.distributions():
+        said = distribution.metadata  # read and parsed anew at each access
+        yield said["Name"].lower(), said["Version"]
 
 
 def _stored(path: Path) -> dict[str, Any] | None:

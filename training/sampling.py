@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config import SamplingConfig
 from training.data import TokenBags, joined
 from training.draws import Draws, GroupDraws, OneLanguageDraws, PairDraws
 from training.hard_negatives.drawing import DrawnNegatives, draw_negatives
 from training.hard_negatives.mined import MinedNegatives
 from training.relations import PairKeys, Positives, relation_matrix
+from training.sampling_config import SamplingConfig
 
 if TYPE_CHECKING:
     from training.augmentation import Augmentation
@@ -93,7 +93,7 @@ class PairSource:
 
 @dataclass(frozen=True)
 class BatchShape:
-    """How large a batch is and what may stand in it together; see `training.config.SamplingConfig`."""
+    """How large a batch is and what may stand in it together; see `SamplingConfig`."""
 
     size: int
     token_dropout: float = 0.0

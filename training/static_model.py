@@ -136,7 +136,9 @@ class StaticTable:
             assert gradient is not None, "update() follows backward()"
             first, second = self._moments[name]
             # Some rows at a time: what is computed in between stays in the processor's cache.
-            for rows, part in zip(self._used[name].split(_ROWS), gradient.split(_ROWS), strict=True):
+            for rows, part in zip(
+                torch.split(self._used[name], _ROWS), torch.split(gradient, _ROWS), strict=True
+            ):
                 m = first.index_select(0, rows).lerp_(part, 1 - _BETA1)
                 v = second.index_select(0, rows).mul_(_BETA2).addcmul_(part, part, value=1 - _BETA2)
                 first.index_copy_(0, rows, m)

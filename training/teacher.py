@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from embedsvc.cache import cache_folder
 from embedsvc.encoder import Encoder, load_encoder
-from embedsvc.errors import InvalidInputError
-from embedsvc.textfiles import atomic_write
-from training.loss_config import TeacherConfig
-from training.teacher_cache import TeacherCache
+from embedsvc.errors import InvalidInputError, StorageError
+from training.arrays import ArrayWriter
+from training.teacher_cache import CachedVectors, TeacherCache
+from training.teacher_config import TeacherConfig
 
 _FIT_TEXTS = 100_000  # enough for directions in a space of a thousand dimensions
-_PROJECT_TEXTS = 65_536
+_BLOCK_TEXTS = 65_536  # in memory at once
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,29 @@ def teach(
         folder = cache_folder("teachers") / config.precision
         cache = TeacherCache(encoder, folder, max_tokens=config.max_tokens)
         vectors = cache.vectors(texts, progress=progress)
-        if config.projection == "pca":
-            vectors = principal(vectors, dimension)
-        with atomic_write(path) as file:
-            np.save(file, vectors)
+        turn = principal(vectors, dimension) if config.projection == "pca" else None
+        write_vectors(vectors, turn, path)
     return Teacher(np.load(path, mmap_mode="r"), config.projection == "learned")
+
+
+def write_vectors(vectors: CachedVectors, turn: Turn | None, path: Path) -> None:
+    """Write the vectors, or what ``turn`` makes of them, a block at a time; the file appears whole.
+
+    Raises StorageError when there is no room.
+    """
+    unfinished = path.with_suffix(".part")
+    try:
+        with ArrayWriter(
+            unfinished, np.float16, width=turn.dimension if turn else vectors.dimension
+        ) as writer:
+            for start in range(0, len(vectors), _BLOCK_TEXTS):
+                block = vectors.at(np.arange(start, min(start + _BLOCK_TEXTS, len(vectors))))
+                writer.append(turn(block) if turn else block)
+            writer.finish()
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise StorageError(f"{path} cannot be written: {error}; the same command goes on") from error
+    unfinished.replace(path)
 
 
 def check_dimension(config: TeacherConfig, teacher: int, student: int) -> None:
@@ -82,17 +100,29 @@ def check_dimension(config: TeacherConfig, teacher: int, student: int) -> None:
         )
 
 
-def principal(vectors: NDArray[np.float16], dimension: int) -> NDArray[np.float16]:
-    """Return (texts, dimension) unit rows: the vectors along their first principal directions.
+@dataclass(frozen=True)
+class Turn:
+    """Unit rows along fewer directions: ``directions`` (teacher's dimension, dimension)."""
+
+    directions: NDArray[np.float32]
+
+    @property
+    def dimension(self) -> int:
+        return int(self.directions.shape[1])
+
+    def __call__(self, vectors: NDArray[np.float16]) -> NDArray[np.float32]:
+        """Return (texts, dimension) from (texts, teacher's dimension)."""
+        rows = vectors.astype(np.float32) @ self.directions
+        turned: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return turned
+
+
+def principal(vectors: CachedVectors, dimension: int) -> Turn:
+    """Return the turn to the first principal directions of the vectors.
 
     Not centred, so that cosines are kept as well as that many dimensions can.
     """
     step = max(1, -(-len(vectors) // _FIT_TEXTS))
-    sample = vectors[::step].astype(np.float64)
+    sample = vectors.at(np.arange(0, len(vectors), step)).astype(np.float64)
     _, directions = np.linalg.eigh(sample.T @ sample)  # ascending
-    turn = np.ascontiguousarray(directions[:, ::-1][:, :dimension], np.float32)
-    turned = np.empty((len(vectors), dimension), np.float16)
-    for start in range(0, len(vectors), _PROJECT_TEXTS):
-        rows = vectors[start : start + _PROJECT_TEXTS].astype(np.float32) @ turn
-        turned[start : start + len(rows)] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return turned
+    return Turn(np.ascontiguousarray(directions[:, ::-1][:, :dimension], np.float32))

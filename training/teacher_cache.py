@@ -3,13 +3,15 @@
     <teacher fingerprint>-<settings>/<hash of the texts>/     shards (`indexing.ShardWriter`) and keys.npy
 
 Texts that no folder has yet get a folder of their own. One that was interrupted is gone on with when
-the same texts are asked for again, and its finished shards need not be made anew.
+the same texts are asked for again, and its finished shards need not be made anew. Of all these vectors
+only those that are asked for are ever in memory.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,47 @@ from embedsvc.textfiles import atomic_write
 from indexing import IndexFileError, ShardWriter, VectorShards, open_vector_shards
 
 _ENCODE_TEXTS = 16_384
+_READ_TEXTS = 4096
+_GAP = 16  # rows read in vain between two that are wanted
 _KEYS = "keys.npy"
+
+
+class CachedVectors:
+    """The vectors (texts, dimension) float16 of some texts, read where they lie: only those asked for."""
+
+    def __init__(self, rows: int, dimension: int) -> None:
+        self.dimension = dimension
+        self._parts: list[VectorShards] = []
+        self._part = np.full(rows, -1, np.int32)  # of each text, the part that has it, and its row there
+        self._row = np.empty(rows, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    def missing(self) -> NDArray[np.int64]:
+        """Return the texts that no part has."""
+        return np.flatnonzero(self._part < 0)
+
+    def add(self, shards: VectorShards, known: NDArray[np.int64], keys: NDArray[np.int64]) -> None:
+        """Let a part of texts ``known`` give the vectors of those ``keys`` that none before it has."""
+        order = np.argsort(known)
+        place = np.minimum(np.searchsorted(known, keys, sorter=order), len(known) - 1)
+        rows = order[place]
+        hit = (self._part < 0) & (known[rows] == keys)
+        self._part[hit] = len(self._parts)
+        self._row[hit] = rows[hit]
+        self._parts.append(shards)
+
+    def at(self, texts: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Return (n, dimension) of some texts, all of which some part has."""
+        vectors = np.empty((len(texts), self.dimension), np.float16)
+        for start in range(0, len(texts), _READ_TEXTS):
+            chosen = texts[start : start + _READ_TEXTS]
+            part, block = self._part[chosen], vectors[start : start + len(chosen)]
+            for number in np.unique(part):
+                here = np.flatnonzero(part == number)
+                block[here] = _rows(self._parts[number], self._row[chosen[here]])
+        return vectors
 
 
 class TeacherCache:
@@ -33,44 +75,26 @@ class TeacherCache:
         self._max_tokens = max_tokens
         self._folder = folder / f"{encoder.fingerprint}-{max_tokens or 'all'}"
 
-    def vectors(self, texts: Sequence[str], *, progress: bool = False) -> NDArray[np.float16]:
-        """Return (texts, teacher's dimension); encode what no earlier call has, and what is damaged.
+    def vectors(self, texts: Sequence[str], *, progress: bool = False) -> CachedVectors:
+        """Return the vectors of the texts; encode what no earlier call has, and what is damaged.
 
         Raises InvalidInputError for a text that the teacher gives no direction to, StorageError when
-        the cache holds something else where the vectors should be.
+        the cache holds something else where the vectors should be, or when there is no room.
         """
         keys = exact_keys(texts)
-        found = np.zeros(len(texts), np.bool_)
-        vectors = np.empty((len(texts), self._encoder.dimension), np.float16)
+        found = CachedVectors(len(texts), self._encoder.dimension)
         for part in sorted(self._folder.glob(f"*/{_KEYS}")):
-            self._take(part.parent, keys, found, vectors)
-        missing = np.flatnonzero(~found)
+            shards = _opened(part.parent)
+            if shards is not None:
+                found.add(shards, np.load(part), keys)
+        missing = found.missing()
         if len(missing):
             _, first = np.unique(keys[missing], return_index=True)
             rows = missing[np.sort(first)]
-            part_folder = self._encode([texts[row] for row in rows], keys[rows], progress)
-            self._take(part_folder, keys, found, vectors)
-        return vectors
+            found.add(self._encoded(_Chosen(texts, rows), keys[rows], progress), keys[rows], keys)
+        return found
 
-    def _take(
-        self, part: Path, keys: NDArray[np.int64], found: NDArray[np.bool_], vectors: NDArray[np.float16]
-    ) -> None:
-        """Copy the vectors of every text that the part has."""
-        shards = _opened(part)
-        if shards is None:
-            return
-        known = np.load(part / _KEYS)
-        order = np.argsort(known)
-        place = np.minimum(np.searchsorted(known, keys, sorter=order), len(known) - 1)
-        rows = order[place]
-        hit = ~found & (known[rows] == keys)
-        for start, stop in shards.bounds():
-            here = np.flatnonzero(hit & (rows >= start) & (rows < stop))
-            if len(here):
-                vectors[here] = shards.read(start, stop)[rows[here] - start]
-        found |= hit
-
-    def _encode(self, texts: Sequence[str], keys: NDArray[np.int64], progress: bool) -> Path:
+    def _encoded(self, texts: _Chosen, keys: NDArray[np.int64], progress: bool) -> VectorShards:
         name = hashlib.sha256(keys.tobytes()).hexdigest()[:16]
         part = self._folder / name
         part.mkdir(parents=True, exist_ok=True)
@@ -80,12 +104,15 @@ class TeacherCache:
         try:
             with ShardWriter(part, rows=len(texts), dimension=self._encoder.dimension, extra=extra) as writer:
                 self._write(texts, writer, progress)
-                writer.close()
+                return writer.close()
         except IndexFileError as error:
             raise StorageError(f"{error}; remove {part} to encode anew") from error
-        return part
+        except OSError as error:
+            raise StorageError(
+                f"vectors of the teacher cannot be written: {error}; the same command goes on"
+            ) from error
 
-    def _write(self, texts: Sequence[str], writer: ShardWriter, progress: bool) -> None:
+    def _write(self, texts: _Chosen, writer: ShardWriter, progress: bool) -> None:
         bar = tqdm(
             total=len(texts),
             initial=writer.next_row,
@@ -95,13 +122,37 @@ class TeacherCache:
         )
         with bar:
             while (start := writer.next_row) < len(texts):
-                batch = texts[start : start + _ENCODE_TEXTS]
+                batch = texts.between(start, start + _ENCODE_TEXTS)
                 vectors = self._encoder.encode(
                     batch, truncate="end", max_tokens=self._max_tokens, progress=False
                 )
                 _check_directions(vectors, batch)
                 writer.write(vectors)
                 bar.update(len(batch))
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Some of the texts, which need not be in memory."""
+
+    texts: Sequence[str]
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def between(self, start: int, stop: int) -> list[str]:
+        return [self.texts[row] for row in self.rows[start:stop].tolist()]
+
+
+def _rows(shards: VectorShards, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+    """Return (n, dimension): rows in any order, those that lie near each other read together."""
+    vectors = np.empty((len(rows), shards.dimension), np.float16)
+    order = np.argsort(rows, kind="stable")
+    for near in np.split(order, np.flatnonzero(np.diff(rows[order]) > _GAP) + 1):
+        first, last = int(rows[near[0]]), int(rows[near[-1]])
+        vectors[near] = shards.read(first, last + 1)[rows[near] - first]
+    return vectors
 
 
 def _opened(part: Path) -> VectorShards | None:

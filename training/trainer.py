@@ -13,7 +13,8 @@ A run folder is the model folder plus ``run/``:
     run/tokenizer.json
     run/metrics.jsonl   one line per log and evaluation; metrics.html shows them, as of the last checkpoint
     run/best/           the best model so far, run/evaluation/ the reports of the end, where the recipe asks
-    run/checkpoint.pt   everything needed to go on, replaced atomically
+    run/checkpoint.pt   everything needed to go on, replaced atomically; where the recipe keeps several, they
+                        are run/checkpoints/<step>.pt (`training.checkpoints`)
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import torch
 from embedsvc.encoder import locate_model
 from embedsvc.errors import EmbedsvcError, InvalidInputError
 from training.aids import needed_aids, write_heads
+from training.checkpoints import Checkpoints
 from training.config import Recipe
 from training.evaluation.during_training import RunEvaluation, check_test_sets
 from training.learner import Learner, learning_rate
@@ -164,7 +166,10 @@ def _fresh_folder(recipe: Recipe, data: Prepared, run: Path) -> Path:
 
 def _loop(learner: Learner, sampler: Batches, evaluation: RunEvaluation, run: Path, progress: bool) -> None:
     schedule = learner.recipe.schedule
-    first = learner.restore(run / "checkpoint.pt")
+    checkpoints = Checkpoints(run, schedule)
+    first = learner.restore(checkpoints.newest())
+    if leads():
+        checkpoints.drop_old()  # where a kill came before it
     log = _MetricsLog(run / "metrics.jsonl")
     bar = TrainingBar(schedule, first, shown=progress)
     losses: list[dict[str, float]] = []
@@ -183,9 +188,10 @@ def _loop(learner: Learner, sampler: Batches, evaluation: RunEvaluation, run: Pa
                 figures = evaluation.figures(learner.student, done, last=done == schedule.steps)
                 log.write(step=done, **figures)
                 bar.write(f"step {done}: " + ", ".join(f"{name} {v:.4f}" for name, v in figures.items()))
-            if done % schedule.checkpoint_every == 0 or done == schedule.steps or stop:
-                learner.checkpoint(done, run / "checkpoint.pt")
+            if checkpoints.is_due(done) or stop:
+                learner.checkpoint(done, checkpoints.path(done))
                 if leads():
+                    checkpoints.drop_old()
                     write_run_page(run)
             if stop and done < schedule.steps:
                 bar.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tqdm import tqdm
 
-from training.config import ScheduleConfig
+from training.schedule_config import ScheduleConfig
 
 
 class TrainingBar:

@@ -18,8 +18,8 @@ from transformers.utils import logging
 from embedsvc.encoders.sequence import SequenceInputs, check_vocabulary
 from embedsvc.errors import InvalidInputError, ModelError
 from embedsvc.model_folder import ModelFolder, open_model_folder
-from training.config import ModelConfig
 from training.lora import add_lora, freeze
+from training.model_config import ModelConfig
 from training.student import ReadyStudent
 
 

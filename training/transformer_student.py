@@ -22,12 +22,13 @@ from embedsvc.model_folder import read_json
 from embedsvc.postprocess import finish_vectors
 from embedsvc.textfiles import write_json
 from training.cached_gradients import cached_gradients
-from training.config import Recipe, ScheduleConfig
+from training.config import Recipe
 from training.data import TokenBags
 from training.losses.tokens import NOT_MASKED, TokenStates
 from training.objective import HEAD_RATE
 from training.padding import Template, length_parts, padded
 from training.processes import average
+from training.schedule_config import ScheduleConfig
 from training.student import BatchInputs, BatchStates, TokenLoss, TokenShape, VectorLoss
 from training.transformer_chain import Chain, modules_of
 

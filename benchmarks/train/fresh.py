@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from training.config import FreshConfig
 from training.fresh_transformer import write_fresh_folder
+from training.model_config import FreshConfig
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from train.samples import read_pairs
-from training.loss_config import TeacherConfig
 from training.teacher import open_teacher, teach
+from training.teacher_config import TeacherConfig
 
 
 def main() -> None:

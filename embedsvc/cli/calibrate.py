@@ -7,24 +7,18 @@ from typing import Any
 
 import click
 
-from embedsvc.cli.options import INPUT_FILE
+from embedsvc.cli.options import INPUT_FILE, INPUT_FOLDER, runtime_option
 
 
 @click.command()
 @click.argument("file", type=INPUT_FILE)
 @click.option(
     "--model",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=INPUT_FOLDER,
     required=True,
     help="The model folder; its calibration.json is written.",
 )
-@click.option(
-    "--runtime",
-    type=click.Choice(["auto", "static", "onnx", "torch"]),
-    default="auto",
-    show_default=True,
-    help="What runs the model.",
-)
+@runtime_option
 def calibrate(file: Path, model: Path, runtime: Any) -> None:
     """Learn the scale of a model's int8 vectors from the lines of FILE, one typical text each.
 

@@ -23,9 +23,7 @@ from embedsvc.cli.opening import (
     opened_collections,
     parsed_filter,
 )
-from embedsvc.cli.options import OUTPUT_FILE, model_options
-
-_FOLDER = click.Path(file_okay=False, path_type=Path)
+from embedsvc.cli.options import OUTPUT_FILE, OUTPUT_FOLDER, model_options
 
 
 @click.group()
@@ -138,7 +136,7 @@ def export(
 
 @collections.command()
 @click.argument("name")
-@click.argument("folder", type=_FOLDER)
+@click.argument("folder", type=OUTPUT_FOLDER)
 @data_dir_option
 def backup(name: str, folder: Path, data_dir: Path) -> None:
     """Copy collection NAME, as it is at this moment, into the new folder FOLDER; it stays in use."""
@@ -150,7 +148,7 @@ def backup(name: str, folder: Path, data_dir: Path) -> None:
 
 
 @collections.command()
-@click.argument("folder", type=_FOLDER)
+@click.argument("folder", type=OUTPUT_FOLDER)
 @click.option("--name", help="The new collection's name.  [default: that of the one backed up]")
 @data_dir_option
 def restore(folder: Path, name: str | None, data_dir: Path) -> None:

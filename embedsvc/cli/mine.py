@@ -10,11 +10,13 @@ import click
 from embedsvc.cli.options import (
     INPUT_FILE,
     OUTPUT_FILE,
-    ByteCount,
     encode_options,
+    margin_options,
     model_options_but_precision,
+    neighbour_options,
     prompt_options,
     refuse_overwriting,
+    work_option,
 )
 
 
@@ -34,11 +36,7 @@ from embedsvc.cli.options import (
     required=True,
     help="The file to write: .tsv, .jsonl, .parquet, .tmx, .xlf or .moses; text also with .gz, .xz, .zst.",
 )
-@click.option(
-    "--work",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of all that is computed on the way: killed, the same command goes on.",
-)
+@work_option
 @click.option(
     "--docs",
     is_flag=True,
@@ -47,14 +45,7 @@ from embedsvc.cli.options import (
 )
 @click.option("--src-lang", help="Language of SOURCE, such as de; sentences in another one are dropped.")
 @click.option("--tgt-lang", help="Language of TARGET.")
-@click.option(
-    "--margin",
-    type=click.Choice(["ratio", "distance", "absolute"]),
-    default="ratio",
-    show_default=True,
-    help="Cosine over, minus, or without the mean cosine of the neighbours.",
-)
-@click.option("--k", type=click.IntRange(min=1), default=4, show_default=True, help="Neighbours per text.")
+@margin_options
 @click.option(
     "--retrieval",
     type=click.Choice(["forward", "backward", "intersection", "max", "optimal"]),
@@ -111,16 +102,10 @@ from embedsvc.cli.options import (
     "--src-vectors", type=INPUT_FILE, help=".npy of unit rows, one per record of SOURCE or without SOURCE."
 )
 @click.option("--tgt-vectors", type=INPUT_FILE, help="The same for TARGET.")
-@click.option(
-    "--neighbours",
-    type=click.Choice(["auto", "exact", "int8", "ivf", "truncated", "gpu"]),
-    default="auto",
-    show_default=True,
-    help="How the nearest vectors are found; auto is exact, for 5 billion scores and more with a first pass "
-    "in bytes.",
+@neighbour_options(
+    "How the nearest vectors are found; auto is exact, for 5 billion scores and more with a first pass "
+    "in bytes."
 )
-@click.option("--memory", type=ByteCount(), default="2GiB", show_default=True, help="Memory of that search.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of that search.  [default: all]")
 @click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from embedsvc.cli.options import OUTPUT_FOLDER
+
 if TYPE_CHECKING:
     from embedsvc.collections.backends import AnyCollectionSet
     from embedsvc.collections.collection_set import CollectionSet
@@ -28,7 +30,7 @@ def _default_data_dir() -> Path:
 
 data_dir_option = click.option(
     "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=OUTPUT_FOLDER,
     default=_default_data_dir,
     help="Where collections are kept.  [default: $EMBEDSVC_DATA_DIR or ~/.local/share/embedsvc]",
 )

@@ -12,6 +12,10 @@ from embedsvc.model_folder import PRECISION_ALIASES, Precision
 from embedsvc.options import InputType, OutputDtype
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+INPUT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+INPUT_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)
+OUTPUT_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 class PrecisionChoice(click.Choice[str]):
@@ -19,6 +23,62 @@ class PrecisionChoice(click.Choice[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         return super().convert(PRECISION_ALIASES.get(value, value), param, ctx)
+
+
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(["auto", "static", "onnx", "torch"]),
+    default="auto",
+    show_default=True,
+    help="What runs the model.",
+)
+progress_option = click.option(
+    "--progress/--no-progress", default=None, help="Show progress (default: on a terminal)."
+)
+work_option = click.option(
+    "--work",
+    type=OUTPUT_FOLDER,
+    help="Folder of all that is computed on the way: killed, the same command goes on.",
+)
+
+
+def margin_options(command: Command) -> Command:
+    """Add --margin and --k."""
+    command = click.option(
+        "--k", type=click.IntRange(min=1), default=4, show_default=True, help="Neighbours per text."
+    )(command)
+    return click.option(
+        "--margin",
+        type=click.Choice(["ratio", "distance", "absolute"]),
+        default="ratio",
+        show_default=True,
+        help="Cosine over, minus, or without the mean cosine of the neighbours.",
+    )(command)
+
+
+def neighbour_options(how: str) -> Callable[[Command], Command]:
+    """Add --neighbours, --memory and --threads; ``how`` is the help of the first."""
+
+    def add(command: Command) -> Command:
+        for option in (
+            click.option(
+                "--threads", type=click.IntRange(min=1), help="Threads of that search.  [default: all]"
+            ),
+            click.option(
+                "--memory", type=ByteCount(), default="2GiB", show_default=True, help="Memory of that search."
+            ),
+            click.option(
+                "--neighbours",
+                type=click.Choice(["auto", "exact", "int8", "ivf", "truncated", "gpu"]),
+                default="auto",
+                show_default=True,
+                help=how,
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
 
 
 def model_options(command: Command) -> Command:
@@ -41,13 +101,7 @@ def _model_options(command: Command, precision: str) -> Command:
             show_default=True,
             help="Which ONNX file of the model is run.",
         ),
-        click.option(
-            "--runtime",
-            type=click.Choice(["auto", "static", "onnx", "torch"]),
-            default="auto",
-            show_default=True,
-            help="What runs the model.",
-        ),
+        runtime_option,
         click.option("--model", help="Model folder or hub id.  [default: the bundled model]"),
     ):
         command = option(command)
@@ -57,9 +111,7 @@ def _model_options(command: Command, precision: str) -> Command:
 def encode_options(command: Command) -> Command:
     """Add the options of `Encoder.encode` that make sense for files."""
     for option in (
-        click.option(
-            "--progress/--no-progress", default=None, help="Show progress (default: on a terminal)."
-        ),
+        progress_option,
         click.option("--batch-tokens", type=click.IntRange(min=1), help="Padded tokens of one batch."),
         click.option(
             "--truncate",
@@ -102,10 +154,6 @@ def vector_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
-
-
-INPUT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 def refuse_overwriting(out: Path, *inputs: Path) -> None:

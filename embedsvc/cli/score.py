@@ -11,6 +11,7 @@ from embedsvc.cli.options import (
     INPUT_FILE,
     OUTPUT_FILE,
     encode_options,
+    margin_options,
     model_options,
     prompt_options,
     refuse_overwriting,
@@ -38,14 +39,7 @@ from embedsvc.cli.options import (
 )
 @click.option("--src-lang", help="Language of the source: which one of .tmx or .xliff is read, or its name.")
 @click.option("--tgt-lang", help="Language of the target.")
-@click.option(
-    "--margin",
-    type=click.Choice(["ratio", "distance", "absolute"]),
-    default="ratio",
-    show_default=True,
-    help="Cosine over, minus, or without the mean cosine of the neighbours.",
-)
-@click.option("--k", type=click.IntRange(min=1), default=4, show_default=True, help="Neighbours per text.")
+@margin_options
 @click.option("--threshold", type=float, help="Leave out pairs that score less, or have no score.")
 @click.option(
     "--filters",

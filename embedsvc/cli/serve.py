@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
+from embedsvc.cli.options import PrecisionChoice
+from embedsvc.model_folder import Precision
 from embedsvc.settings import PREFIX, Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -43,7 +45,8 @@ def _click_type(annotation: Any) -> Any:
     if isinstance(annotation, types.UnionType) or get_origin(annotation) is tuple:
         annotation = next(part for part in get_args(annotation) if part is not type(None))
     if get_origin(annotation) is Literal:
-        return click.Choice(get_args(annotation))
+        choice = PrecisionChoice if annotation == Precision else click.Choice
+        return choice(get_args(annotation))
     return click.Path(path_type=Path) if annotation is Path else annotation
 
 

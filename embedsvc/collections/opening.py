@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import lru_cache
 
 from embedsvc.collections.options import CollectionOptions
 from embedsvc.collections.schema import Identity
 from embedsvc.encoder import Encoder, load_encoder
 from embedsvc.errors import InvalidInputError, ModelMismatchError
 
+_log = logging.getLogger(__name__)
 FindEncoder = Callable[[str], Encoder | None]
 
 
@@ -32,19 +35,35 @@ def encoder_of(
     found = find_encoder(identity.fingerprint) if find_encoder else None
     if found is None:
         found = given or load_encoder()
-        check_model(name, identity, found)
+    check_model(name, identity, found)
     return found
 
 
 def check_model(name: str, identity: Identity, encoder: Encoder) -> None:
-    """Raise ModelMismatchError, naming both fingerprints, unless the vectors are those of ``encoder``."""
-    if identity.fingerprint and encoder.fingerprint != identity.fingerprint:
+    """Raise ModelMismatchError, naming both fingerprints, unless the vectors fit those of ``encoder``.
+
+    That of another fingerprint which fits all the same is told in the log, once.
+    """
+    if identity.fingerprint in ("", encoder.fingerprint):
+        return
+    made = f"collection {name!r} was made with model {identity.model!r} (fingerprint {identity.fingerprint})"
+    given = f"{encoder.name!r}{_graph(encoder)} (fingerprint {encoder.fingerprint})"
+    if not encoder.folder.fits(identity.fingerprint):
         raise ModelMismatchError(
-            f"collection {name!r} was made with model {identity.model!r} (fingerprint "
-            f"{identity.fingerprint}), not with {encoder.name!r} (fingerprint {encoder.fingerprint}); "
-            "open it with its own model (a server: one more --model), or re-embed it "
-            "(embedsvc collections reindex)"
+            f"{made}, not with {given}; open it with its own model (a server: one more --model), or re-embed "
+            "it (embedsvc collections reindex)"
         )
+    _tell(f"{made}; {given} is used, whose vectors are in the same space")
+
+
+def _graph(encoder: Encoder) -> str:
+    precision = encoder.folder.precision
+    return "" if precision == "float32" else f" in {precision}"
+
+
+@lru_cache(maxsize=1024)  # a collection asks for its encoder at every search
+def _tell(what: str) -> None:
+    _log.info(what)
 
 
 def check_options(name: str, stored: CollectionOptions, given: CollectionOptions) -> None:

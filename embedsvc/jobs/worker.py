@@ -16,7 +16,7 @@ from itertools import chain
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from embedsvc.encoder import Encoder
+from embedsvc.encoder import Encoder, find_folder
 from embedsvc.errors import EmbedsvcError, InvalidInputError, StorageError
 from embedsvc.jobs.job_process import JobSpec, Outcome
 from embedsvc.jobs.kind import JobTask
@@ -25,7 +25,6 @@ from embedsvc.jobs.priority import give_way
 from embedsvc.jobs.progress import PROGRESS, ProgressFile
 from embedsvc.jobs.record import Failure
 from embedsvc.jobs.store import JOB_LOCK, RESULT_LINES, WORK
-from embedsvc.model_folder import open_model_folder
 from embedsvc.runtime import open_runtime
 
 _PREDECESSOR_S = 30.0  # a killed process may take a moment to be gone
@@ -114,8 +113,8 @@ def _await(lock: int) -> None:
 
 
 def _encoder(spec: JobSpec) -> Encoder:
-    folder = open_model_folder(Path(spec.model.folder))
     options = replace(spec.model.options, threads=spec.threads)
+    folder = find_folder(Path(spec.model.folder), options)
     return Encoder(folder, open_runtime(folder, options))
 
 

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from embedsvc.encoder import Encoder, Encoding, find_folder
@@ -200,8 +201,13 @@ class ModelSet:
         return found
 
     def with_fingerprint(self, fingerprint: str) -> ServedModel | None:
-        """Return the first model that makes vectors of this fingerprint; reads weights once, for threads."""
-        return next((model for model in self.all if model.folder.fingerprint == fingerprint), None)
+        """Return the model that makes vectors of this fingerprint, else the first whose own fit them.
+
+        Reads weights, once: for threads.
+        """
+        own = (model for model in self.all if model.folder.fingerprint == fingerprint)
+        fitting = (model for model in self.all if model.folder.fits(fingerprint))
+        return next(chain(own, fitting), None)
 
     async def get(self, name: str | None) -> ServedModel:
         """Return a loaded model, the default one for None; raise ModelNotFoundError listing the names."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from embedsvc.encoder import Timings, locate_model
-from embedsvc.reranker import Reranker, ScoreOptions, Scoring, open_pair_runtime
+from embedsvc.reranker import Reranker, ScoreOptions, Scoring, opened_reranker
 from embedsvc.reranker_folder import open_reranker_folder
 from embedsvc.runtime import RuntimeOptions
 from embedsvc.server.lanes import Lane
@@ -70,6 +70,6 @@ def open_reranker(settings: Settings) -> Reranker | None:
         _log.warning("the reranker %s has no %s ONNX file: it runs in float32", folder.model.name, precision)
         precision = "float32"
     options = RuntimeOptions(device=settings.device, precision=precision)
-    reranker = Reranker(folder, open_pair_runtime(folder, options))
+    reranker = opened_reranker(folder, options)
     _log.info("reranker %s runs on %s", reranker.name, reranker.runtime.name)
     return reranker

@@ -15,12 +15,12 @@ SAMPLE = "sample"
 def load_sample(collections: AnyCollectionSet, encoder: Encoder) -> None:
     """Bring the collection 'sample' up to date; only what differs is encoded.
 
-    One made with another model is made anew, unless it holds documents of somebody else: StorageError.
+    One of another model's space is made anew, unless it holds documents of somebody else: StorageError.
     """
     documents = list(read_documents(SAMPLE_FILE))
     collection = collections.open(SAMPLE)
     own = sum(_stored(collection, document.id) is not None for document in documents)
-    if collection.fingerprint != encoder.fingerprint:
+    if not encoder.folder.fits(collection.fingerprint):
         if collection.count > own:
             raise StorageError(
                 f"collection {SAMPLE!r} has {collection.count - own} documents that are not of the sample, "

@@ -13,6 +13,7 @@ import embedsvc
 from embedsvc import mine
 from embedsvc.cli import main
 from embedsvc.mining.outputs import read_pairs
+from tests.collections.conftest import write_tiny_model
 
 Run = Callable[..., tuple[int, str]]
 
@@ -105,6 +106,9 @@ def test_no_pair_is_a_header_and_no_error(files: tuple[Path, Path, Path], run: R
 
 def test_output_is_the_same_bytes_under_any_hash_seed(files: tuple[Path, Path, Path]) -> None:
     source, target, out = files
+    model = write_tiny_model(out.with_name("tiny"))
+    source.write_text("east w1\nnorth w2\nw3\n")
+    target.write_text("w3\nnorth w2 w4\neast\n")
     results = []
     for seed in ("1", "2"):
         environment = os.environ | {
@@ -119,7 +123,7 @@ def test_output_is_the_same_bytes_under_any_hash_seed(files: tuple[Path, Path, P
             str(source),
             str(target),
         ]
-        options = ["--out", str(out), "--threshold", "-9", "--retrieval", "forward"]
+        options = ["--out", str(out), "--threshold", "-9", "--retrieval", "forward", "--model", str(model)]
         subprocess.run([*command, *options], env=environment, check=True, capture_output=True)
         results.append(out.read_bytes())
     assert results[0] == results[1] != b""

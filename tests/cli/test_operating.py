@@ -20,7 +20,7 @@ from embedsvc.api_keys import KeyLimits, create_key
 from embedsvc.errors import InvalidInputError
 from embedsvc.server.run import run_server
 from embedsvc.settings import Settings
-from tests.server.processes import until
+from tests.server.processes import small, until
 from tests.server_process import Server
 
 PATIENCE_S = 1.0
@@ -49,8 +49,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that waits a second for a request."""
     server = Server(
-        *("--data-dir", str(tmp_path_factory.mktemp("data")), "--request-timeout-s", str(PATIENCE_S)),
-        *("--max-body-bytes", "50000000"),
+        *small(tmp_path_factory.mktemp("impatient")),
+        *("--request-timeout-s", str(PATIENCE_S), "--max-body-bytes", "50000000"),
     )
     yield server
     if server.process.poll() is None:
@@ -84,7 +84,7 @@ def test_https_keys_json_log_and_request_ids_work_together(certificate, tmp_path
     secret = create_key(keys, "k", KeyLimits())
     config = tmp_path / "serve.toml"
     config.write_text(f'tls_cert = "{cert}"\ntls_key = "{key}"\nkeys_file = "{keys}"\nlog_format = "json"\n')
-    server = Server("--config", str(config), "--data-dir", str(tmp_path / "data"))
+    server = Server("--config", str(config), *small(tmp_path))
     assert server.url.startswith("https://127.0.0.1:")
     trusting = ssl.create_default_context(cafile=str(cert))
     with httpx.Client(base_url=server.url, verify=trusting) as client:
@@ -108,7 +108,7 @@ def test_the_greeting_works_with_https_and_keys(certificate, tmp_path):
     secret = create_key(tmp_path / "keys.json", "k", KeyLimits())
     server = Server(
         *("--tls-cert", str(cert), "--tls-key", str(key), "--keys-file", str(tmp_path / "keys.json")),
-        *("--data-dir", str(tmp_path / "data")),
+        *small(tmp_path),
     )
     try:
         command = next(line for line in server.greeting if line.startswith("  curl"))

@@ -35,12 +35,15 @@ from embedsvc.settings import load_settings
 
 from .conftest import DIMENSION, brute_force, documents, random_texts
 
-pytest.importorskip("pymilvus", reason="needs the [milvus] extra")
-pytest.importorskip("milvus_lite", reason="needs the [milvus] extra")
-
 pytestmark = pytest.mark.slow
 Make = Callable[..., MilvusCollection]
 NUMBERS = itertools.count()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _milvus() -> None:
+    pytest.importorskip("pymilvus", reason="needs the [milvus] extra")
+    pytest.importorskip("milvus_lite", reason="needs the [milvus] extra")
 
 
 def restart(uri: str) -> None:

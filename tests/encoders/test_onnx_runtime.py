@@ -189,3 +189,17 @@ def test_int8_is_exact_on_processors_whose_fast_products_overflow(
     runtime = OnnxRuntime(open_model_folder(write_graph_model(tmp_path / "m", inputs=PLAIN)))
     options = runtime._session.get_session_options()
     assert options.get_session_config_entry("session.x64quantprecision") == entry
+
+
+def test_the_fingerprint_is_that_of_the_graph_which_is_run(tmp_path: Path) -> None:
+    folder = write_graph_model(tmp_path / "m", inputs=PLAIN)
+    other = write_graph_model(tmp_path / "other", inputs=(*PLAIN, "position_ids"))
+    shutil.copy(other / "onnx" / "model.onnx", folder / "onnx" / "model_int8.onnx")
+    files = open_model_folder(folder).files_fingerprint
+    full, rounded = load_encoder(folder), load_encoder(folder, precision="int8")
+    np.testing.assert_allclose(full.encode(["w0"], normalize=False), [[4, 1]], rtol=1e-6)
+    np.testing.assert_allclose(rounded.encode(["w0"], normalize=False), [[4, 101]], rtol=1e-6)
+    assert full.fingerprint == files
+    assert rounded.fingerprint != files
+    assert rounded.fingerprint == load_encoder(folder, runtime="onnx", precision="int8").fingerprint
+    assert load_encoder(precision="int8").fingerprint == load_encoder().fingerprint  # a table has no graph

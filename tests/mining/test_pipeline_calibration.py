@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class _Space(Encoder):
         return Encoding(vectors.astype(np.float32), [1] * len(texts), [False] * len(texts))
 
 
+@cache
 def _vector(text: str) -> NDArray[np.float64]:
     side, number = re.fullmatch(r"([ab]) (\d+)", text).groups()  # type: ignore[union-attr]
     if int(number) >= UNKNOWN:

@@ -23,7 +23,7 @@ from embedsvc.runtime import PreparedText, RuntimeOptions
 from embedsvc.scheduling.isolated import IsolatedRuntime
 from embedsvc.scheduling.scheduler import Scheduler
 from embedsvc.scheduling.workers import SchedulerOptions
-from tests.server.processes import obedient, until
+from tests.server.processes import obedient, small_model, until
 
 STATIC = RuntimeOptions("static")
 
@@ -45,10 +45,12 @@ def make_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IsolatedRuntime]:
     """One that several tests share; it is well at the end of each."""
+    folder = tmp_path_factory.mktemp("obedient")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in obedient(tmp_path_factory.mktemp("obedient")).items():
+        for name, value in obedient(folder).items():
             patch.setenv(name, value)
-        runtime = IsolatedRuntime(open_model_folder(BUNDLED), STATIC, batch_timeout_s=2)
+        model = open_model_folder(small_model(folder / "model"))
+        runtime = IsolatedRuntime(model, STATIC, batch_timeout_s=2)
         yield runtime
         runtime.close()
 
@@ -64,17 +66,13 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def test_token_vectors_come_from_the_process_too(runtime):
-    here, there = load_encoder(), runtime
-    batch = [PreparedText(ids) for ids in here.runtime.tokenize(["one", "two or three words"])]
-    for found, expected in zip(there.embed_tokens(batch), here.runtime.embed_tokens(batch), strict=True):
-        np.testing.assert_array_equal(found, expected)
-
-
 def test_it_gives_the_same_vectors_and_facts_as_the_runtime_it_holds(make_runtime):
     runtime, own = make_runtime(workers=2), load_encoder()
     texts = ["one", "a longer text of many words", "три"]
     np.testing.assert_array_equal(Encoder(own.folder, runtime).encode(texts), own.encode(texts))
+    batch = [PreparedText(ids) for ids in own.runtime.tokenize(texts)]
+    for found, expected in zip(runtime.embed_tokens(batch), own.runtime.embed_tokens(batch), strict=True):
+        np.testing.assert_array_equal(found, expected)
     for name in ("name", "dimension", "max_tokens", "special_tokens", "batch_tokens", "pads"):
         assert getattr(runtime, name) == getattr(own.runtime, name)
     assert runtime.workers == 2
@@ -145,13 +143,10 @@ def test_only_the_text_that_kills_the_process_gets_an_error(make_runtime):
 
 
 def test_a_folder_that_cannot_be_opened_is_the_same_error_as_without_a_process(tmp_path):
-    import shutil
-
-    shutil.copytree(BUNDLED, tmp_path / "broken")
-    folder = open_model_folder(tmp_path / "broken")
+    folder = open_model_folder(small_model(tmp_path / "broken"))
     runtime = IsolatedRuntime(folder, STATIC)
     weights = next(folder.path.rglob("model.safetensors"))
-    weights.write_bytes(weights.read_bytes()[:1000])
+    weights.write_bytes(weights.read_bytes()[:100])
     os.kill(runtime.pid, signal.SIGKILL)
     with pytest.raises(ModelLostError):
         runtime.embed(texts_of(runtime, "one"))
@@ -161,13 +156,15 @@ def test_a_folder_that_cannot_be_opened_is_the_same_error_as_without_a_process(t
     runtime.close()
 
 
-def test_the_process_ends_with_its_server_even_if_that_is_killed():
+def test_the_process_ends_with_its_server_even_if_that_is_killed(tmp_path):
     code = (
-        "import sys, time\n"
-        "from embedsvc.model_folder import BUNDLED, open_model_folder\n"
+        "import time\n"
+        "from pathlib import Path\n"
+        "from embedsvc.model_folder import open_model_folder\n"
         "from embedsvc.runtime import RuntimeOptions\n"
         "from embedsvc.scheduling.isolated import IsolatedRuntime\n"
-        "runtime = IsolatedRuntime(open_model_folder(BUNDLED), RuntimeOptions('static'))\n"
+        f"folder = open_model_folder(Path({str(small_model(tmp_path / 'model'))!r}))\n"
+        "runtime = IsolatedRuntime(folder, RuntimeOptions('static'))\n"
         "print(runtime.pid, flush=True)\n"
         "time.sleep(60)\n"
     )

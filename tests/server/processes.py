@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tests.server_process import MAIN, ROOT, Server
+from training.static_export import write_static_folder
 
 # What a process with this folder in PYTHONPATH runs first, the model's own process too.
 OBEDIENT = """
 import os, signal, time
 from embedsvc.encoders import static_table
-from embedsvc.model_folder import BUNDLED
-from embedsvc.tokens import TextTokenizer
 words = ["die", "hang", "fail", "nan", "eat", "slow"]
-die, hang, fail, nan, eat, slow = map(tuple, TextTokenizer(BUNDLED / "tokenizer.json").ids(words))
 embed = static_table.StaticTableRuntime.embed
 def obey(self, batch):
+    die, hang, fail, nan, eat, slow = map(tuple, self.tokenize(words))
     given = [tuple(text.ids) for text in batch]
     if die in given:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -46,6 +47,22 @@ def obedient(folder: Path) -> dict[str, str]:
     """Return the environment of a server whose model obeys: die, hang, fail, nan, eat (memory), slow."""
     (folder / "sitecustomize.py").write_text(OBEDIENT)
     return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+
+
+def small_model(folder: Path) -> Path:
+    """Write a static model that knows a word for each order and is open in no time."""
+    words = ["[UNK]", "die", "hang", "fail", "nan", "eat", "slow", "one", "two", "word", "other"]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    table = np.random.default_rng(0).standard_normal((len(words), 384)).astype(np.float32)
+    write_static_folder(folder, table, tokenizer.to_str(), matryoshka_dimensions=[], dtype="float32")
+    return folder
+
+
+def small(folder: Path) -> tuple[str, ...]:
+    """Return the options of a server with a small model, under the bundled one's name, and its data here."""
+    model = small_model(folder / "model")
+    return "--model", f"embedsvc-default={model}", "--data-dir", str(folder / "data")
 
 
 class TestedServer(Server):

@@ -16,7 +16,7 @@ import pytest
 
 from embedsvc.encoder import load_encoder
 from tests.server.conftest import error_of
-from tests.server.processes import TestedServer, obedient, read_to_end, until
+from tests.server.processes import TestedServer, obedient, read_to_end, small, until
 
 BODY = b'{"input":"a"}'
 PATIENCE_S = 1
@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestedServer]:
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestedServer]:
     folder = tmp_path_factory.mktemp("impatient")
     options = ["--request-timeout-s", str(PATIENCE_S), "--batch-timeout-s", str(PATIENCE_S)]
-    server = TestedServer("--data-dir", str(folder / "data"), *options, variables=obedient(folder))
+    server = TestedServer(*small(folder), *options, variables=obedient(folder))
     yield server
     assert server.stop()[0] == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import ModuleType
 
 import httpx
 import numpy as np
@@ -12,10 +13,17 @@ from tests.server_process import Server
 from tests.tiny_rerankers import QUERY, counted_logit, write_counting_reranker
 from tests.tiny_rerankers import TEXTS as PASSAGES
 
-openai = pytest.importorskip("openai", reason="needs the openai package")
-cohere = pytest.importorskip("cohere", reason="needs the cohere package")
-
 TEXTS = ["a", "Guten Morgen, liebe Sorgen", "صباح الخير", "今天天气很好,我们去公园散步吧。" * 5]
+
+
+@pytest.fixture(scope="module")
+def openai() -> ModuleType:
+    return pytest.importorskip("openai", reason="needs the openai package")
+
+
+@pytest.fixture(scope="module")
+def cohere() -> ModuleType:
+    return pytest.importorskip("cohere", reason="needs the cohere package")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +36,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def openai_client(url: str) -> Iterator[openai.OpenAI]:
+def openai_client(openai: ModuleType, url: str) -> Iterator[openai.OpenAI]:
     sent: list[bytes] = []
     http = httpx.Client(event_hooks={"request": [lambda request: sent.append(request.content)]})
     with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, http_client=http) as client:
@@ -43,7 +51,7 @@ def cohere_http() -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def cohere_client(url: str, cohere_http: httpx.Client) -> cohere.ClientV2:
+def cohere_client(cohere: ModuleType, url: str, cohere_http: httpx.Client) -> cohere.ClientV2:
     return cohere.ClientV2(api_key="none", base_url=url, httpx_client=cohere_http)
 
 
@@ -69,7 +77,7 @@ def test_openai_options_and_numbers(openai_client, encoder):
     assert answer.data[0].embedding == expected[0].tolist()
 
 
-def test_openai_errors_are_its_exceptions(openai_client):
+def test_openai_errors_are_its_exceptions(openai, openai_client):
     create = openai_client.embeddings.create
     with pytest.raises(openai.NotFoundError) as missing:
         create(model="text-embedding-3-small", input="a")
@@ -104,7 +112,7 @@ def test_cohere_types_are_those_of_the_encoder(cohere_client, encoder):
     assert answer.meta.billed_units.input_tokens == tokens
 
 
-def test_cohere_splits_long_lists_and_names_errors(cohere_client, cohere_http, url, encoder):
+def test_cohere_splits_long_lists_and_names_errors(cohere, cohere_client, cohere_http, url, encoder):
     texts = [f"text {number}" for number in range(200)]
     first_version = cohere.Client(api_key="none", base_url=url, httpx_client=cohere_http)
     answer = first_version.embed(model="embedsvc-default", texts=texts, input_type="search_query")
@@ -121,7 +129,7 @@ def relevance(text: str) -> float:
     return float(1 / (1 + np.exp(-logit)))
 
 
-def test_cohere_reranks_in_both_versions(cohere_client, cohere_http, url):
+def test_cohere_reranks_in_both_versions(cohere, cohere_client, cohere_http, url):
     expected = sorted(((relevance(text), row) for row, text in enumerate(PASSAGES)), reverse=True)
     answer = cohere_client.rerank(model="counting", query=QUERY, documents=PASSAGES, top_n=4)
     assert [result.index for result in answer.results] == [row for _, row in expected[:4]]

@@ -20,7 +20,7 @@ import pytest
 
 from embedsvc.model_folder import BUNDLED
 from tests.server.conftest import error_of
-from tests.server.processes import TestedServer, obedient, until
+from tests.server.processes import TestedServer, obedient, small, until
 from tests.server_process import MAIN, ROOT, clean_environment
 
 # The wait that is expected is learnt from batches, also from those that died: here it refuses nothing.
@@ -46,7 +46,7 @@ def make_server(tmp_path: Path) -> Iterator[Callable[..., TestedServer]]:
 def isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestedServer]:
     """The model runs in a process of its own; it is well at the end of every test."""
     folder = tmp_path_factory.mktemp("isolated")
-    server = TestedServer("--data-dir", str(folder / "data"), *PROCESS, variables=obedient(folder))
+    server = TestedServer(*small(folder), *PROCESS, variables=obedient(folder))
     yield server
     pids = server.model_pids()
     status, _, log = server.stop()
@@ -60,7 +60,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestedServer]:
     """The model runs in the server's process, eight words at a time."""
     folder = tmp_path_factory.mktemp("shared")
     limits = ["--batch-tokens", "8", "--max-queue-texts", "256", "--max-batch-texts", "256"]
-    server = TestedServer("--data-dir", str(folder / "data"), *limits, variables=obedient(folder))
+    server = TestedServer(*small(folder), *limits, variables=obedient(folder))
     yield server
     assert server.stop()[0] == 0
 

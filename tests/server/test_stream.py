@@ -16,6 +16,7 @@ from embedsvc.errors import InvalidInputError
 from embedsvc.server.requests.lines import Limits, Window, windows
 from tests.scheduling.toy_runtime import POISON, ToyRuntime, toy_encoder
 from tests.server.conftest import AppClient, error_of
+from tests.server.processes import small
 from tests.server_process import Server
 
 PATH = "/v1/embeddings/stream"
@@ -152,7 +153,7 @@ def test_windows_hold_a_bounded_number_of_texts_and_characters():
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = Server("--data-dir", str(tmp_path_factory.mktemp("data")), "--request-timeout-s", "3")
+    server = Server(*small(tmp_path_factory.mktemp("small")), "--request-timeout-s", "3")
     yield server.url
     server.stop()
 

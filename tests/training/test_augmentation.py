@@ -14,13 +14,14 @@ from embedsvc.errors import InvalidInputError
 from tests.training.cloned import RECIPE, write_cloned_pairs
 from tests.training.test_pair_store import stored
 from training.augmentation import Augmentation, latin_letters, replaced
-from training.config import Recipe, SamplingConfig, read_recipe
+from training.config import Recipe, read_recipe
 from training.data import TokenBags, token_bags
 from training.data_config import PairFiles
 from training.evaluation.tatoeba import accuracies
 from training.lexicon import Lexicon, learnt_lexicon, read_lexicon
 from training.pair_files import pair_files
 from training.preparation import prepare
+from training.sampling_config import SamplingConfig
 from training.token_store import Tokenization
 from training.trainer import train
 

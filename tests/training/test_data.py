@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from training.config import SamplingConfig
 from training.data import TokenBags, text_keys
 from training.likeness import sentence_likeness
 from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
+from training.sampling_config import SamplingConfig
 from training.tokenizer import train_tokenizer
 
 

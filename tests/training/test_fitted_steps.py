@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from embedsvc.model_folder import open_model_folder
 from tests.encoders.tiny_models import TEXTS, WORDS, with_head, write_graph_model, write_static
 from training import fitted_steps
 from training.affine import Affine, append_affine
+from training.averaging import average_models
 from training.export import ExportOptions, export_model
 from training.fitted_steps import LanguageNeutral, MapTo, PrincipalAxes, Wanted, wanted_steps
 from training.whitening import principal_axes, whitening
@@ -108,7 +110,31 @@ def test_a_new_model_serves_an_old_ones_space(static: Path, texts: Path, tmp_pat
     (note,) = report.notes
     assert f"mapped into the space of static (fingerprint `{open_model_folder(static).fingerprint}`)" in note
     assert "fitted on 130 texts; on 14 texts held out: cosine 1.0000, 100.0% nearest to their own" in note
-    assert open_model_folder(tmp_path / "out").matryoshka_dimensions == (2, 4)
+    mapped = open_model_folder(tmp_path / "out")
+    assert mapped.matryoshka_dimensions == (2, 4)
+    assert mapped.mapped_to == open_model_folder(static).fingerprint
+    export_model(tmp_path / "out", tmp_path / "again", ExportOptions(dtype="int8"))
+    assert open_model_folder(tmp_path / "again").mapped_to == mapped.mapped_to
+    for name, changed in (
+        ("cut", ExportOptions(dimensions=4)),
+        ("turned", ExportOptions(steps=[PrincipalAxes(texts)])),
+    ):
+        export_model(tmp_path / "out", tmp_path / name, changed)
+        assert open_model_folder(tmp_path / name).mapped_to is None, "the vectors are in another space"
+
+
+def test_a_mapped_transformer_says_so_too_and_models_of_other_spaces_have_no_mean(
+    texts: Path, tmp_path: Path
+) -> None:
+    source = transformer(tmp_path)
+    old = write_static(tmp_path / "old", {"embedding.weight": TABLE}, WORDS)
+    (tmp_path / "out").mkdir()
+    MapTo(texts, old, "ridge")(open_model_folder(source), tmp_path / "out")
+    mapped = open_model_folder(tmp_path / "out")
+    assert mapped.mapped_to == open_model_folder(old).fingerprint
+    (tmp_path / "mean").mkdir()
+    with pytest.raises(InvalidInputError, match="a space that its vectors are mapped into other than"):
+        average_models([mapped, replace(mapped, mapped_to=None)], tmp_path / "mean")
 
 
 def test_a_map_between_dimensions_by_least_squares(static: Path, texts: Path, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from training import training_bar
-from training.config import ScheduleConfig
 from training.run_page import line_plot, write_run_page
+from training.schedule_config import ScheduleConfig
 from training.training_bar import TrainingBar
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from embedsvc.errors import InvalidInputError, StorageError
 from embedsvc.reranker import ScoreOptions, Scoring
-from training.config import Mixing
 from training.data import TokenBags
 from training.list_sampling import ListSampler, ListShape, ListSource
+from training.sampling_config import Mixing
 from training.score_cache import ScoreCache
 from training.scored_lists import ScoredLists, read_lists
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,19 @@ import pytest
 torch = pytest.importorskip("torch", reason="training tests need the [train] extra")
 
 from embedsvc import Encoder, load_encoder  # noqa: E402
-from embedsvc.errors import EmbedsvcError, InvalidInputError, NotFoundError  # noqa: E402
+from embedsvc.cache import cache_folder  # noqa: E402
+from embedsvc.errors import EmbedsvcError, InvalidInputError, NotFoundError, StorageError  # noqa: E402
+from indexing import VectorShards, shard_writer, shards_of_array  # noqa: E402
 from tests.training.cloned import RECIPE, write_cloned_pairs  # noqa: E402
+from tests.training.room import room_for  # noqa: E402
+from training import teacher, teacher_cache  # noqa: E402
 from training.config import read_recipe  # noqa: E402
-from training.loss_config import TeacherConfig  # noqa: E402
 from training.losses import LOSSES, EmbeddedPairs  # noqa: E402
 from training.static_export import write_static_folder  # noqa: E402
 from training.static_model import StaticTable  # noqa: E402
-from training.teacher import check_dimension, principal  # noqa: E402
-from training.teacher_cache import TeacherCache  # noqa: E402
+from training.teacher import check_dimension, principal, teach, write_vectors  # noqa: E402
+from training.teacher_cache import CachedVectors, TeacherCache  # noqa: E402
+from training.teacher_config import TeacherConfig  # noqa: E402
 from training.tokenizer import train_tokenizer  # noqa: E402
 from training.trainer import train  # noqa: E402
 
@@ -121,6 +126,10 @@ def test_with_pca_the_student_itself_learns_the_teachers_cosines(data: Path, tmp
     assert np.corrcoef(cosine[apart], (teacher @ teacher.T)[apart])[0, 1] > 0.7
 
 
+def every(cache: TeacherCache, texts: list[str]) -> np.ndarray:
+    return cache.vectors(texts).at(np.arange(len(texts)))
+
+
 def test_vectors_of_a_text_are_made_once_for_each_teacher(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +138,7 @@ def test_vectors_of_a_text_are_made_once_for_each_teacher(
     english = [one for line in lines if (one := line.split("\t")[0])][:90]
     expected = encoder.encode(english).astype(np.float16)
     cache = TeacherCache(encoder, tmp_path)
-    assert np.array_equal(cache.vectors(english[:50]), expected[:50])
+    assert np.array_equal(every(cache, english[:50]), expected[:50])
     made: list[str] = []
     encode = Encoder.encode
 
@@ -140,14 +149,14 @@ def test_vectors_of_a_text_are_made_once_for_each_teacher(
     monkeypatch.setattr(Encoder, "encode", counted)
     mixed = [*english[80:], *english[:60], english[85]]
     rows = [*range(80, 90), *range(60), 85]
-    assert np.array_equal(cache.vectors(mixed), expected[rows])
+    assert np.array_equal(every(cache, mixed), expected[rows])
     assert sorted(made) == sorted({*english[50:60], *english[80:]})
     made.clear()
-    assert np.array_equal(TeacherCache(encoder, tmp_path).vectors(english[:60]), expected[:60])
+    assert np.array_equal(every(TeacherCache(encoder, tmp_path), english[:60]), expected[:60])
     assert not made
     for shard in tmp_path.rglob("0*.npy"):  # damaged on disk: made again
         shard.write_bytes(shard.read_bytes()[:-2] + b"\0\1")
-    assert np.array_equal(cache.vectors(english[:50]), expected[:50])
+    assert np.array_equal(every(cache, english[:50]), expected[:50])
     assert len(made) == 50
     TeacherCache(encoder, tmp_path, max_tokens=3).vectors(english[:1])
     assert len(made) == 51, "cut texts have other vectors"
@@ -178,14 +187,124 @@ def test_a_teacher_that_is_not_there_leaves_no_run_behind(data: Path, tmp_path: 
     assert not (tmp_path / "model").exists()
 
 
-def test_principal_directions_keep_cosines_where_the_vectors_lie() -> None:
+def test_principal_directions_keep_cosines_where_the_vectors_lie(tmp_path: Path) -> None:
     generator = np.random.default_rng(3)
     flat = generator.normal(size=(200, 5)) @ generator.normal(size=(5, 40)) + 0.001 * generator.normal(
         size=40
     )
     unit = (flat / np.linalg.norm(flat, axis=1, keepdims=True)).astype(np.float16)
-    short = principal(unit, 6).astype(np.float32)
+    np.save(tmp_path / "unit.npy", unit)
+    given = CachedVectors(200, 40)
+    given.add(shards_of_array(tmp_path / "unit.npy", normalize=True), np.arange(200), np.arange(200))
+    short = principal(given, 6)(unit)
     full = unit.astype(np.float32)
     assert short @ short.T == pytest.approx(full @ full.T, abs=0.005)
     spread = np.square(short).sum(axis=0)
     assert (np.diff(spread) < 0).all(), "the first direction holds the most"
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> tuple[np.ndarray, list[VectorShards]]:
+    """Unit rows (600, 32), and two overlapping parts of them on disk."""
+    unit = np.random.default_rng(8).normal(size=(600, 32))
+    unit = (unit / np.linalg.norm(unit, axis=1, keepdims=True)).astype(np.float16)
+    folders = []
+    for name, rows in (("a", slice(0, 350)), ("b", slice(300, 600))):
+        np.save(tmp_path / f"{name}.npy", unit[rows].astype(np.float32))
+        folders.append(shards_of_array(tmp_path / f"{name}.npy", shard_rows=64, normalize=True))
+    return unit, folders
+
+
+@pytest.mark.parametrize(("read", "gap"), [(1, 1), (7, 0), (64, 16), (4096, 1000)])
+def test_vectors_are_found_wherever_they_lie(
+    shards: tuple[np.ndarray, list[VectorShards]], monkeypatch: pytest.MonkeyPatch, read: int, gap: int
+) -> None:
+    unit, (first, second) = shards
+    monkeypatch.setattr(teacher_cache, "_READ_TEXTS", read)
+    monkeypatch.setattr(teacher_cache, "_GAP", gap)
+    generator = np.random.default_rng(2)
+    keys = generator.permutation(600)[:580]  # text i is row keys[i] of all
+    found = CachedVectors(len(keys), 32)
+    found.add(first, np.arange(350), keys)
+    assert sorted(keys[found.missing()]) == sorted(keys[keys >= 350])
+    found.add(second, np.arange(300, 600), keys)
+    texts = generator.integers(0, len(keys), 900)
+    np.testing.assert_allclose(found.at(texts), unit[keys[texts]], atol=1e-3)
+    np.testing.assert_array_equal(found.at(texts), found.at(np.arange(len(keys)))[texts])
+
+
+def test_a_teacher_that_was_killed_goes_on_after_the_last_whole_shard(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, texts = load_encoder(data / "teacher"), some_english(data, 100)
+    expected = every(TeacherCache(encoder, tmp_path / "whole"), texts)
+    monkeypatch.setattr(teacher_cache, "_ENCODE_TEXTS", 10)
+    monkeypatch.setattr(shard_writer, "rows_per_shard", lambda _: 16)
+    made: list[str] = []
+    encode = Encoder.encode
+
+    def killed(self: Encoder, batch: list[str], **options: object) -> object:
+        if len(made) == 60:
+            raise KeyboardInterrupt
+        made.extend(batch)
+        return encode(self, batch, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Encoder, "encode", killed)
+    with pytest.raises(KeyboardInterrupt):
+        TeacherCache(encoder, tmp_path / "cut").vectors(texts)
+    made.clear()
+    found = TeacherCache(encoder, tmp_path / "cut").vectors(texts)
+    assert made == texts[48:]  # three shards were whole
+    np.testing.assert_array_equal(found.at(np.arange(100)), expected)
+
+
+def some_english(data: Path, count: int) -> list[str]:
+    lines = (data / "pairs.tsv").read_text(encoding="utf-8").splitlines()
+    return list(dict.fromkeys(one for line in lines if (one := line.split("\t")[0])))[:count]
+
+
+@pytest.mark.parametrize("projection", ["none", "pca"])
+def test_the_file_of_a_run_is_that_of_all_vectors_in_memory(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, projection: str
+) -> None:
+    encoder, texts = load_encoder(data / "teacher"), some_english(data, 100)
+    config = TeacherConfig.model_validate({"model": str(data / "teacher"), "projection": projection})
+    vectors = encoder.encode(texts).astype(np.float16)
+    if projection == "pca":
+        sample = vectors.astype(np.float64)
+        directions = np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :32].astype(np.float32)
+        rows = vectors.astype(np.float32) @ np.ascontiguousarray(directions)
+        vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+    np.save(tmp_path / "expected.npy", vectors)
+    path = tmp_path / "teacher.npy"
+    for full in (r"vectors of the teacher cannot be written: .*goes on", r"teacher\.npy cannot be written: "):
+        with room_for(1000), pytest.raises(StorageError, match=full):
+            teach(encoder, config, texts, path, dimension=32, progress=False)
+        TeacherCache(encoder, cache_folder("teachers") / "float32").vectors(texts)
+    monkeypatch.setattr(Encoder, "encode", None)  # they are in the cache
+    found = teach(encoder, config, texts, path, dimension=32, progress=False)
+    assert found.vectors.dtype == np.float16
+    assert path.read_bytes() == (tmp_path / "expected.npy").read_bytes()
+    assert not (tmp_path / "teacher.part").exists()
+
+
+def test_a_block_of_the_vectors_is_all_that_is_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many vectors as 16 MB hold, in blocks of 256 KB."""
+    rows = np.zeros((16_384, 512), np.float16)
+    rows[:, 0] = 1
+    np.save(tmp_path / "rows.npy", rows)
+    del rows
+    found = CachedVectors(16_384, 512)
+    found.add(shards_of_array(tmp_path / "rows.npy"), np.arange(16_384), np.arange(16_384))
+    monkeypatch.setattr(teacher, "_BLOCK_TEXTS", 256)
+    monkeypatch.setattr(teacher_cache, "_READ_TEXTS", 128)
+    tracemalloc.start()
+    try:
+        write_vectors(found, None, tmp_path / "teacher.npy")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * 2**20
+    np.testing.assert_array_equal(np.load(tmp_path / "teacher.npy"), np.load(tmp_path / "rows.npy"))

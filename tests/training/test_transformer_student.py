@@ -1,10 +1,7 @@
 """A transformer is taught as a table is: the vectors that are served, the same weights however it is fed."""
 
-import contextlib
 import json
-import resource
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from embedsvc.errors import EmbedsvcError, InvalidInputError, StorageError  # no
 from tests.encoders.tiny_models import with_head  # noqa: E402
 from tests.training.cloned import write_cloned_pairs  # noqa: E402
 from tests.training.cloned_transformer import TINY, recipe, write_bert, write_word_pairs  # noqa: E402
+from tests.training.room import room_for  # noqa: E402
 from training.config import Recipe  # noqa: E402
 from training.data import token_bags  # noqa: E402
 from training.learner import Learner  # noqa: E402
@@ -327,14 +325,3 @@ def test_a_full_disk_leaves_the_model_before(plain: Path) -> None:
         student.write(plain)
     assert (plain / "model.safetensors").read_bytes() == weights
     assert not list(plain.glob(".model.*"))
-
-
-@contextlib.contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """Let no file grow beyond so many bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

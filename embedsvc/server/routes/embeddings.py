@@ -13,7 +13,6 @@ from embedsvc.server.requests.body import body_of, read_body
 from embedsvc.server.requests.openai import EmbeddingsRequest
 from embedsvc.server.schemas import EmbeddingsResponse, ModelCard, ModelList
 from embedsvc.server.state import StateDep
-from embedsvc.settings import Settings
 
 router = APIRouter(tags=["embeddings"])
 
@@ -43,17 +42,17 @@ async def embeddings(request: Request) -> Response:
 @router.get("/v1/models")
 async def models(state: StateDep) -> ModelList:
     """Describe the models that are served, the default one first."""
-    cards = [await asyncio.to_thread(_card, model, state.settings) for model in state.models.all]
+    cards = [await asyncio.to_thread(_card, model) for model in state.models.all]
     return ModelList(data=cards)
 
 
 @router.get("/v1/models/{name:path}")
 async def model(name: str, state: StateDep) -> ModelCard:
     """Describe one model."""
-    return await asyncio.to_thread(_card, state.models.find(name), state.settings)
+    return await asyncio.to_thread(_card, state.models.find(name))
 
 
-def _card(model: ServedModel, settings: Settings) -> ModelCard:
+def _card(model: ServedModel) -> ModelCard:
     """Describe a model; its fingerprint reads the weights, once."""
     folder, loaded = model.folder, model.is_loaded
     runtime = model.encoder.runtime if loaded else None
@@ -68,7 +67,7 @@ def _card(model: ServedModel, settings: Settings) -> ModelCard:
         matryoshka_dimensions=list(folder.matryoshka_dimensions),
         runtime=runtime.name if runtime else None,
         workers=runtime.workers if runtime else None,
-        precision=settings.precision if runtime and runtime.name == "onnx" else None,
+        precision=folder.precision if runtime and runtime.name == "onnx" else None,
         agreement=model.agreement,
         memory_bytes=model.estimated_bytes(),
         fingerprint=folder.fingerprint,

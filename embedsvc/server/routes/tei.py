@@ -155,7 +155,7 @@ async def info(request: Request) -> Info:
     return Info(
         model_id=str(served.folder.name),
         model_sha=fingerprint,
-        model_dtype=settings.precision if served.encoder.runtime.name == "onnx" else "float32",
+        model_dtype=served.folder.precision,
         served_model_name=served.name,
         model_type={"embedding": {"pooling": _pooling(served)}},
         max_concurrent_requests=settings.max_queue_texts,

@@ -1,12 +1,17 @@
 """Figures of items against scipy and hand-computed cases, and what resampling makes of them."""
 
+from types import ModuleType
+
 import numpy as np
 import pytest
 
 from training.evaluation.items import Items, mean_items, mean_known
 from training.evaluation.resampling import interval, paired_difference, resampled
 
-stats = pytest.importorskip("scipy.stats")
+
+@pytest.fixture(scope="module")
+def stats() -> ModuleType:
+    return pytest.importorskip("scipy.stats")
 
 
 def scored(seed: int, n: int = 60) -> np.ndarray:
@@ -15,13 +20,13 @@ def scored(seed: int, n: int = 60) -> np.ndarray:
     return np.column_stack([np.round(gold + generator.normal(0, 2, n), 1), gold]).astype(float)
 
 
-def test_correlations_equal_those_of_scipy_with_ties() -> None:
+def test_correlations_equal_those_of_scipy_with_ties(stats: ModuleType) -> None:
     values = scored(1)
     assert Items(values, "spearman").figure() == pytest.approx(100 * stats.spearmanr(*values.T).statistic)
     assert Items(values, "pearson").figure() == pytest.approx(100 * stats.pearsonr(*values.T).statistic)
 
 
-def test_a_resample_is_the_figure_of_the_items_repeated() -> None:
+def test_a_resample_is_the_figure_of_the_items_repeated(stats: ModuleType) -> None:
     values = scored(2, 8)
     counts = np.array([[2, 0, 1, 1, 0, 3, 0, 1]])
     repeated = np.repeat(values, counts[0], axis=0)
@@ -69,7 +74,7 @@ def test_swapping_all_or_no_items_exchanges_the_models(statistic: str) -> None:
     assert first.null_differences(second, swaps) == pytest.approx([difference, -difference])
 
 
-def test_the_permutation_test_agrees_with_scipy_and_paired_beats_unpaired() -> None:
+def test_the_permutation_test_agrees_with_scipy_and_paired_beats_unpaired(stats: ModuleType) -> None:
     generator = np.random.default_rng(7)
     hard = generator.random(300)
     a, b = hard < 0.6, hard < 0.56  # b is right only where a is: 4 % apart, always the same way

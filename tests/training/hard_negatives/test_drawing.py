@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from embedsvc.errors import InvalidInputError
-from training.config import SamplingConfig
 from training.data import joined, text_keys, token_bags
 from training.hard_negatives.drawing import DrawnNegatives, draw_negatives, shared_rows
 from training.hard_negatives.mined import MinedNegatives, PairIdentity, read_mined
 from training.hard_negatives.records import NegativeRecord, group_of_key, write_negatives
 from training.relations import PairKeys
 from training.sampling import BatchSampler, BatchShape, PairSource, pair_weights
+from training.sampling_config import SamplingConfig
 from training.token_store import Tokenization
 
 # Row 3 says that "ein Haus" means home, too. Each text is the token number of its place here.
