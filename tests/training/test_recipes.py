@@ -13,8 +13,9 @@ torch = pytest.importorskip("torch", reason="training tests need the [train] ext
 from tests.encoders.tiny_models import word_tokenizer  # noqa: E402
 from tests.training.cloned_transformer import write_bert  # noqa: E402
 from tests.training.resuming import assert_resumed_like_uninterrupted  # noqa: E402
-from training.config import FreshConfig, Recipe, read_recipe  # noqa: E402
+from training.config import Recipe, read_recipe  # noqa: E402
 from training.fresh_transformer import write_fresh_folder  # noqa: E402
+from training.model_config import FreshConfig  # noqa: E402
 
 WORDS = 20  # w0 … w19 are English, w20 … w39 the same in the clone
 SCHEDULE = {"steps": "20", "batch": "16", "warmup_steps": "2", "learning_rate": "3e-3"}
