@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from embedsvc import Encoder
 from embedsvc.encoders.onnx_runtime import OnnxRuntime
-from embedsvc.model_folder import OnnxPrecision, open_model_folder
+from embedsvc.model_folder import Precision, open_model_folder
 
 FLORES = ("eng_Latn", "deu_Latn", "fra_Latn", "spa_Latn", "rus_Cyrl", "arb_Arab", "hin_Deva", "zho_Hans")
 TATOEBA = ("deu", "fra", "spa", "nld", "rus")
@@ -29,7 +29,7 @@ def lines(path: Path, count: int) -> list[str]:
     return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()][:count]
 
 
-def opened(folder: Path, precision: OnnxPrecision, *, threads: int | None = None) -> Encoder:
+def opened(folder: Path, precision: Precision, *, threads: int | None = None) -> Encoder:
     model = open_model_folder(folder)
     return Encoder(model, OnnxRuntime(model, precision=precision, threads=threads))
 
