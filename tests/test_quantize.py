@@ -61,9 +61,9 @@ def test_bits_are_padded_with_zeros_to_whole_bytes():
 @pytest.mark.parametrize(
     ("dimensions", "least_cosine", "most_error", "same_first"),
     [
-        (None, 0.9995, 0.015, 0.98),
-        (64, 0.9998, 0.0115, 0.975),
-    ],  # the model's first dimensions are the largest
+        (None, 0.9995, 0.015, 0.98),  # one coordinate each of two texts is cut: .9999, .004 without them
+        (64, 0.9998, 0.01, 0.98),
+    ],
 )
 def test_int8_codes_keep_cosines_and_ranking(passages, dimensions, least_cosine, most_error, same_first):
     floats = finish_vectors(passages, dimensions=dimensions, normalize=True)
