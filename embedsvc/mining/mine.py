@@ -20,8 +20,8 @@ from embedsvc.tokens import Truncate
 
 DEFAULT_THRESHOLDS: dict[Margin, float] = {"ratio": 1.16, "distance": 0.06, "absolute": 0.4}
 """The least score kept when no threshold is given: near the best F1 of the bundled model on BUCC-like sets
-of ten languages against English, with one line in nine translated and with every second (benchmarks/RESULTS.md).
-The right value depends on encoder and corpus."""
+of ten languages against English, with one line in nine translated and with every second
+(benchmarks/RESULTS.md). The right value depends on encoder and corpus."""
 
 
 @dataclass(frozen=True, slots=True)
