@@ -329,7 +329,8 @@ class Encoder:
                 f"dimensions = {dimensions}; model {self.name!r} has 1 to {self.dimension}",
                 param="dimensions",
             )
-        if not force and not self.folder.matryoshka_dimensions:
+        shorter = any(size < self.dimension for size in self.folder.matryoshka_dimensions)
+        if not force and not shorter:
             raise InvalidInputError(
                 f"dimensions = {dimensions}: model {self.name!r} was not trained for shorter vectors "
                 f"(Matryoshka); ask for {self.dimension}, or set force_dimensions to cut anyway",

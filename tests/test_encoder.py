@@ -158,8 +158,9 @@ def test_impossible_dimensions_are_refused(tiny: Encoder, dimensions: int) -> No
     assert caught.value.param == "dimensions"
 
 
-def test_fewer_dimensions_are_for_matryoshka_models(opened: ModelFolder) -> None:
-    plain = replace(opened, matryoshka_dimensions=())
+@pytest.mark.parametrize("said", [(), (8,)])  # a model's whole length makes no Matryoshka model of it
+def test_fewer_dimensions_are_for_matryoshka_models(opened: ModelFolder, said: tuple[int, ...]) -> None:
+    plain = replace(opened, matryoshka_dimensions=said)
     with pytest.raises(InvalidInputError, match=r"'tiny' was not trained for shorter vectors .*ask for 8"):
         Encoder(plain, StaticTableRuntime(plain)).encode(["w1"], dimensions=4)
     forced = Encoder(plain, StaticTableRuntime(plain)).encode(["w1"], dimensions=4, force_dimensions=True)

@@ -104,7 +104,8 @@ class StaticStudent:
         The directions of a "pca" teacher are ordered by size, which codes of few bits do not bear well:
         they are turned at random within each Matryoshka block. No similarity changes, of prefixes neither.
         """
-        sizes = sorted([*self._recipe.model.matryoshka, self.dimension])
+        prefixes = self._recipe.model.matryoshka
+        sizes = sorted([*prefixes, self.dimension])
         table, teacher = self.table.folded(), self._recipe.teacher
         if teacher is not None and teacher.projection == "pca":
             table = turned_within(table, sizes, seed=self._recipe.seed)
@@ -112,7 +113,7 @@ class StaticStudent:
             folder,
             table,
             self._tokenizer.to_str(),
-            matryoshka_dimensions=sizes,
+            matryoshka_dimensions=sizes if prefixes else [],
             dtype=self._recipe.model.dtype or "int8",
         )
 

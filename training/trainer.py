@@ -32,7 +32,7 @@ import numpy as np
 import torch
 
 from embedsvc.encoder import locate_model
-from embedsvc.errors import EmbedsvcError, InvalidInputError
+from embedsvc.errors import EmbedsvcError, InvalidInputError, ModelError, NotFoundError
 from training.aids import needed_aids, write_heads
 from training.checkpoints import Checkpoints
 from training.config import Recipe
@@ -70,7 +70,7 @@ def train(recipe: Recipe, out: Path, data_folder: Path, *, progress: bool = True
     try:
         with process_group(device_kind(recipe)):
             return _train(recipe, out, run, data_folder, progress and leads())
-    except InvalidInputError:
+    except (InvalidInputError, NotFoundError, ModelError):
         if fresh and leads():  # nothing was trained: a corrected recipe must not meet the remains of it
             shutil.rmtree(run, ignore_errors=True)
             with contextlib.suppress(OSError):

@@ -234,7 +234,8 @@ class TransformerStudent:
         try:
             with tempfile.TemporaryDirectory(prefix=".model.", dir=folder) as work:
                 self._chain.save(Path(work), folder / "run" / "adapter")
-                _add_dimensions(Path(work), [*self._matryoshka, self.dimension])
+                if self._matryoshka:
+                    _add_dimensions(Path(work), [*self._matryoshka, self.dimension])
                 _move(Path(work), folder)
         except (OSError, SafetensorError) as error:
             raise StorageError(f"the model cannot be written to {folder}: {error}") from error

@@ -195,7 +195,10 @@ def test_the_command_writes_both_and_says_how_near_they_are(bert_mean: Path, tmp
     np.testing.assert_allclose(
         load_encoder(tmp_path / "out").encode(TEXTS, truncate="end"), expected, atol=1e-6
     )
-    assert re.search(r"cosine to the source 1\.0+ \(least [01]\.\d+\), int8 0\.99\d+ \(least", result.output)
+    assert re.search(
+        r"cosine to the source, changed as asked, 1\.0+ \(least [01]\.\d+\), int8 0\.99\d+ \(least",
+        result.output,
+    )
     refused = CliRunner().invoke(command, [str(source), "--out", str(tmp_path / "no"), "--onnx", "int4"])
     assert isinstance(refused.exception, InvalidInputError)
 

@@ -14,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training tests need the [train] extra")
 
 from embedsvc import load_encoder  # noqa: E402
-from embedsvc.errors import EmbedsvcError, InvalidInputError  # noqa: E402
+from embedsvc.errors import EmbedsvcError, InvalidInputError, NotFoundError  # noqa: E402
 from tests.training.cloned import RECIPE, write_cloned_pairs  # noqa: E402
 from training.config import read_recipe  # noqa: E402
 from training.evaluation.tatoeba import accuracies  # noqa: E402
@@ -208,6 +208,13 @@ def test_a_wrong_loss_is_named(tmp_path: Path, losses: str, message: str) -> Non
 def test_the_recipes_that_ship_are_valid() -> None:
     recipes = {path.stem: read_recipe(path) for path in Path("training/recipes").glob("*.toml")}
     assert [loss.kind for loss in recipes["bundled"].objective] == ["translation_ranking", "teacher_ranking"]
+
+
+def test_a_run_without_data_leaves_nothing_in_the_way_of_a_corrected_recipe(tmp_path: Path) -> None:
+    recipe = read_recipe(write_recipe(tmp_path / "recipe.toml"))
+    with pytest.raises(NotFoundError, match=r"no file matches 'pairs\.tsv'"):
+        train(recipe, tmp_path / "model", tmp_path, progress=False)
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_value_out_of_range_is_named(tmp_path: Path) -> None:

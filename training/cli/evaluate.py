@@ -36,7 +36,7 @@ def evaluate(tasks: tuple[str, ...], models: tuple[str, ...], data: Path, out: P
     """
     from embedsvc.encoder import load_encoder
     from training.evaluation.report import Report
-    from training.evaluation.run import check_tasks, evaluate_models
+    from training.evaluation.run import check_data, check_tasks, evaluate_models
 
     def tell(report: Report, path: Path) -> None:
         figures = ", ".join(
@@ -47,6 +47,7 @@ def evaluate(tasks: tuple[str, ...], models: tuple[str, ...], data: Path, out: P
         click.echo(f"{report.task} {report.model}: {figures} (mean of {len(report.rows)} languages; {path})")
 
     check_tasks(tasks)
+    check_data(tasks, data)  # before models are loaded, which takes longer
     encoders = [load_encoder(model) for model in models or (None,)]
     for path in evaluate_models(encoders, tasks, data, out, tell=tell):
         click.echo(f"wrote {path}")

@@ -137,7 +137,8 @@ def export(
         click.echo(note, err=True)
     click.echo(
         f"wrote {out}: {report.kind}, {report.dimension} dimensions, {report.bytes / 1e6:.1f} MB; "
-        f"cosine to the source {_cosines(report.parities)}; try: embedsvc serve --model {out}",
+        f"cosine to the source, changed as asked, {_cosines(report.parities)}; "
+        f"try: embedsvc serve --model {out}",
         err=True,
     )
 

@@ -21,6 +21,10 @@ from embedsvc.cli.options import (
 @click.argument("data", nargs=-1, required=True, type=INPUT_FILE)
 @click.option("--out", type=OUTPUT_FILE, required=True, help="File to write: .jsonl (also .gz) or .parquet.")
 @click.option("--model", help="Model whose errors are sought: folder or hub id.  [default: the bundled one]")
+@click.option(
+    "--src-lang", help="Language of the first text, where the file does not say it.  [default: English]"
+)
+@click.option("--tgt-lang", help="Language of the second text, where the file does not say it.")
 @click.option("--count", type=int, default=8, show_default=True, help="Negatives of a pair, at most.")
 @click.option("--skip", type=int, default=0, show_default=True, help="Nearest texts to pass over.")
 @click.option(
@@ -56,6 +60,8 @@ def negatives(
     model: str | None,
     reranker: str | None,
     work: Path | None,
+    src_lang: str | None,
+    tgt_lang: str | None,
     progress: bool | None,
     **options: Any,
 ) -> None:
@@ -67,12 +73,17 @@ def negatives(
     from embedsvc.cli.progress import TerminalProgress
     from embedsvc.encoder import load_encoder
     from embedsvc.reranker import load_reranker
+    from training.data_config import PairFiles
     from training.hard_negatives.miner import Models, mine_negatives
     from training.hard_negatives.options import NegativeOptions
 
     refuse_overwriting(out, *data)
+    files = [
+        PairFiles(files=str(path.absolute()), source_language=src_lang, target_language=tgt_lang)
+        for path in data
+    ]
     checked = NegativeOptions(**options)
     models = Models(load_encoder(model), None if reranker is None else load_reranker(reranker))
     with TerminalProgress(progress) as report:
-        counts = mine_negatives(data, models, out, checked, work=work, report=report)
+        counts = mine_negatives(files, models, out, checked, work=work, report=report)
     click.echo(counts.text(out), err=True)

@@ -43,7 +43,7 @@ class Models:
 
 
 def mine_negatives(
-    data: Sequence[Path],
+    data: Sequence[Path | PairFiles],
     models: Models,
     out: Path,
     options: NegativeOptions | None = None,
@@ -62,7 +62,8 @@ def mine_negatives(
     made_by = {"model": models.encoder.name, "fingerprint": models.encoder.fingerprint}
     with work_folder(work, out) as folder:
         check_job(folder, {"task": "negatives", **made_by, "languages": options.languages})
-        files = pair_files([PairFiles(files=str(path.absolute())) for path in data], Path())
+        sections = [PairFiles(files=str(one.absolute())) if isinstance(one, Path) else one for one in data]
+        files = pair_files(sections, Path())
         of_data = file_facts(files)
         config = DataConfig(pairs=[file.reading for file in files])
         texts = distinct_texts(stored_pairs(files, config, of_data, folder / "data"))

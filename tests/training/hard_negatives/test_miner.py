@@ -225,3 +225,14 @@ def test_the_command_writes_the_file_and_names_what_is_wrong(one_language: Path,
     wrong = CliRunner().invoke(negatives, [str(one_language), "--out", str(tmp_path / "out.txt")])
     assert isinstance(wrong.exception, EmbedsvcError)
     assert "expected a name in .jsonl" in str(wrong.exception)
+
+
+def test_files_that_name_no_language_are_told_it(tmp_path: Path) -> None:
+    (tmp_path / "two.tsv").write_text("the dog\tder Hund\nthe water\tdas Wasser\nthe house\tdas Haus\n")
+    command = [str(tmp_path / "two.tsv"), "--count", "1", "--out", str(tmp_path / "n.jsonl"), "--no-progress"]
+    refused = CliRunner().invoke(negatives, command)
+    assert isinstance(refused.exception, InvalidInputError)
+    assert "target_language" in str(refused.exception)
+    done = CliRunner().invoke(negatives, [*command, "--tgt-lang", "deu_Latn"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert len([*read_negatives(tmp_path / "n.jsonl")]) == 3
