@@ -77,12 +77,12 @@ def test_the_saved_folder_gives_the_vectors_that_were_evaluated(
     assert bags.lengths.max() == 30
     served = encoder.encode(texts, truncate="end")
     assert seen[0].vectors(bags) == pytest.approx(served, abs=1e-6)
-    assert encoder.folder.matryoshka_dimensions == (32,)
+    assert encoder.folder.matryoshka_dimensions == ()
 
 
 def test_chunks_of_any_size_teach_the_same(data: Path, weights: Weights, tmp_path: Path) -> None:
     chunked = run(data, tmp_path / "chunked", recipe(schedule={"chunk": 12}))
-    assert difference(chunked, weights) < 2e-5
+    assert difference(chunked, weights) < 2e-4  # Adam makes whole steps of what rounding leaves of a gradient
     other = run(data, tmp_path / "other", recipe(seed=4))
     assert difference(other, weights) > 1e-2, "the comparison can fail"
 
