@@ -50,7 +50,7 @@ def checked() -> list[object]:
 @pytest.fixture(scope="module")
 def described(schemathesis: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     folder = str(tmp_path_factory.mktemp("data"))
-    server = Server("--data-dir", folder, "--max-batch-texts", "64", "--request-timeout-s", "30")
+    server = Server("--data-dir", folder, "--max-batch-texts", "64", "--request-timeout-s", "5")
     yield schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     server.stop()
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch", reason="training tests need the [train] extra")
 
 from embedsvc.errors import InvalidInputError  # noqa: E402
+from tests.encoders.tiny_models import word_tokenizer  # noqa: E402
 from tests.tiny_rerankers import counted_logit, write_counting_reranker  # noqa: E402
 from tests.training.cloned import cloned_lexicons  # noqa: E402
 from tests.training.resuming import assert_resumed_like_uninterrupted  # noqa: E402
@@ -26,7 +27,7 @@ seed = 3
 lists = ["lists.jsonl"]
 held_out_groups = 30
 [tokenizer]
-vocabulary = 3000
+file = "words.json"
 [sampling]
 passages = 4
 mixing = "round_robin"
@@ -50,7 +51,12 @@ threads = 1
 def write_lists(path: Path, *, right: bool = True, scored: bool = True) -> None:
     """Write queries of five words and passages that share 5, 3, 2, 1 and 0 of them, scored by how many."""
     generator = np.random.default_rng(0)
-    english, *clones = cloned_lexicons(60, generator)
+    lexicons = cloned_lexicons(60, generator)
+    # Whole words: the tokenizers library breaks ties between merges at random.
+    word_tokenizer([word for lexicon in lexicons for word in lexicon], special=False).save(
+        str(path.with_name("words.json"))
+    )
+    english, *clones = lexicons
 
     def said(words: NDArray[np.int64], lexicon: list[str]) -> str:
         return " ".join(lexicon[word] for word in generator.permutation(words))
@@ -92,7 +98,7 @@ def found(folder: Path, *, right: bool) -> float:
 def test_the_teachers_order_is_learnt_and_no_other(tmp_path: Path) -> None:
     (tmp_path / "right").mkdir()
     (tmp_path / "wrong").mkdir()
-    assert found(tmp_path / "right", right=True) >= 0.75  # 0.83 to 0.98: ties of the tokenizer
+    assert found(tmp_path / "right", right=True) >= 0.85
     assert found(tmp_path / "wrong", right=False) < 0.2
 
 
