@@ -107,7 +107,8 @@ def test_token_losses_teach_a_transformer(data: Path, tmp_path: Path, losses: st
     metrics = [json.loads(line) for line in (out / "run" / "metrics.jsonl").read_text().splitlines()]
     logged = [m for m in metrics if "loss" in m]
     kind = next(kind for kind in ("cross_unmasking", "representation_translation") if kind in losses)
-    assert logged[-1][f"loss.{kind}"] < logged[0][f"loss.{kind}"] - 0.3  # words stand in any order
+    least = 0.5 if kind == "cross_unmasking" else 0.4  # measured 0.95 and 0.44: words stand in any order
+    assert logged[-1][f"loss.{kind}"] < logged[0][f"loss.{kind}"] - least
     assert metrics[-1]["held_out_accuracy"] >= 0.95
 
 
