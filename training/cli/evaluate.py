@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from embedsvc.cli.options import INPUT_FOLDER, OUTPUT_FOLDER
+
+if TYPE_CHECKING:
+    from embedsvc.encoder import Encoder
 
 
 @click.command()
@@ -36,7 +41,7 @@ def evaluate(tasks: tuple[str, ...], models: tuple[str, ...], data: Path, out: P
     """
     from embedsvc.encoder import load_encoder
     from training.evaluation.report import Report
-    from training.evaluation.run import check_data, check_tasks, evaluate_models
+    from training.evaluation.run import evaluate_models
 
     def tell(report: Report, path: Path) -> None:
         figures = ", ".join(
@@ -46,8 +51,9 @@ def evaluate(tasks: tuple[str, ...], models: tuple[str, ...], data: Path, out: P
         )
         click.echo(f"{report.task} {report.model}: {figures} (mean of {len(report.rows)} languages; {path})")
 
-    check_tasks(tasks)
-    check_data(tasks, data)  # before models are loaded, which takes longer
-    encoders = [load_encoder(model) for model in models or (None,)]
-    for path in evaluate_models(encoders, tasks, data, out, tell=tell):
+    def opened() -> Iterator[Encoder]:
+        """All models at once, but not before the tasks and their data are found, which is quicker."""
+        yield from [load_encoder(model) for model in models or (None,)]
+
+    for path in evaluate_models(opened(), tasks, data, out, tell=tell):
         click.echo(f"wrote {path}")
